@@ -22,7 +22,7 @@ SCHEMA = "faceum.result/1"
 
 def result_schema() -> dict[str, Any]:
     """The JSON Schema (draft 2020-12) that every `Result.to_dict()` fulfils."""
-    text = resources.files("faceum").joinpath("schema", "result-1.json").read_text(encoding="utf-8")
+    text = (resources.files("faceum") / "schema" / "result-1.json").read_text(encoding="utf-8")
     schema: dict[str, Any] = json.loads(text)
     return schema
 
