@@ -1,0 +1,156 @@
+"""Layer 3. From numbers to records: a network's outputs and their crops in, `Face` records out; numpy only.
+
+B faces, (h, w) the parsing head's own resolution, S the crop's side in pixels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+import cv2
+import numpy as np
+
+from faceum.errors import ModelError
+from faceum.faces import Age, Expression, Face, Parsing
+from faceum.tasks import TASKS
+
+if TYPE_CHECKING:
+    from faceum.crop import Crop
+
+FIELDS = {
+    "recognition": "embedding",
+    "age": "age",
+    "attributes": "attributes",
+    "expression": "expression",
+    "parsing": "parsing",
+    "landmarks": "landmarks",
+}
+"""The field of `Face` that holds a task's answer."""
+
+
+def decode_faces(
+    outputs: Mapping[str, np.ndarray],
+    crops: Sequence[Crop],
+    boxes: Sequence[np.ndarray],
+    points5: Sequence[np.ndarray | None] | None = None,
+    scores: Sequence[float | None] | None = None,
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> list[Face]:
+    """One `Face` a crop, in order, in the picture's pixels.
+
+    outputs: task -> the network's output for the B crops, as `decode_answers` takes them.
+    boxes (4,), points5 (5, 2) or None, scores or None: what is known of each face beforehand.
+    """
+    answers = decode_answers(outputs, crops, labels)
+    return [
+        Face(
+            box=np.asarray(boxes[i], np.float32),
+            points5=None if points5 is None or points5[i] is None else np.asarray(points5[i], np.float32),
+            score=None if scores is None else scores[i],
+            **answer,
+        )
+        for i, answer in enumerate(answers)
+    ]
+
+
+def decode_answers(
+    outputs: Mapping[str, np.ndarray],
+    crops: Sequence[Crop],
+    labels: Mapping[str, Sequence[str]] | None = None,
+) -> list[dict[str, Any]]:
+    """One dict a crop: field of `Face` -> its value, for the tasks in `outputs`.
+
+    outputs: recognition (B, 512); age (B, 101), attributes (B, 40), expression (B, C) logits; parsing
+        (B, 19, h, w) logits; landmarks (B, 68, 2), x then y, 0..1 over the crop.
+    labels: task -> its words where the network's differ from `faceum.tasks`; ModelError where their number is
+        not the output's.
+    """
+    answers: list[dict[str, Any]] = [{} for _ in crops]
+    for name, values in outputs.items():
+        task = TASKS[name]
+        words = tuple((labels or {}).get(name) or task.labels)
+        if words and values.shape[1] != len(words):
+            raise ModelError(
+                f"The network answers {name!r} with {values.shape[1]} values for {len(words)} labels; "
+                "its labels do not belong to it."
+            )
+        decoded = DECODERS[task.kind](values.astype(np.float32, copy=False), crops, words)
+        for answer, value in zip(answers, decoded, strict=True):
+            answer[FIELDS[name]] = value
+    return answers
+
+
+def decode_ages(logits_BY: np.ndarray) -> list[Age]:
+    """Ages from (B, 101) logits: p = sigmoid / its sum over the years; expectation and deviation."""
+    p_BY = _sigmoid(logits_BY.astype(np.float64))
+    p_BY /= p_BY.sum(axis=1, keepdims=True)
+    years_Y = np.arange(p_BY.shape[1])
+    mean_B = p_BY @ years_Y
+    variance_B = (p_BY * (years_Y - mean_B[:, None]) ** 2).sum(axis=1)
+    return [
+        Age(years=float(mean), std=float(np.sqrt(var))) for mean, var in zip(mean_B, variance_B, strict=True)
+    ]
+
+
+def decode_class_map(logits_Chw: np.ndarray, size: int) -> np.ndarray:
+    """(size, size) uint8 class ids: logits enlarged bilinearly (corners not aligned), then compared."""
+    logits_SSC = cv2.resize(
+        np.ascontiguousarray(logits_Chw.transpose(1, 2, 0)), (size, size), interpolation=cv2.INTER_LINEAR
+    )
+    return logits_SSC.argmax(axis=2).astype(np.uint8)
+
+
+def _embeddings(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[np.ndarray]:
+    lengths = np.linalg.norm(values, axis=1, keepdims=True)
+    return list(values / np.maximum(lengths, 1e-12))
+
+
+def _ages(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Age]:
+    return decode_ages(values)
+
+
+def _labels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[dict[str, float]]:
+    return [dict(zip(words, row, strict=True)) for row in _sigmoid(values.astype(np.float64)).tolist()]
+
+
+def _classes(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Expression]:
+    powers = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
+    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    return [
+        Expression(label=words[int(row.argmax())], probabilities=dict(zip(words, row.tolist(), strict=True)))
+        for row in probabilities
+    ]
+
+
+def _pixels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Parsing]:
+    # The class map has the crop's own size, so the crop's way back into the picture is the map's, too.
+    return [
+        Parsing(
+            class_map=decode_class_map(logits, crop.image.shape[0]), matrix=np.array(crop.inverse, np.float64)
+        )
+        for logits, crop in zip(values, crops, strict=True)
+    ]
+
+
+def _points(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[np.ndarray]:
+    faces = []
+    for points, crop in zip(values.astype(np.float64), crops, strict=True):
+        in_crop = points * crop.image.shape[0]
+        faces.append((in_crop @ crop.inverse[:, :2].T + crop.inverse[:, 2]).astype(np.float32))
+    return faces
+
+
+def _sigmoid(values: np.ndarray) -> np.ndarray:
+    return 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
+
+
+DECODERS: dict[str, Callable[[np.ndarray, Sequence[Any], tuple[str, ...]], Sequence[Any]]] = {
+    "embedding": _embeddings,
+    "number": _ages,
+    "labels": _labels,
+    "classes": _classes,
+    "pixels": _pixels,
+    "points": _points,
+}
+"""A task's kind -> what turns its values for B crops into B answers."""
