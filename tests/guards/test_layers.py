@@ -1,0 +1,58 @@
+"""The layers of the house: who may import whom, and what each module says about itself."""
+
+from __future__ import annotations
+
+import ast
+import re
+from pathlib import Path
+
+import grimp
+import pytest
+from importlinter import api
+from importlinter.application.use_cases import lint_imports
+
+DOORS = 6
+
+
+def layer_of_children(root: Path) -> dict[str, int]:
+    """The layer of each module right under the package, read from the contract that import-linter checks."""
+    contracts = api.read_configuration(str(root / "pyproject.toml"))["contracts_options"]
+    layers = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
+    numbers = {"faceum": DOORS}
+    for number, layer in enumerate(reversed(layers)):
+        for name in re.findall(r"\w+", layer):
+            numbers[f"faceum.{name}"] = min(number, DOORS)
+    return numbers
+
+
+def test_imports_keep_to_the_contracts(
+    root: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(root)
+    monkeypatch.syspath_prepend(str(root / "src"))
+    kept = lint_imports(config_filename=str(root / "pyproject.toml"), cache_dir=None, no_logo=True)
+    assert kept, capsys.readouterr().out
+
+
+def test_nothing_imports_the_front_door(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(root / "src"))
+    graph = grimp.build_graph("faceum", cache_dir=None)
+    assert set(graph.find_modules_that_directly_import("faceum")) <= {"faceum.__main__"}
+
+
+def test_first_line_says_the_layer(root: Path, modules: dict[str, Path], module: str) -> None:
+    text = modules[module].read_text(encoding="utf-8")
+    if modules[module].name == "__init__.py" and not text.strip():
+        pytest.skip("an empty __init__ has nothing to say")
+    layer = layer_of_children(root)[".".join(module.split(".")[:2])]
+    first_line = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
+    assert first_line.startswith(f"Layer {layer}. "), f"{module} begins with {first_line!r}"
+    assert len(first_line) > len("Layer 0. ") + 10, f"{module} does not say what goes in and out"
+
+
+def test_depth_is_at_most_two(module: str) -> None:
+    assert module.count(".") <= 2
+
+
+def test_no_module_is_a_drawer_for_leftovers(module: str) -> None:
+    assert not {"utils", "util", "common", "helpers", "misc"} & set(module.split("."))

@@ -1,0 +1,45 @@
+"""Every kind of task has its entry in each stage's dict, so that a new kind cannot be half added."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+from faceum.tasks import KINDS, TASKS
+
+STAGES = ("faceum.model.heads", "faceum.losses", "faceum.decode", "faceum.render")
+"""The stages that treat each kind of task in their own way."""
+
+
+def dicts_by_kind(path: Path) -> dict[int, set[str]]:
+    """The keys of each literal dict that speaks of at least two kinds of task, by its line."""
+    found = {}
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Dict):
+            keys = {key.value for key in node.keys if isinstance(key, ast.Constant)}
+            if len(keys & set(KINDS)) >= 2:
+                found[node.lineno] = keys
+    return found
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_the_stage_treats_every_kind(stage: str, modules: dict[str, Path]) -> None:
+    if stage not in modules:
+        pytest.skip(f"{stage} is not written yet")
+    found = dicts_by_kind(modules[stage])
+    assert found, f"{stage} has no literal dict keyed by the kinds of task"
+    for line, keys in found.items():
+        assert keys == set(KINDS), (
+            f"{stage}, line {line}: lacks {set(KINDS) - keys}, knows {keys - set(KINDS)}"
+        )
+
+
+def test_every_task_is_of_a_known_kind() -> None:
+    assert {task.kind for task in TASKS.values()} == set(KINDS)
+
+
+def test_labels_are_as_many_as_outputs() -> None:
+    for task in TASKS.values():
+        assert len(set(task.labels)) in (0, task.outputs), task.name
