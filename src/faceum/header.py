@@ -74,7 +74,7 @@ def _unpack(layout: str, data: bytes, offset: int) -> tuple[Any, ...]:
 
 
 def _read_jpeg(data: bytes) -> Header:
-    """Walk the marker segments; scans are skipped by their next real marker, up to the end-of-image marker."""
+    """Walk the marker segments up to the end of the image; a scan ends at its next real marker."""
     size, orientation, complete, position = None, None, False, 2
     while (position := data.find(b"\xff", position)) >= 0 and position + 1 < len(data):
         marker = data[position + 1]
@@ -144,7 +144,7 @@ def _read_webp(data: bytes) -> Header:
 
 
 def _read_bmp(data: bytes) -> Header:
-    """Read the size from the old (12 bytes) or the newer information header; a negative height is top-down."""
+    """Read the size from the old (12 bytes) or the newer header; a negative height means top-down."""
     (header_length,) = _unpack("<I", data, 14)
     width, height = _unpack("<HH" if header_length == 12 else "<ii", data, 18)
     return Header(format="BMP", width=width, height=abs(height))
@@ -183,7 +183,7 @@ def _tiff_fields(data: bytes) -> dict[int, tuple[int, int]]:
 
 
 def _exif_orientation(block: bytes) -> int:
-    """The orientation 1..8 of an EXIF block; 1 where it is missing or broken, since the picture is still good."""
+    """The orientation 1..8 of an EXIF block; 1 where missing or broken, since the picture is still good."""
     block = block.removeprefix(b"Exif\0\0")
     if block[:4] not in (b"II*\0", b"MM\0*"):
         return 1

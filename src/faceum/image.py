@@ -1,4 +1,4 @@
-"""Layer 1. A picture in any form in (path, bytes, PIL picture, array); upright RGB uint8 (H, W, 3) out, and back.
+"""Layer 1. A picture as path, bytes, PIL picture or array in; upright RGB uint8 (H, W, 3) out; and back.
 
 OpenCV decodes; what it leaves open is settled here: the size is checked before decoding, the orientation is
 applied for every format alike, alpha is composited, 16 bits become 8, and files that end too early are
@@ -8,7 +8,6 @@ refused instead of coming out half gray.
 from __future__ import annotations
 
 import os
-import secrets
 import struct
 import zlib
 from pathlib import Path
@@ -18,13 +17,14 @@ import cv2
 import numpy as np
 
 from faceum.errors import PictureError
+from faceum.files import write_bytes
 from faceum.header import Header, read_header
 
 MAX_PIXELS = 200_000_000
-"""Pictures that promise more pixels than this are refused before decoding, unless the caller says otherwise."""
+"""Pictures that promise more pixels than this are refused before decoding; callers may set another limit."""
 
 Source: TypeAlias = Any
-"""str or Path | bytes, bytearray or memoryview | PIL picture | numpy uint8 (h, w), (h, w, 1), (h, w, 3), (h, w, 4)."""
+"""str or Path | bytes, bytearray or memoryview | PIL picture | numpy uint8 (h, w[, 1 | 3 | 4])."""
 
 _WRITE_OPTIONS: dict[str, list[int]] = {
     ".png": [],
@@ -38,12 +38,12 @@ _WRITE_OPTIONS: dict[str, list[int]] = {
 
 
 def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read one picture as contiguous RGB uint8 (H, W, 3), turned upright; the array is always the caller's own.
+    """Read one picture as contiguous RGB uint8 (H, W, 3), turned upright; the array is the caller's own.
 
-    source: path of a JPEG, PNG, WebP, BMP or TIFF file (its content decides, not its name; of an animation or
-        a TIFF of several pages the first picture is read), the bytes of such a file, a PIL picture, or a numpy
-        uint8 array: gray (h, w) or (h, w, 1), RGB (h, w, 3), RGB with alpha (h, w, 4). An array is upright as
-        it is; all others are turned by their EXIF orientation.
+    source: path of a JPEG, PNG, WebP, BMP or TIFF file (its content decides, not its name; of an animation
+        or of several pages the first is read), the bytes of such a file, a PIL picture, or a numpy uint8
+        array: gray (h, w) or (h, w, 1), RGB (h, w, 3), RGB with alpha (h, w, 4). An array is upright as it
+        is; all others are turned by their EXIF orientation.
     bgr: arrays hold blue first, as OpenCV's do; other sources know their own order.
     max_pixels: pictures of more pixels are refused; files and PIL pictures before they are decoded.
 
@@ -79,9 +79,10 @@ def source_name(source: Source) -> str | None:
 
 
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
-    """Write RGB uint8 (H, W, 3) in the format of the path's extension; readers see the old file or all of the new.
+    """Write RGB uint8 (H, W, 3) in the format of the path's extension, whole or not at all.
 
-    Raises PictureError for an unknown extension, another kind of array, and a path that cannot be written.
+    Folders on the way are made. Raises PictureError for an unknown extension, another kind of array, and a
+    path that cannot be written.
     """
     path = Path(path)
     options = _WRITE_OPTIONS.get(path.suffix.lower())
@@ -97,22 +98,8 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
         raise PictureError(
             f"{path} cannot be written: {rgb.shape[1]} x {rgb.shape[0]} does not fit its format."
         )
-    write_bytes(path, encoded.tobytes())
-
-
-def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
-    """Write a file atomically: a reader, or a crash, sees the old file or all of the new one.
-
-    Raises PictureError when the folder is missing or the file cannot be written.
-    """
-    path = Path(path)
-    draft = path.with_name(f".{path.name}.{secrets.token_hex(4)}.part")
     try:
-        try:
-            draft.write_bytes(data)
-            os.replace(draft, path)
-        finally:
-            draft.unlink(missing_ok=True)
+        write_bytes(path, encoded.tobytes())
     except OSError as error:
         raise PictureError(f"{path} cannot be written: {error.strerror or error}.") from error
 
@@ -139,7 +126,8 @@ def _is_pil(source: Source) -> bool:
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
         raise PictureError(
-            f"is {width} x {height} pixels, more than the limit of {max_pixels}: shrink it or raise max_pixels"
+            f"is {width} x {height} pixels, more than the limit of {max_pixels}: "
+            "shrink it or raise max_pixels"
         )
 
 
@@ -153,7 +141,7 @@ def _file_bytes(path: Path, *, max_pixels: int) -> bytes:
         if not path.is_file():
             raise PictureError("is not a regular file: a picture file is wanted")
         with path.open("rb") as file:
-            # Sixteen bits of four channels are 8 bytes a pixel; what is larger than that is no picture we take.
+            # Sixteen bits of four channels are 8 bytes a pixel: what is larger is no picture we take.
             most = 8 * max_pixels + 2**26
             data = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
@@ -199,7 +187,7 @@ def _without_tiff_orientation(data: bytes, position: int) -> bytes:
 
 
 def _is_premultiplied(header: Header, stored: np.ndarray) -> bool:
-    """Libtiff multiplies 8-bit colours by their alpha where the file has not; all else comes as it is stored."""
+    """Libtiff multiplies 8-bit colours by their alpha where the file has not; all else comes as stored."""
     return header.format == "TIFF" and (header.associated_alpha or stored.dtype == np.uint8)
 
 
@@ -268,7 +256,7 @@ def _to_rgb(stored: np.ndarray, *, premultiplied: bool) -> np.ndarray:
 
 
 def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation: 2 and 4 are mirrored, 3, 6 and 8 turned, 5 and 7 both; anything else is upright."""
+    """Undo an EXIF orientation: 2 and 4 are mirrored, 3, 6 and 8 turned, 5 and 7 both; all else is upright."""
     if orientation in (5, 6, 7, 8):
         rgb = rgb.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
