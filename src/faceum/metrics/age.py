@@ -1,0 +1,58 @@
+"""Layer 3. Age scores: predicted and true ages in years in, MAE, CS@5 and the eps-error out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from faceum.errors import DataError
+from faceum.metrics.checks import finite, same_length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class AgeScores:
+    """How far the predicted ages lie from the true ones.
+
+    mae: mean absolute error in years. cs5: share of pictures with an error of at most five years.
+    eps_error: mean of 1 - exp(-(error / sigma)^2 / 2), 0..1 (ChaLearn LAP), None where the set has no sigma.
+    bias: mean of predicted minus true, in years. errors: (N,) predicted minus true, in years.
+    """
+
+    mae: float
+    cs5: float
+    eps_error: float | None
+    bias: float
+    errors: np.ndarray
+
+
+def age_scores(
+    predicted: np.ndarray | Sequence[float],
+    true: np.ndarray | Sequence[float],
+    sigma: np.ndarray | Sequence[float] | float | None = None,
+) -> AgeScores:
+    """Score ages in years, both (N,); sigma: the annotators' deviation in years, one or (N,), where known.
+
+    Raises DataError on NaN, on different lengths and on a sigma that is not above 0.
+    """
+    predicted, true = finite("predicted ages", predicted), finite("true ages", true)
+    same_length(predictions=predicted, ages=true)
+    errors = predicted - true
+    eps_error = None
+    if sigma is not None:
+        deviations = finite("age deviations", np.broadcast_to(np.asarray(sigma, np.float64), true.shape))
+        if (deviations <= 0).any():
+            raise DataError(
+                f"The eps-error divides by the annotators' deviation, which must be above 0 years; "
+                f"came {float(deviations.min())}."
+            )
+        eps_error = float(np.mean(1 - np.exp(-np.square(errors / deviations) / 2)))
+    absolute = np.abs(errors)
+    return AgeScores(
+        mae=float(absolute.mean()),
+        cs5=float((absolute <= 5).mean()),
+        eps_error=eps_error,
+        bias=float(errors.mean()),
+        errors=errors,
+    )

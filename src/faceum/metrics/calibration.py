@@ -1,0 +1,82 @@
+"""Layer 3. Does a stated confidence hold? Confidences and outcomes in, reliability curves out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import NormalDist
+
+import numpy as np
+
+from faceum.errors import DataError
+from faceum.metrics.checks import finite, same_length
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Reliability:
+    """Confidence against accuracy, in bins of confidence; empty bins are left out.
+
+    confidence, accuracy: (K,) mean confidence and share right of each bin; counts: (K,) pictures.
+    expected_error: mean over the pictures of |accuracy - confidence| of their bin (ECE), 0..1.
+    """
+
+    confidence: np.ndarray
+    accuracy: np.ndarray
+    counts: np.ndarray
+    expected_error: float
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class SpreadReliability:
+    """A predicted deviation against the errors really made, in bins of equally many pictures.
+
+    predicted, observed: (K,) root mean square of the predicted deviations and of the errors, in years.
+    counts: (K,) pictures. levels, coverage: (L,) the share of truths that a normal interval of that level
+    should hold, and the share that it held.
+    """
+
+    predicted: np.ndarray
+    observed: np.ndarray
+    counts: np.ndarray
+    levels: np.ndarray
+    coverage: np.ndarray
+
+
+def reliability(
+    confidences: np.ndarray | Sequence[float], correct: np.ndarray | Sequence[bool], bins: int = 10
+) -> Reliability:
+    """Compare confidences (N,), 0..1, in `bins` equal widths, upper edge inside, with `correct` (N,)."""
+    confidences = finite("confidences", confidences)
+    correct = np.asarray(correct, bool)
+    same_length(confidences=confidences, outcomes=correct)
+    if confidences.min() < 0 or confidences.max() > 1:
+        raise DataError(
+            f"Confidences are probabilities from 0 to 1; came {confidences.min():g} to {confidences.max():g}."
+        )
+    places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+    counts = np.bincount(places, minlength=bins)
+    used = counts > 0
+    confidence = np.bincount(places, confidences, bins)[used] / counts[used]
+    accuracy = np.bincount(places, correct, bins)[used] / counts[used]
+    gap = float(np.sum(counts[used] * np.abs(accuracy - confidence)) / len(confidences))
+    return Reliability(confidence=confidence, accuracy=accuracy, counts=counts[used], expected_error=gap)
+
+
+def spread_reliability(
+    deviations: np.ndarray | Sequence[float], errors: np.ndarray | Sequence[float], bins: int = 10
+) -> SpreadReliability:
+    """Compare predicted deviations (N,), above 0, with the errors made (N,), both in one unit."""
+    deviations, errors = finite("predicted deviations", deviations), finite("errors", errors)
+    same_length(deviations=deviations, errors=errors)
+    if deviations.min() <= 0:
+        raise DataError(f"A predicted deviation must be above 0; came {deviations.min():g}.")
+    groups = np.array_split(np.argsort(deviations, kind="stable"), min(bins, len(deviations)))
+    levels = np.linspace(0.1, 0.9, 9)
+    reach = np.array([NormalDist().inv_cdf((1 + level) / 2) for level in levels])
+    return SpreadReliability(
+        predicted=np.array([np.sqrt(np.mean(deviations[group] ** 2)) for group in groups]),
+        observed=np.array([np.sqrt(np.mean(errors[group] ** 2)) for group in groups]),
+        counts=np.array([len(group) for group in groups]),
+        levels=levels,
+        coverage=np.array([np.mean(np.abs(errors) <= z * deviations) for z in reach]),
+    )

@@ -1,0 +1,82 @@
+"""Layer 3. Scores of one answer out of many: predicted and true ids in, accuracies and confusion out."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from faceum.errors import DataError
+from faceum.metrics.checks import class_ids, finite, same_length
+
+TIE = -1
+"""What `majority_vote` gives for a row whose most votes are shared by two or more classes."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class ClassScores:
+    """How often the answer was the right class.
+
+    accuracy: share of pictures. mean_class_accuracy: mean of the classes' recalls, over the classes that
+    occur.
+    recalls: class name -> share found, None where the class does not occur. confusion: (C, C) int64 counts,
+    row true, column predicted. notes: a sentence for each class that does not occur.
+    """
+
+    accuracy: float
+    mean_class_accuracy: float
+    recalls: dict[str, float | None]
+    confusion: np.ndarray
+    notes: tuple[str, ...]
+
+
+def class_scores(
+    predicted: np.ndarray | Sequence[int], true: np.ndarray | Sequence[int], names: Sequence[str]
+) -> ClassScores:
+    """Score class ids (N,) against true ones (N,), both 0..len(names) - 1; DataError on others."""
+    predicted = class_ids("predicted classes", predicted, len(names))
+    true = class_ids("true classes", true, len(names))
+    same_length(predictions=predicted, labels=true)
+    confusion = confusion_matrix(predicted, true, len(names))
+    counts = confusion.sum(axis=1)
+    recalls = {
+        name: float(confusion[row, row] / counts[row]) if counts[row] else None
+        for row, name in enumerate(names)
+    }
+    return ClassScores(
+        accuracy=float(np.trace(confusion) / confusion.sum()),
+        mean_class_accuracy=float(np.mean([recall for recall in recalls.values() if recall is not None])),
+        recalls=recalls,
+        confusion=confusion,
+        notes=tuple(
+            f"{name}: no picture shows this class, so it is left out of the mean class accuracy."
+            for name, recall in recalls.items()
+            if recall is None
+        ),
+    )
+
+
+def confusion_matrix(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """Return (classes, classes) int64 counts, row true, column predicted, of valid ids of any equal shape."""
+    places = true.astype(np.int64).ravel() * classes + predicted.astype(np.int64).ravel()
+    return np.bincount(places, minlength=classes * classes).reshape(classes, classes)
+
+
+def majority_vote(votes: np.ndarray) -> tuple[np.ndarray, int]:
+    """Return (N,) the class with most of votes (N, C), and how many rows are tied.
+
+    A row in which two classes share the most is `TIE`. Raises DataError on negative votes and on a row
+    without any.
+    """
+    votes = finite("votes", votes)
+    if votes.ndim != 2:
+        raise DataError(f"Votes are one row a picture and one column a class; came shape {votes.shape}.")
+    bad = (votes.sum(axis=1) <= 0) | (votes < 0).any(axis=1)
+    if bad.any():
+        raise DataError(
+            f"{int(bad.sum())} of {len(votes)} pictures have no votes or negative ones, the first in row "
+            f"{int(np.argmax(bad))}; leave them out."
+        )
+    tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1
+    return np.where(tied, TIE, votes.argmax(axis=1)), int(tied.sum())

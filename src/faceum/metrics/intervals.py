@@ -1,0 +1,57 @@
+"""Layer 3. Bootstrap confidence intervals: a statistic of rows in, a low and a high bound out, seeded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from faceum.errors import DataError
+from faceum.metrics.checks import finite
+
+
+@dataclass(frozen=True, kw_only=True)
+class Interval:
+    """The middle `level` of the statistic over resampled sets; low and high in the statistic's unit."""
+
+    low: float
+    high: float
+    level: float
+
+
+def bootstrap(
+    statistic: Callable[[np.ndarray], float],
+    count: int,
+    *,
+    resamples: int = 1000,
+    level: float = 0.95,
+    seed: int = 0,
+) -> Interval:
+    """Draw `count` rows with replacement, `resamples` times, and take the percentiles of the statistic.
+
+    statistic: gets (count,) row indices and returns a number; a NaN (a resample without the class, say) is
+        left out. Rows are taken to be independent: for pairs that share people the interval is somewhat too
+    narrow. Raises DataError when there is no row, or every resample gave NaN.
+    """
+    if count < 1:
+        raise DataError("There are no rows to resample for a confidence interval; give at least one.")
+    if not 0 < level < 1:
+        raise DataError(f"A confidence level lies between 0 and 1; came {level}.")
+    rng = np.random.default_rng(seed)
+    drawn = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], np.float64)
+    drawn = drawn[~np.isnan(drawn)]
+    if len(drawn) == 0:
+        raise DataError("No resample gave the statistic a value, so it has no confidence interval.")
+    low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2])
+    return Interval(low=float(low), high=float(high), level=level)
+
+
+def bootstrap_mean(
+    values: np.ndarray | Sequence[float], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Return the interval of the mean of values (N,)."""
+    rows = finite("values", values)
+    return bootstrap(
+        lambda drawn: float(rows[drawn].mean()), len(rows), resamples=resamples, level=level, seed=seed
+    )

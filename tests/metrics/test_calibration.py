@@ -1,0 +1,49 @@
+"""Reliability curves against bins filled by hand and draws from known distributions."""
+
+import numpy as np
+import pytest
+from sklearn.calibration import calibration_curve
+
+from faceum.errors import DataError
+from faceum.metrics.calibration import reliability, spread_reliability
+
+
+def test_by_hand():
+    curve = reliability([0.2, 0.4, 0.9, 1.0], [False, True, True, True], bins=2)
+    assert curve.confidence == pytest.approx([0.3, 0.95])
+    assert curve.accuracy == pytest.approx([0.5, 1.0])
+    assert curve.counts.tolist() == [2, 2]
+    assert curve.expected_error == pytest.approx((0.2 + 0.05) / 2)
+
+
+def test_equals_scikit_learn_and_leaves_out_empty_bins():
+    rng = np.random.default_rng(0)
+    confidences = rng.uniform(0.35, 1, 500)
+    correct = rng.random(500) < confidences
+    curve = reliability(confidences, correct)
+    accuracy, confidence = calibration_curve(correct, confidences, n_bins=10)
+    assert len(curve.counts) == 7
+    assert curve.confidence == pytest.approx(confidence)
+    assert curve.accuracy == pytest.approx(accuracy)
+
+
+def test_true_deviations_lie_on_the_diagonal_and_halved_ones_do_not():
+    rng = np.random.default_rng(0)
+    deviations = rng.uniform(1, 10, 20_000)
+    errors = rng.normal(0, deviations)
+    honest = spread_reliability(deviations, errors)
+    assert honest.observed == pytest.approx(honest.predicted, rel=0.06)
+    assert honest.coverage == pytest.approx(honest.levels, abs=0.02)
+    assert honest.counts.tolist() == [2000] * 10
+    proud = spread_reliability(deviations / 2, errors)
+    assert proud.observed == pytest.approx(2 * proud.predicted, rel=0.06)
+    assert (proud.coverage < proud.levels - 0.03).all()
+
+
+def test_what_is_no_confidence_is_a_sentence():
+    with pytest.raises(DataError, match="from 0 to 1; came 0.5 to 1.5"):
+        reliability([0.5, 1.5], [True, True])
+    with pytest.raises(DataError, match="1 of 2 confidences are NaN"):
+        reliability([0.5, np.nan], [True, True])
+    with pytest.raises(DataError, match="above 0; came 0"):
+        spread_reliability([0, 1], [1, 1])
