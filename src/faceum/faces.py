@@ -39,6 +39,7 @@ class Age:
     std: float
 
     def to_dict(self) -> dict[str, float]:
+        """Plain numbers, ready for JSON."""
         return {"years": float(self.years), "std": float(self.std)}
 
 
@@ -54,6 +55,7 @@ class Expression:
     probabilities: dict[str, float]
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain words and numbers, ready for JSON."""
         return {"label": self.label, "probabilities": _plain_dict(self.probabilities)}
 
 
@@ -69,6 +71,7 @@ class Parsing:
     matrix: np.ndarray
 
     def to_dict(self) -> dict[str, Any]:
+        """Nested lists, ready for JSON."""
         return {"class_map": self.class_map.tolist(), "matrix": np.asarray(self.matrix, np.float64).tolist()}
 
 
@@ -99,6 +102,7 @@ class Face:
     parsing: Parsing | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON; None for every part that was not asked for."""
         return {
             "box": _plain_list(self.box),
             "points5": None if self.points5 is None else _plain_list(self.points5),
@@ -129,6 +133,7 @@ class Result:
     error: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
+        """The JSON object of one picture, as `schema/result-1.json` describes it."""
         return {
             "schema": SCHEMA,
             "source": self.source,
