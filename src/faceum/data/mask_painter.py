@@ -37,16 +37,16 @@ _PATTERNS = ("plain", "plain", "plain", "stripes", "checks", "dots", "blotches")
 
 _TEMPLATE_JAW = np.array(
     [
-        [-1.15, 0.03, -1.10], [-1.14, 0.33, -1.05], [-1.10, 0.63, -1.00], [-1.03, 0.92, -0.90],
-        [-0.92, 1.20, -0.75], [-0.75, 1.44, -0.50], [-0.52, 1.64, -0.25], [-0.27, 1.80, -0.05],
-        [0.00, 1.86, 0.05],
+        [-1.08, 0.03, -0.88], [-1.07, 0.33, -0.84], [-1.03, 0.63, -0.80], [-0.97, 0.92, -0.72],
+        [-0.86, 1.22, -0.60], [-0.71, 1.48, -0.40], [-0.49, 1.69, -0.20], [-0.26, 1.86, -0.04],
+        [0.00, 1.92, 0.05],
     ]
 )  # fmt: skip
 _TEMPLATE_MIDDLE = np.array([[0.0, 0.0, 0.15], [0.0, 0.62, 0.45], [0.0, 1.12, 0.22]])
 _TEMPLATE_POINTS5 = np.array(
     [[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.62, 0.45], [-0.40, 1.12, 0.08], [0.40, 1.12, 0.08]]
 )
-"""A usual face in eye distances, x right, y down, z towards the viewer, measured by hand: left half of the
+"""A usual face in eye distances, x right, y down, z towards the viewer, set by hand: left half of the
 jaw (points 0-8), then bridge, nose tip and mouth centre, then the five points."""
 
 
@@ -137,9 +137,9 @@ def _face_from_points5(points5: np.ndarray) -> _Face:
     """Fit an affine camera to the template's five points; depth hangs on the nose alone, so it is damped."""
     ones = np.ones((5, 1))
     system = np.hstack([_TEMPLATE_POINTS5, ones])
-    damping = np.diag([0.0, 0.0, 0.05, 0.0])
+    damping = np.diag([0.0, 0.0, 0.15, 0.0])
     camera = np.linalg.solve(system.T @ system + damping, system.T @ points5)
-    mirrored = _TEMPLATE_JAW[7::-1] * [-1, 1, 1]
+    mirrored = _TEMPLATE_JAW[-2::-1] * [-1, 1, 1]
     shape = np.vstack([_TEMPLATE_JAW, mirrored, _TEMPLATE_MIDDLE])
     placed = np.hstack([shape, np.ones((len(shape), 1))]) @ camera
     return _Face(jaw=placed[:17], bridge=placed[17], tip=placed[18], mouth=placed[19])
