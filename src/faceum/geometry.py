@@ -34,7 +34,7 @@ def similarity_from_points(source: np.ndarray, target: np.ndarray) -> np.ndarray
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The (2, 3) float64 matrix of the way back; PictureError where there is none (a matrix that flattens)."""
+    """The (2, 3) float64 matrix of the way back; PictureError where there is none."""
     matrix = np.asarray(matrix, np.float64)
     (a, b, shift_x), (c, d, shift_y) = matrix
     determinant = a * d - b * c
@@ -96,7 +96,7 @@ def warp(
 
     Shrinking first averages whole k x k blocks, k the integer part of how many picture pixels go into one of
     the result, and interpolates between the averages. Only the part of the picture that is needed is
-    touched, so a small face in a huge picture is cheap, and OpenCV's limit of 32,767 pixels a side is not met.
+    touched, so a small face in a huge picture is cheap, and sides beyond OpenCV's 32,767 pixels are fine.
     """
     if interpolation not in INTERPOLATIONS or border not in BORDERS:
         raise ValueError(

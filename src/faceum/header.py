@@ -29,7 +29,7 @@ class Header:
     width, height: as stored, in pixels, before the orientation is applied.
     orientation: EXIF's 1..8, 1 where nothing valid is said.
     complete: False when the file's own structure says that its end is missing.
-    orientation_at: for TIFF, where the orientation's value lies in the file, else None.
+    orientation_at: for TIFF, where the orientation's lower two bytes lie in the file, else None.
     associated_alpha: for TIFF, whether its colours are stored multiplied by their alpha.
     """
 
@@ -67,7 +67,7 @@ def read_header(data: bytes) -> Header:
 def _unpack(layout: str, data: bytes, offset: int) -> tuple[Any, ...]:
     try:
         return struct.unpack_from(layout, data, offset)
-    except struct.error as error:
+    except (struct.error, OverflowError) as error:  # OverflowError: an offset beyond 64 bits
         raise PictureError(
             "has a header that ends too early: a complete copy of the file is wanted"
         ) from error
@@ -167,7 +167,7 @@ def _read_tiff(data: bytes) -> Header:
 
 
 def _tiff_fields(data: bytes) -> dict[int, tuple[int, int]]:
-    """Tag -> (first number, where it lies) of the first directory; only whole numbers kept in the entry."""
+    """Tag -> (number, where its lower two bytes lie), for whole numbers of the first directory."""
     order = "<" if data[:2] == b"II" else ">"
     big = _unpack(order + "H", data, 2)[0] == 43
     (start,) = _unpack(order + ("Q" if big else "I"), data, 8 if big else 4)
@@ -177,8 +177,10 @@ def _tiff_fields(data: bytes) -> dict[int, tuple[int, int]]:
     for position in range(first, min(first + count * length, len(data)), length):
         tag, kind = _unpack(order + "HH", data, position)
         if kind in _NUMBER_FORMATS:
-            letter = _NUMBER_FORMATS[kind]
-            fields[tag] = (_unpack(order + letter, data, position + value_at)[0], position + value_at)
+            layout = order + _NUMBER_FORMATS[kind]
+            low_bytes = max(struct.calcsize(layout) - 2, 0) if order == ">" else 0
+            value = _unpack(layout, data, position + value_at)[0]
+            fields[tag] = (value, position + value_at + low_bytes)
     return fields
 
 

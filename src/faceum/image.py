@@ -207,7 +207,8 @@ def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
 
 def _from_pil(picture: Any, *, max_pixels: int) -> np.ndarray:
     """Decode a PIL picture by its own means, with its EXIF orientation."""
-    _check_size(*picture.size, max_pixels)
+    width, height = picture.size
+    _check_size(width, height, max_pixels)
     try:
         picture.load()  # before the EXIF: Pillow turns TIFF by itself while loading, and then drops the tag
         orientation = picture.getexif().get(274, 1)
@@ -256,7 +257,7 @@ def _to_rgb(stored: np.ndarray, *, premultiplied: bool) -> np.ndarray:
 
 
 def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
-    """Undo an EXIF orientation: 2 and 4 are mirrored, 3, 6 and 8 turned, 5 and 7 both; all else is upright."""
+    """Undo an EXIF orientation: 2 and 4 are mirrored, 3, 6 and 8 turned, 5 and 7 both; others are upright."""
     if orientation in (5, 6, 7, 8):
         rgb = rgb.transpose(1, 0, 2)
     if orientation in (2, 3, 6, 7):
