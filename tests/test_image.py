@@ -189,11 +189,13 @@ def test_every_pil_mode_gives_a_picture(mode, picture):
         assert read_image(source).shape == (HEIGHT, WIDTH, 3)
 
 
-def test_the_first_of_several_pictures_is_read(rgb, picture):
-    others = [picture.rotate(180)]
-    for format, options in (("TIFF", {}), ("WEBP", {"lossless": True}), ("PNG", {})):
-        data = encode(picture, format, save_all=True, append_images=others, **options)
-        np.testing.assert_array_equal(read_image(data), rgb)
+@pytest.mark.parametrize("format", ["TIFF", "PNG", "WEBP"])
+def test_the_first_of_several_pictures_is_read(format, rgb, picture):
+    if format == "WEBP" and int(cv2.__version__.split(".")[0]) < 5:
+        pytest.skip("OpenCV 4 reads no animated WebP")
+    options = {"lossless": True} if format == "WEBP" else {}
+    data = encode(picture, format, save_all=True, append_images=[picture.rotate(180)], **options)
+    np.testing.assert_array_equal(read_image(data), rgb)
 
 
 # --- orientation -----------------------------------------------------------------------------------------

@@ -48,7 +48,7 @@ def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXEL
     max_pixels: pictures of more pixels are refused; files and PIL pictures before they are decoded.
 
     Transparent parts show white, as a browser's page does. 16-bit pictures are scaled to 8. Colour profiles
-    are not applied, and a gray PNG's single transparent level is ignored.
+    are not applied, a gray PNG's single transparent level is ignored, and animated WebP needs OpenCV 5.
 
     Raises PictureError, one sentence with the picture's name, for whatever cannot be read.
     """
