@@ -1,0 +1,86 @@
+"""Layer 5. The colours: one for each parsing class, each face in turn, and the panel; RGB, 0..255.
+
+The classes' colours are chosen to be told apart side by side, where their parts meet: warm tones for what is
+skin, cold and light ones for eyes and brows, reds for the mouth, violet and green for hair and hat, blues for
+what is worn. Left and right of a pair share a hue and differ in lightness.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from faceum.tasks import PARSING_CLASSES
+
+CLASS_COLOURS: dict[str, tuple[int, int, int]] = {
+    "background": (0, 0, 0),
+    "skin": (242, 178, 133),
+    "nose": (255, 122, 69),
+    "eye_g": (255, 255, 255),
+    "l_eye": (64, 224, 255),
+    "r_eye": (0, 163, 224),
+    "l_brow": (176, 224, 82),
+    "r_brow": (122, 173, 41),
+    "l_ear": (255, 214, 92),
+    "r_ear": (214, 162, 26),
+    "mouth": (138, 20, 52),
+    "u_lip": (255, 92, 138),
+    "l_lip": (222, 38, 92),
+    "hair": (134, 88, 214),
+    "hat": (38, 166, 121),
+    "ear_r": (255, 240, 31),
+    "neck_l": (196, 255, 244),
+    "neck": (184, 121, 92),
+    "cloth": (56, 104, 196),
+}
+"""Parsing class -> its colour in drawings and in the palette of parsing maps."""
+
+CLASS_WORDS: dict[str, str] = {
+    "background": "background",
+    "skin": "skin",
+    "nose": "nose",
+    "eye_g": "glasses",
+    "l_eye": "left eye",
+    "r_eye": "right eye",
+    "l_brow": "left brow",
+    "r_brow": "right brow",
+    "l_ear": "left ear",
+    "r_ear": "right ear",
+    "mouth": "mouth",
+    "u_lip": "upper lip",
+    "l_lip": "lower lip",
+    "hair": "hair",
+    "hat": "hat",
+    "ear_r": "earring",
+    "neck_l": "necklace",
+    "neck": "neck",
+    "cloth": "clothes",
+}
+"""Parsing class -> how a legend says it."""
+
+PALETTE = np.array([CLASS_COLOURS[name] for name in PARSING_CLASSES], np.uint8)
+"""(19, 3) uint8: class id -> RGB."""
+
+FACE_COLOURS: tuple[tuple[int, int, int], ...] = (
+    (64, 224, 196),
+    (255, 184, 77),
+    (255, 107, 157),
+    (108, 160, 255),
+    (150, 222, 104),
+    (194, 142, 255),
+    (255, 134, 104),
+    (236, 224, 96),
+)
+"""The faces' colours, in turn: each face's box, number and bars share one."""
+
+GROUND = (17, 19, 24)
+CARD = (28, 31, 38)
+TRACK = (47, 52, 62)
+INK = (238, 240, 244)
+SOFT_INK = (172, 178, 190)
+FAINT_INK = (118, 126, 140)
+"""The panel: behind everything, a card, an empty bar, and three strengths of text."""
+
+
+def face_colour(index: int) -> tuple[int, int, int]:
+    """The colour of the face at `index`, from 0."""
+    return FACE_COLOURS[index % len(FACE_COLOURS)]

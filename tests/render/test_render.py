@@ -1,0 +1,135 @@
+"""Drawings: everything that was found is in them, whatever the picture's size and the faces' number."""
+
+import dataclasses
+
+import cv2
+import numpy as np
+import pytest
+
+from faceum.faces import Age, Expression, Face, Parsing
+from faceum.render import LARGEST, PAINTERS, SHORTEST, render_faces
+from faceum.render.layout import MARGIN
+from faceum.render.lettering import PlotterLetters, Typeface, best_lettering, fitted
+from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS, PALETTE, face_colour
+from faceum.render.panel import attribute_words, notable
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS, KINDS, PARSING_CLASSES
+
+
+def a_face(box=(20.0, 20.0, 60.0, 70.0)):
+    rng = np.random.default_rng(0)
+    x0, y0, x1, y1 = box
+    shares = rng.dirichlet(np.ones(8))
+    class_map = np.zeros((32, 32), np.uint8)
+    class_map[8:24, 8:24] = 13
+    return Face(
+        box=np.array(box, np.float32),
+        points5=np.array([[30, 35], [50, 35], [40, 45], [33, 58], [47, 58]], np.float32),
+        score=0.9,
+        embedding=rng.normal(size=512).astype(np.float32),
+        age=Age(years=41, std=6),
+        attributes=dict(zip(ATTRIBUTES, rng.uniform(size=40).tolist(), strict=True)),
+        expression=Expression(
+            label=EXPRESSIONS[int(shares.argmax())],
+            probabilities=dict(zip(EXPRESSIONS, shares.tolist(), strict=True)),
+        ),
+        landmarks=(rng.uniform(size=(68, 2)) * (x1 - x0, y1 - y0) + (x0, y0)).astype(np.float32),
+        parsing=Parsing(class_map=class_map, matrix=np.array([[2, 0, x0], [0, 2, y0]], np.float64)),
+    )
+
+
+@pytest.fixture
+def photo():
+    return np.full((120, 100, 3), 90, np.uint8)
+
+
+def test_every_kind_of_task_has_a_painter_and_every_class_its_own_colour():
+    assert set(PAINTERS) == set(KINDS)
+    assert set(CLASS_COLOURS) == set(CLASS_WORDS) == set(PARSING_CLASSES)
+    assert len({tuple(colour) for colour in PALETTE.tolist()}) == 19
+    # Neighbouring colours must be told apart: no two lie close together.
+    apart = np.linalg.norm(PALETTE[:, None].astype(float) - PALETTE[None], axis=-1)
+    assert apart[np.triu_indices(19, 1)].min() > 40
+
+
+@pytest.mark.parametrize("field", ["embedding", "age", "attributes", "expression", "landmarks", "parsing"])
+def test_every_answer_is_seen_in_the_drawing(photo, field):
+    bare = Face(box=a_face().box)
+    more = dataclasses.replace(bare, **{field: getattr(a_face(), field)})
+    without, drawn = render_faces(photo, [bare]), render_faces(photo, [more])
+    assert without.shape != drawn.shape or (without != drawn).any()
+
+
+def test_the_picture_given_is_left_alone(photo):
+    before = photo.copy()
+    render_faces(photo, [a_face()])
+    assert (photo == before).all()
+
+
+def test_parsing_colours_lie_on_the_parsed_pixels(photo):
+    face = Face(box=np.array([1, 1, 3, 3], np.float32), parsing=a_face().parsing)
+    drawn = render_faces(photo, [face])
+    scale = 960 / 120
+    at = lambda x, y: drawn[MARGIN + int(y * scale), MARGIN + int(x * scale)].astype(int)  # noqa: E731
+    hair = (90 + np.array(CLASS_COLOURS["hair"])) / 2
+    assert np.abs(at(52, 52) - hair).max() <= 2  # the middle of the hair
+    assert np.abs(at(90, 110) - 90).max() == 0  # outside
+    assert np.abs(at(25, 52) - 90).max() == 0  # background in the crop
+
+
+@pytest.mark.parametrize("shape", [(1, 1), (3, 4), (100, 20_000), (20_000, 100), (2000, 3000), (40, 33_000)])
+@pytest.mark.parametrize("faces", [0, 1])
+def test_any_size_of_picture_can_be_drawn(shape, faces):
+    drawn = render_faces(np.zeros((*shape, 3), np.uint8), [a_face((0.0, 0.0, 1.0, 1.0))] * faces)
+    assert drawn.dtype == np.uint8 and drawn.shape[2] == 3
+    assert SHORTEST <= min(drawn.shape[:2]) and max(drawn.shape[:2]) <= LARGEST + 4 * 500
+
+
+@pytest.mark.parametrize("count", [2, 4, 5, 24, 60])
+def test_any_number_of_faces_can_be_drawn(photo, count):
+    drawn = render_faces(photo, [a_face()] * count)
+    assert max(drawn.shape[:2]) < 4000
+
+
+def test_faces_at_and_beyond_the_rim_are_drawn(photo):
+    for box in ((-50.0, -50.0, 20.0, 20.0), (90.0, 100.0, 300.0, 400.0), (-500.0, -500.0, -400.0, -400.0)):
+        render_faces(photo, [a_face(box)])
+
+
+def test_the_number_of_a_face_stays_inside_the_picture(photo):
+    drawn = render_faces(photo, [Face(box=np.array([10, -30, 60, 50], np.float32))])
+    tag = (drawn == np.array(face_colour(0), np.uint8)).all(axis=-1)[MARGIN : MARGIN + 40]
+    assert tag.sum() > 100
+
+
+def test_older_opencv_letters_draw_and_measure(photo, monkeypatch):
+    image = np.zeros((60, 400, 3), np.uint8)
+    letters = PlotterLetters()
+    letters.draw(image, "34 ± 5 · years", (10, 40), 24, (255, 255, 255))
+    width = letters.width("34 ± 5 · years", 24)
+    columns = np.flatnonzero(image.any(axis=(0, 2)))
+    assert columns[0] >= 8 and abs(columns[-1] - 10 - width) < 12
+    monkeypatch.delattr(cv2, "FontFace", raising=False)
+    assert isinstance(best_lettering(), PlotterLetters)
+    render_faces(photo, [a_face()])
+
+
+@pytest.mark.skipif(not hasattr(__import__("cv2"), "FontFace"), reason="OpenCV 4 has no typeface")
+def test_the_typeface_measures_what_it_draws():
+    image = np.zeros((60, 400, 3), np.uint8)
+    letters = Typeface()
+    letters.draw(image, "Happiness 87 %", (10, 40), 24, (255, 255, 255), 600)
+    columns = np.flatnonzero(image.any(axis=(0, 2)))
+    assert abs(columns[-1] - 10 - letters.width("Happiness 87 %", 24, 600)) < 6
+
+
+def test_long_text_is_cut_with_an_ellipsis():
+    letters = PlotterLetters()
+    short = fitted(letters, "a very long line indeed", 80, 16)
+    assert short.endswith("…") and letters.width(short, 16) <= 80
+    assert fitted(letters, "short", 80, 16) == "short"
+
+
+def test_notable_attributes_are_the_most_certain_ones():
+    assert notable({"Bald": 0.2, "Smiling": 0.7, "Young": 0.9}) == [("Young", 0.9), ("Smiling", 0.7)]
+    assert attribute_words("5_o_Clock_Shadow") == "5 o'clock shadow"
+    assert attribute_words("Wearing_Hat") == "Wearing hat"

@@ -1,0 +1,99 @@
+"""What lies on disk after a run: whole, complete, and never in another's place."""
+
+import io
+import json
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from faceum.faces import Age, Face, Parsing, Result, result_schema
+from faceum.render.palette import PALETTE
+from faceum.save import OutputStems, class_of_every_pixel, indexed_png, json_text, save_result
+
+
+def parsed_face(shift=0, label=13):
+    class_map = np.zeros((8, 8), np.uint8)
+    class_map[2:6, 2:6] = label
+    matrix = np.array([[1, 0, 4 + shift], [0, 1, 4]], np.float64)
+    embedding = np.zeros(512, np.float32)
+    embedding[label] = 1
+    return Face(
+        box=np.array([4 + shift, 4, 12 + shift, 12], np.float32),
+        embedding=embedding,
+        age=Age(years=30.5, std=4.0),
+        parsing=Parsing(class_map=class_map, matrix=matrix),
+    )
+
+
+def test_an_indexed_png_keeps_classes_and_palette():
+    classes = np.random.default_rng(0).integers(0, 19, (31, 47)).astype(np.uint8)
+    picture = Image.open(io.BytesIO(indexed_png(classes, PALETTE)))
+    assert picture.mode == "P" and (np.asarray(picture) == classes).all()
+    assert picture.getpalette()[: 19 * 3] == PALETTE.ravel().tolist()
+    decoded = cv2.imdecode(np.frombuffer(indexed_png(classes, PALETTE), np.uint8), cv2.IMREAD_COLOR)
+    assert (decoded[..., ::-1] == PALETTE[classes]).all()
+
+
+def test_everything_is_written_and_says_the_same(tmp_path):
+    image = np.full((20, 30, 3), 128, np.uint8)
+    result = Result(source="a/x.jpg", width=30, height=20, faces=[parsed_face(), parsed_face(10, 1)])
+    files = save_result(result, image, tmp_path / "new" / "folder", "x")
+    assert sorted(path.name for path in (tmp_path / "new" / "folder").iterdir()) == [
+        "x.json", "x.npz", "x.parsing.png", "x.png",
+    ]  # fmt: skip
+    assert sorted(path.name for path in files) == ["x.json", "x.npz", "x.parsing.png", "x.png"]
+    assert json.loads((tmp_path / "new/folder/x.json").read_text()) == result.to_dict()
+    with np.load(tmp_path / "new/folder/x.npz") as stored:
+        assert stored["embeddings"].shape == (2, 512) and stored["boxes"].shape == (2, 4)
+        assert stored["embeddings"][1, 1] == 1
+    assert np.asarray(Image.open(tmp_path / "new/folder/x.parsing.png"))[8, 8] == 13
+    assert cv2.imread(str(tmp_path / "new/folder/x.png")) is not None
+
+
+def test_without_answers_only_json_and_drawing_are_written(tmp_path):
+    result = Result(source="x.jpg", width=5, height=5, faces=[])
+    files = save_result(result, np.zeros((5, 5, 3), np.uint8), tmp_path, "x")
+    assert [path.name for path in files] == ["x.json", "x.png"]
+
+
+def test_a_failed_picture_leaves_its_sentence(tmp_path):
+    files = save_result(Result(source="x.jpg", error="x.jpg is empty."), None, tmp_path, "x")
+    assert [path.name for path in files] == ["x.json"]
+    assert json.loads(files[0].read_text())["error"] == "x.jpg is empty."
+
+
+def test_json_is_the_results_own_with_rows_on_one_line():
+    jsonschema = __import__("jsonschema")
+    source = 'strange "[\n 1 \n]" name.jpg'
+    result = Result(source=source, width=30, height=20, faces=[parsed_face()])
+    text = json_text(result)
+    assert json.loads(text) == result.to_dict()
+    assert "[ 0, 0, 13, 13, 13, 13, 0, 0 ]" in text
+    jsonschema.validate(json.loads(text), result_schema())
+
+
+def test_the_first_face_wins_where_two_overlap():
+    classes = class_of_every_pixel([parsed_face(0, 1), parsed_face(2, 2)], (20, 30))
+    assert classes[8, 9] == 1 and classes[8, 10] == 2 and classes[0, 0] == 0
+
+
+def test_one_stem_twice_gives_two_names(tmp_path):
+    stems = OutputStems(tmp_path)
+    names = [stems.name(source) for source in ("a/x.jpg", "b/x.png", "x-2.jpg", "X.webp", None, None)]
+    assert names == ["x", "x-2", "x-2-2", "X-3", "picture", "picture-2"]
+
+
+def test_no_output_overwrites_an_input(tmp_path):
+    for name in ("x.png", "y.jpg", "z.parsing.png", "z.jpg"):
+        (tmp_path / name).touch()
+    stems = OutputStems(tmp_path, list(tmp_path.iterdir()))
+    assert stems.name(str(tmp_path / "x.png")) == "x-2"
+    assert stems.name(str(tmp_path / "y.jpg")) == "y"
+    assert stems.name(str(tmp_path / "z.jpg")) == "z-2"
+
+
+def test_a_stem_that_looks_like_anothers_parsing_map_is_changed(tmp_path):
+    stems = OutputStems(tmp_path)
+    assert stems.name("x.jpg") == "x"
+    assert stems.name("x.parsing.jpg") == "x-parsing"
