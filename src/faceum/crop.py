@@ -1,0 +1,158 @@
+"""Layer 2. Picture and face -> the square crop that a network sees, its inverse, and which patches are face."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, fields
+
+import numpy as np
+
+from faceum.errors import ModelError
+from faceum.geometry import invert, similarity_from_points, transform_points, warp
+
+POLICIES = ("similarity", "box")
+FACE_TOKENS = ("centre", "touched")
+
+TEMPLATE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.61], [-0.44, 1.03], [0.44, 1.03]])
+"""Mean place of the five points of a frontal face: from the middle between the eyes, in eye distances."""
+
+BOX_EYES = 0.395
+"""Where the eyes lie in a detected box, as a share of its height from the top (mean of the training faces)."""
+
+BOX_SCALE = 2.22
+"""Width of a detected box, the mean of width and 0.74 height, in eye distances of a frontal face."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CropSpec:
+    """How a face is cut out of its picture; stored with the weights, the same in training and inference.
+
+    policy: "similarity" turns, scales and shifts so that the five points meet a template; where only a box
+        is known, a square around the box of about the same scale. "box" adds `margin` of the box's size on
+        each side, clips to the picture, truncates to integers and stretches to the square (the published way).
+    size: pixels a side. grid: patches a side.
+    eye_distance: distance between the eyes, as a share of the crop's side; eye_height: their height.
+    margin: only for policy "box".
+    face_tokens: a patch is face when its centre lies in the face's box ("centre") or the box touches it
+        ("touched").
+    """
+
+    policy: str
+    size: int
+    grid: int
+    eye_distance: float = 0.25
+    eye_height: float = 0.43
+    margin: float = 0.25
+    face_tokens: str = "centre"
+
+    def __post_init__(self) -> None:
+        for given, options in ((self.policy, POLICIES), (self.face_tokens, FACE_TOKENS)):
+            if given not in options:
+                raise ModelError(f"A crop spec has no {given!r}; use one of {', '.join(options)}.")
+
+    def to_dict(self) -> dict[str, str | int | float]:
+        """Plain values, for a file's header."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, str | int | float]) -> CropSpec:
+        """The inverse of to_dict; unknown keys are a ModelError."""
+        unknown = set(values) - {f.name for f in fields(cls)}
+        if unknown:
+            raise ModelError(
+                f"A crop spec has no {', '.join(sorted(unknown))}; this file needs a newer faceum."
+            )
+        return cls(**values)  # type: ignore[arg-type]
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class Crop:
+    """A face cut out.
+
+    image: (S, S, 3) uint8 RGB. matrix: (2, 3) float64 from picture to crop pixels; inverse: its inverse.
+    face_mask_N: (grid * grid,) bool, row-major, True on face patches.
+    """
+
+    image: np.ndarray
+    matrix: np.ndarray
+    inverse: np.ndarray
+    face_mask_N: np.ndarray
+
+
+def crop_face(image: np.ndarray, spec: CropSpec, box: np.ndarray, points5: np.ndarray | None = None) -> Crop:
+    """Cut one face out of a picture.
+
+    image: (H, W, 3) uint8 RGB. box: x0 y0 x1 y1 in pixels. points5: (5, 2) left eye, right eye, nose tip,
+    left and right mouth corner as seen in the picture, or None where only the box is known.
+    Pixels outside the picture repeat its edge.
+    """
+    matrix = crop_matrix(spec, box, points5, image.shape[:2])
+    return cut(image, spec, box, matrix)
+
+
+def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) -> Crop:
+    """Crop by a given picture-to-crop matrix (training jitters it); see crop_face."""
+    inverse = invert(matrix)
+    return Crop(
+        image=warp(image, matrix, (spec.size, spec.size)),
+        matrix=matrix,
+        inverse=inverse,
+        face_mask_N=face_mask(spec, box, matrix, inverse),
+    )
+
+
+def crop_matrix(
+    spec: CropSpec, box: np.ndarray, points5: np.ndarray | None, shape: tuple[int, int]
+) -> np.ndarray:
+    """The (2, 3) matrix from picture to crop pixels by the spec's policy; shape is the picture's (H, W)."""
+    box = np.asarray(box, dtype=np.float64)
+    if spec.policy == "box":
+        return _stretched_box(spec, box, shape)
+    unit = spec.size * spec.eye_distance
+    middle = np.array([spec.size / 2, spec.size * spec.eye_height])
+    if points5 is not None:
+        return similarity_from_points(np.asarray(points5, dtype=np.float64), TEMPLATE * unit + middle)
+    eye_distance = ((box[2] - box[0]) + 0.74 * (box[3] - box[1])) / 2 / BOX_SCALE
+    eyes = np.array([(box[0] + box[2]) / 2, box[1] + BOX_EYES * (box[3] - box[1])])
+    scale = unit / max(eye_distance, 1e-6)
+    return np.array([[scale, 0, middle[0] - scale * eyes[0]], [0, scale, middle[1] - scale * eyes[1]]])
+
+
+def _stretched_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    size = box[2:] - box[:2]
+    x0, y0 = np.maximum(np.trunc(box[:2] - spec.margin * size), 0)
+    x1, y1 = np.minimum(np.trunc(box[2:] + spec.margin * size), (shape[1], shape[0]))
+    scale_x, scale_y = spec.size / max(x1 - x0, 1.0), spec.size / max(y1 - y0, 1.0)
+    return np.array([[scale_x, 0, -scale_x * x0], [0, scale_y, -scale_y * y0]])
+
+
+def face_mask(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """(grid * grid,) bool, row-major: which patches of the crop the face's box (picture pixels) covers."""
+    patch = spec.size / spec.grid
+    if spec.face_tokens == "touched":
+        corners = transform_points(matrix, np.array([[box[0], box[1]], [box[2], box[3]]]))
+        index = np.arange(spec.grid)
+        first, last = np.floor(corners.min(0) / patch), np.floor(corners.max(0) / patch)
+        columns = (index >= first[0]) & (index <= last[0])
+        rows = (index >= first[1]) & (index <= last[1])
+        return (rows[:, None] & columns[None, :]).ravel()
+    centre = (np.arange(spec.grid) + 0.5) * patch
+    x, y = np.meshgrid(centre, centre)
+    place = transform_points(inverse, np.stack([x.ravel(), y.ravel()], axis=-1))
+    return ((place >= np.asarray(box)[:2]) & (place < np.asarray(box)[2:])).all(-1)
+
+
+def points5_from_landmarks(landmarks: np.ndarray) -> np.ndarray:
+    """68 landmarks (68, 2) -> (5, 2): eye centres, nose tip, mouth corners, left and right as seen."""
+    eyes = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
+    return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
+
+
+def box_from_points(points: np.ndarray) -> np.ndarray:
+    """Five points (5, 2) or 68 landmarks (68, 2) -> the box a detector would give: (4,) x0 y0 x1 y1."""
+    points5 = points if len(points) == 5 else points5_from_landmarks(points)
+    to_face = invert(similarity_from_points(np.asarray(points5, dtype=np.float64), TEMPLATE))
+    unit = float(np.hypot(to_face[0, 0], to_face[1, 0]))
+    height = BOX_SCALE / 0.74 * unit
+    middle = to_face[:, 2] + np.array([0.0, (0.5 - BOX_EYES) * height])
+    half = np.array([BOX_SCALE * unit / 2, height / 2])
+    return np.concatenate([middle - half, middle + half])

@@ -1,0 +1,188 @@
+"""Layer 3. A labelled face and a random generator in; a training crop with its labels moved along, out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+
+from faceum.crop import CropSpec, crop_matrix, face_mask
+from faceum.data.corpus import LabelledFace
+from faceum.data.mask_painter import paint_mask
+from faceum.geometry import compose, invert, transform_points, warp
+from faceum.tasks import PARSING_CLASSES
+
+
+def _mirrored_words(words: tuple[str, ...]) -> np.ndarray:
+    """For each word its place after a flip: l_x and r_x change places."""
+    swap = {"l_": "r_", "r_": "l_"}
+    mirrored = [swap[word[:2]] + word[2:] if word[:2] in swap else word for word in words]
+    return np.array([words.index(other) if other in words else i for i, other in enumerate(mirrored)])
+
+
+PARSING_MIRROR = _mirrored_words(PARSING_CLASSES).astype(np.uint8)
+"""Class id -> class id in the mirrored picture (u_lip, l_lip, neck_l and ear_r stay)."""
+
+LANDMARK_MIRROR = np.array(
+    [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
+    + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
+    + [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
+)
+"""Which of the 68 points stands at each place in the mirrored picture (iBUG order)."""
+
+
+ROUGH_WEIGHT = 0.3
+"""How much a teacher's landmarks count beside annotated ones."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class AugmentConfig:
+    """How far training crops stray from the crop that inference would take.
+
+    turn: standard deviation of the rotation, degrees. scale: of the logarithm of the scale.
+    shift: of the shift, in shares of the crop. points: of each of the five points, in eye distances.
+    box_crop: share of crops taken from the (jittered) box alone. flip: share mirrored.
+    colour: strength of brightness, contrast, gamma and saturation changes. gray: share made gray.
+    blur: share blurred or shrunk and enlarged. noise: share with sensor noise. erase: share with a
+    rectangle painted over. mask: share of faces with known landmarks that get a face mask painted on.
+    """
+
+    turn: float = 6.0
+    scale: float = 0.06
+    shift: float = 0.025
+    points: float = 0.04
+    box_crop: float = 0.2
+    flip: float = 0.5
+    colour: float = 0.35
+    gray: float = 0.2
+    blur: float = 0.25
+    noise: float = 0.15
+    erase: float = 0.15
+    mask: float = 0.0
+
+
+@dataclass(frozen=True, eq=False, kw_only=True)
+class TrainingCrop:
+    """What one face becomes.
+
+    image: (S, S, 3) uint8 RGB. face_mask_N: (N,) bool. labels: as LabelledFace's, parsing at crop size,
+    landmarks normalised to the crop (0..1). eye_distance: outer eye corners' distance in shares of the crop,
+    the unit in which landmark errors are counted (1 where unknown). landmark_weight: how much they count.
+    """
+
+    image: np.ndarray
+    face_mask_N: np.ndarray
+    labels: dict[str, np.ndarray]
+    eye_distance: float
+    landmark_weight: float
+
+
+NO_AUGMENTATION = AugmentConfig(
+    turn=0, scale=0, shift=0, points=0, box_crop=0, flip=0, colour=0, gray=0, blur=0, noise=0, erase=0
+)
+
+
+def augment(
+    face: LabelledFace, spec: CropSpec, config: AugmentConfig, rng: np.random.Generator
+) -> TrainingCrop:
+    """Cut, move, mirror and recolour one face; points, masks and left/right classes move along."""
+    image = face.image
+    if (
+        config.mask
+        and "landmarks" in face.labels
+        and "parsing" not in face.labels
+        and rng.random() < config.mask
+    ):
+        image = paint_mask(image, face.labels["landmarks"], rng)
+    matrix, box = _jittered(face, spec, config, rng)
+    flip = rng.random() < config.flip
+    if flip:
+        matrix = compose(matrix, np.array([[-1.0, 0.0, spec.size], [0.0, 1.0, 0.0]]))
+    crop = warp(image, matrix, (spec.size, spec.size))
+    crop = _recoloured(crop, config, rng)
+    labels = {name: _moved(name, value, matrix, spec.size, flip) for name, value in face.labels.items()}
+    crop = _erased(crop, config, labels, rng)
+    eye_distance = 1.0
+    if "landmarks" in labels:
+        eye_distance = float(np.linalg.norm(labels["landmarks"][36] - labels["landmarks"][45]))
+    return TrainingCrop(
+        image=crop,
+        face_mask_N=face_mask(spec, box, matrix, invert(matrix)),
+        labels=labels,
+        eye_distance=max(eye_distance, 0.05),
+        landmark_weight=ROUGH_WEIGHT if face.rough_landmarks else 1.0,
+    )
+
+
+def _jittered(
+    face: LabelledFace, spec: CropSpec, config: AugmentConfig, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """A matrix from picture to crop near the one that inference would use, and a box near the face's."""
+    size = face.box[2:] - face.box[:2]
+    wobble = config.shift * 2 * rng.standard_normal(4) * np.tile(size, 2)
+    box = face.box + wobble
+    points = face.points5
+    if points is not None and rng.random() >= config.box_crop:
+        eye_distance = np.linalg.norm(points[3:].mean(0) - points[:2].mean(0))
+        points = points + config.points * eye_distance * rng.standard_normal((5, 2))
+    else:
+        points = None
+    matrix = crop_matrix(spec, box, points, face.image.shape[:2])
+    turn = np.deg2rad(config.turn * rng.standard_normal())
+    scale = np.exp(config.scale * rng.standard_normal())
+    middle = np.full(2, spec.size / 2)
+    rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    shift = config.shift * spec.size * rng.standard_normal(2)
+    jitter = np.column_stack([rotation, middle - rotation @ middle + shift])
+    return compose(matrix, jitter), box
+
+
+def _moved(name: str, value: np.ndarray, matrix: np.ndarray, size: int, flip: bool) -> np.ndarray:
+    if name == "landmarks":
+        points = transform_points(matrix, value) / size
+        return (points[LANDMARK_MIRROR] if flip else points).astype(np.float32)
+    if name == "parsing":
+        mask = warp(value, matrix, (size, size), interpolation="nearest", border="edge")
+        return PARSING_MIRROR[mask] if flip else mask
+    return value
+
+
+def _recoloured(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < config.blur:
+        crop = _softened(crop, rng)
+    value = crop.astype(np.float32) / 255
+    if config.colour:
+        contrast, brightness, saturation, gamma = config.colour * rng.uniform(-1, 1, 4)
+        gray = value @ np.array([0.299, 0.587, 0.114], np.float32)
+        value = gray[..., None] + (1 + saturation) * (value - gray[..., None])
+        value = (value - 0.45) * (1 + contrast) + 0.45 + 0.4 * brightness
+        value = np.clip(value + 0.1 * config.colour * rng.uniform(-1, 1, 3).astype(np.float32), 0, 1)
+        value = value ** np.float32(np.exp(gamma))
+    if rng.random() < config.gray:
+        value = np.repeat((value @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=-1)
+    if rng.random() < config.noise:
+        value = value + rng.uniform(0.01, 0.06) * rng.standard_normal(value.shape, dtype=np.float32)
+    return (np.clip(value, 0, 1) * 255 + 0.5).astype(np.uint8)
+
+
+def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    if rng.random() < 0.5:
+        return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6))
+    small = int(crop.shape[0] * rng.uniform(0.3, 0.8))
+    shrunk = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
+    return cv2.resize(shrunk, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _erased(
+    crop: np.ndarray, config: AugmentConfig, labels: dict[str, np.ndarray], rng: np.random.Generator
+) -> np.ndarray:
+    """Paint a rectangle over; pictures with a class map are spared, their labels would be wrong."""
+    if "parsing" in labels or rng.random() >= config.erase:
+        return crop
+    size = crop.shape[0]
+    height, width = (size * rng.uniform(0.1, 0.4, 2)).astype(int)
+    y, x = rng.integers(0, size - height), rng.integers(0, size - width)
+    crop = crop.copy()
+    crop[y : y + height, x : x + width] = rng.integers(0, 256, (1, 1, 3), dtype=np.uint8)
+    return crop

@@ -1,0 +1,95 @@
+"""Layer 2. Small building blocks shared by every network: tensors in, tensors of the same meaning out.
+
+Letters: B batch, S rows of tokens, N tokens, D width, H hidden width, C channels, h w height and width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+def quick_gelu(x: Tensor) -> Tensor:
+    """CLIP's approximation of GELU, x * sigmoid(1.702 x) (Hendrycks and Gimpel, arXiv 1606.08415)."""
+    return x * torch.sigmoid(1.702 * x)
+
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "gelu": F.gelu,
+    "quick_gelu": quick_gelu,
+    "relu": F.relu,
+    "silu": F.silu,
+}
+
+
+class Mlp(nn.Module):
+    """Linear, activation, linear with biases: (..., D) -> (..., D)."""
+
+    def __init__(self, width: int, hidden: int, activation: str) -> None:
+        super().__init__()
+        self.expand = nn.Linear(width, hidden)
+        self.reduce = nn.Linear(hidden, width)
+        self.activation = ACTIVATIONS[activation]
+
+    def forward(self, x_SND: Tensor) -> Tensor:
+        """(..., D) -> (..., D)."""
+        return self.reduce(self.activation(self.expand(x_SND)))
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention over all tokens of a row: (S, N, D) -> (S, N, D).
+
+    heads * head_dim may differ from the width: narrow networks save most there.
+    """
+
+    def __init__(self, width: int, heads: int, head_dim: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_projection = nn.Linear(width, 3 * heads * head_dim)
+        self.out_projection = nn.Linear(heads * head_dim, width)
+
+    def forward(self, x_SND: Tensor) -> Tensor:
+        """(S, N, D) -> (S, N, D)."""
+        rows, tokens, _ = x_SND.shape
+        qkv = self.in_projection(x_SND).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
+        return self.out_projection(attended.transpose(1, 2).reshape(rows, tokens, -1))
+
+
+class DropPath(nn.Module):
+    """Drops a row's residual branch with the given probability while training (arXiv 1603.09382)."""
+
+    def __init__(self, probability: float) -> None:
+        super().__init__()
+        self.probability = probability
+
+    def forward(self, branch_SND: Tensor) -> Tensor:
+        """(S, ...) -> (S, ...), kept rows scaled so that the expectation stays."""
+        if not self.training or self.probability == 0.0:
+            return branch_SND
+        keep = 1.0 - self.probability
+        shape = (branch_SND.shape[0],) + (1,) * (branch_SND.dim() - 1)
+        return branch_SND * branch_SND.new_empty(shape).bernoulli_(keep).div_(keep)
+
+
+class ResidualConv(nn.Module):
+    """Pre-norm residual block of two 3x3 convolutions: (B, C, h, w) -> (B, C, h, w).
+
+    The second convolution starts at zero, so a fresh block is the identity (arXiv 1901.09321).
+    """
+
+    def __init__(self, channels: int, activation: str) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(channels // 16, channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        self.activation = ACTIVATIONS[activation]
+        nn.init.zeros_(self.second.weight)
+        nn.init.zeros_(self.second.bias)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C, h, w)."""
+        return x_BChw + self.second(self.activation(self.first(self.norm(x_BChw))))

@@ -1,0 +1,185 @@
+"""Layer 2. FaceUM, the whole network: crops and face-token masks -> each asked task's answer.
+
+Letters: B batch, S crop size, N patch tokens, T tasks, P pairs of task and picture, D width.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from faceum.crop import CropSpec
+from faceum.errors import ModelError
+from faceum.model.heads import compact_heads
+from faceum.model.moe import MoEBlock, MoEConfig
+from faceum.model.router import Choice
+from faceum.model.vit import BlockConfig, StemConfig, Trunk
+from faceum.tasks import TASKS
+
+
+@dataclass(frozen=True, kw_only=True)
+class FaceUMConfig:
+    """A network: `compact` and `base` are two of these.
+
+    name: what it is called. tasks: the tasks it answers, a subset of tasks.TASKS in its order.
+    crops: crop policy -> tasks that use it; one call takes crops of one policy.
+    stem, block, moe: see their classes. depth: dense blocks before the mixtures. mixtures: MoE blocks.
+    class_token: a token that stands for the whole crop, as in CLIP. heads: a name in HEADS.
+    mean, std: RGB normalisation in 0..1, kept in the network as buffers.
+    """
+
+    name: str
+    tasks: tuple[str, ...] = tuple(TASKS)
+    crops: tuple[tuple[CropSpec, tuple[str, ...]], ...]
+    stem: StemConfig
+    block: BlockConfig
+    moe: MoEConfig
+    depth: int
+    mixtures: int = 2
+    class_token: bool = False
+    heads: str = "compact"
+    mean: tuple[float, float, float] = (0.5, 0.45, 0.42)
+    std: tuple[float, float, float] = (0.25, 0.25, 0.25)
+    outputs: Mapping[str, int] = field(default_factory=dict)
+
+    def crop_of(self, task: str) -> CropSpec:
+        """The crop policy that a task's pictures are cut by."""
+        for spec, tasks in self.crops:
+            if task in tasks:
+                return spec
+        raise ModelError(f"{self.name} has no task {task!r}; it answers {', '.join(self.tasks)}.")
+
+
+@dataclass(frozen=True)
+class Output(Mapping[str, Tensor]):
+    """What the network answers.
+
+    answers: task -> tensor: recognition (B, 512) before normalisation; age (B, 101), attributes (B, 40) and
+        expression (B, 8) logits; parsing (B, 19, h, w) logits at the head's own resolution; landmarks
+        (B, 68, 2) normalised to the crop, x then y.
+    pictures: task -> the rows of the batch that its answer holds: all, unless `wanted` said otherwise.
+    routing: what each mixture's router chose, first mixture first; empty for a dense twin.
+    """
+
+    answers: dict[str, Tensor]
+    pictures: dict[str, Tensor]
+    routing: tuple[Choice, ...]
+
+    def __getitem__(self, task: str) -> Tensor:
+        return self.answers[task]
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self.answers)
+
+    def __len__(self) -> int:
+        return len(self.answers)
+
+
+HEADS = {"compact": compact_heads}
+
+
+class FaceUM(nn.Module):
+    """One trunk pass, then the asked tasks' tokens through the experts together, then their heads."""
+
+    mean: Tensor
+    std: Tensor
+
+    def __init__(self, config: FaceUMConfig) -> None:
+        super().__init__()
+        self.config = config
+        grid = max(spec.grid for spec, _ in config.crops)
+        self.trunk = Trunk(
+            config.stem, config.block, depth=config.depth, grid=grid, class_token=config.class_token
+        )
+        self.mixtures = nn.ModuleList(
+            MoEBlock(config.block, config.moe, tasks=len(TASKS)) for _ in range(config.mixtures)
+        )
+        self.heads = HEADS[config.heads](
+            {
+                name: (TASKS[name].kind, config.outputs.get(name, TASKS[name].outputs))
+                for name in config.tasks
+            },
+            width=config.block.width,
+            patches=grid * grid,
+            map_channels=self.trunk.stem.map_channels,
+            activation=config.block.activation,
+        )
+        self.register_buffer("mean", torch.tensor(config.mean).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(config.std).view(1, 3, 1, 1))
+
+    def forward(
+        self,
+        crop_BCHW: Tensor,
+        face_mask_BN: Tensor,
+        tasks: Sequence[str] | None = None,
+        wanted_TB: Tensor | None = None,
+    ) -> Output:
+        """Crops and masks -> Output.
+
+        crop_BCHW: float32 RGB in 0..1, all of one crop policy. face_mask_BN: bool, patch tokens row-major.
+        tasks: which to answer; all that share the crop's size by default.
+        wanted_TB: bool; a task then sees only the pictures that want it (training: those with its label).
+        Raises ModelError for an unknown task, a wrong crop size or a mask that does not fit.
+        """
+        tasks = self._check(crop_BCHW, face_mask_BN, tasks)
+        x_SND, maps = self.trunk((crop_BCHW - self.mean) / self.std)
+        batch = len(crop_BCHW)
+        if wanted_TB is None:
+            row_P = torch.arange(batch, device=x_SND.device).repeat(len(tasks))
+            counts = [batch] * len(tasks)
+        else:
+            row_P = wanted_TB.nonzero()[:, 1]
+            counts = wanted_TB.sum(1).tolist()
+        ids = torch.tensor([tuple(TASKS).index(task) for task in tasks], device=x_SND.device)
+        task_P = ids.repeat_interleave(torch.tensor(counts, device=x_SND.device), output_size=len(row_P))
+        x_PND, routing = self._mix(x_SND, face_mask_BN, row_P, task_P)
+
+        answers, pictures = {}, {}
+        patch_PND = x_PND[:, 1:] if self.config.class_token else x_PND
+        for task, task_BND, picture_B in zip(
+            tasks, patch_PND.split(counts), row_P.split(counts), strict=True
+        ):
+            full = len(picture_B) == batch
+            task_maps = maps if full else [finer.index_select(0, picture_B) for finer in maps]
+            answers[task] = self.heads[task](task_BND, task_maps)
+            pictures[task] = picture_B
+        return Output(answers, pictures, routing)
+
+    def _mix(
+        self, x_SND: Tensor, face_mask_BN: Tensor, row_P: Tensor, task_P: Tensor
+    ) -> tuple[Tensor, tuple[Choice, ...]]:
+        """Rows shared by the tasks -> one row a pair, after all mixtures."""
+        face_PN = face_mask_BN.index_select(0, row_P)
+        if self.config.class_token:
+            face_PN = torch.cat([torch.ones_like(face_PN[:, :1]), face_PN], dim=1)
+        routing = []
+        for mixture in self.mixtures:
+            x_SND, choice = mixture(x_SND, row_P, task_P, face_PN)
+            row_P = torch.arange(len(task_P), device=x_SND.device)
+            if choice is not None:
+                routing.append(choice)
+        return x_SND, tuple(routing)
+
+    def _check(self, crop_BCHW: Tensor, face_mask_BN: Tensor, tasks: Sequence[str] | None) -> tuple[str, ...]:
+        size = crop_BCHW.shape[-1]
+        sizes = sorted({spec.size for spec, _ in self.config.crops})
+        if tasks is None:
+            tasks = [task for task in self.config.tasks if self.config.crop_of(task).size == size]
+        for task in tasks:
+            spec = self.config.crop_of(task)
+            if tuple(crop_BCHW.shape[1:]) != (3, spec.size, spec.size):
+                raise ModelError(
+                    f"Task {task} takes crops of (B, 3, {spec.size}, {spec.size}), not "
+                    f"{tuple(crop_BCHW.shape)}; group the tasks of {self.config.name} by crop size."
+                )
+            if face_mask_BN.shape != (len(crop_BCHW), spec.grid**2) or face_mask_BN.dtype != torch.bool:
+                raise ModelError(
+                    f"The face mask must be bool of shape ({len(crop_BCHW)}, {spec.grid**2}), not "
+                    f"{face_mask_BN.dtype} of {tuple(face_mask_BN.shape)}."
+                )
+        if not tasks:
+            raise ModelError(f"No task fits a crop of {size} pixels; {self.config.name} takes {sizes}.")
+        return tuple(tasks)

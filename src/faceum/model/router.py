@@ -1,0 +1,143 @@
+"""Layer 2. The face-aware router: tokens of (task, picture) pairs -> which experts, with which gates.
+
+Letters: S rows of tokens, P pairs of task and picture, N tokens, D width, T tasks, R regions (0 background,
+1 face), E experts, K slots for chosen experts.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+BACKGROUND, FACE = 0, 1
+
+
+@dataclass(frozen=True, kw_only=True)
+class RouterConfig:
+    """How tokens choose experts.
+
+    kind: "face" (ours) or "reference" (the published rule; see ReferenceRouter).
+    experts: how many there are.
+    tau: the chosen experts together hold at least this share of the experts' probability.
+    k_min: fewest experts a token takes. k_max_face, k_max_background: most, by the token's region.
+    regions: False makes face and background share one gate (the ablation without the split).
+    """
+
+    kind: str = "face"
+    experts: int = 8
+    tau: float = 0.5
+    k_min: int = 1
+    k_max_face: int = 2
+    k_max_background: int = 1
+    regions: bool = True
+
+
+@dataclass(frozen=True)
+class Choice:
+    """What the router decided, and the sums that losses, balance and plots need.
+
+    expert_PNK: chosen expert of each slot, in descending order of preference.
+    gate_PNK: its weight; 0 where the slot is not taken.
+    taken_PNK: True where the slot is taken.
+    probability_TE: sum of the experts' probabilities over each task's routed tokens (has a gradient).
+    z_T: sum of the squared log-partition over each task's routed tokens (has a gradient).
+    tokens_T: number of routed tokens of each task.
+    load_TRE: how often each expert was taken, by task and region.
+    """
+
+    expert_PNK: Tensor
+    gate_PNK: Tensor
+    taken_PNK: Tensor
+    probability_TE: Tensor
+    z_T: Tensor
+    tokens_T: Tensor
+    load_TRE: Tensor
+
+
+def _logits(x_PND: Tensor, weight_TRED: Tensor, task_P: Tensor, region_PN: Tensor) -> Tensor:
+    """Each token's logits by its task's and its region's gate, in float32: (P, N, E)."""
+    weight_PRED = weight_TRED.float()[task_P]
+    both_PNX = torch.bmm(x_PND.float(), weight_PRED.flatten(1, 2).transpose(1, 2))
+    background_PNE, face_PNE = both_PNX.chunk(2, dim=-1)
+    return torch.where(region_PN[..., None].bool(), face_PNE, background_PNE)
+
+
+def _sum_by_task(value_P: Tensor, task_P: Tensor, tasks: int) -> Tensor:
+    return value_P.new_zeros((tasks, *value_P.shape[1:])).index_add(0, task_P, value_P)
+
+
+class FaceRouter(nn.Module):
+    """Our rule: a token's choice depends on the token, its task and its region alone.
+
+    logits = [W[task, region] x, 0], the 0 standing for the shared expert; p = softmax. Experts are taken in
+    descending order of p + bias[region] (ties: the lower index) until their p sum to tau of all experts' p,
+    at least k_min, at most k_max of the region. gate_e = p_e / (sum of the taken p + p_0): bounded, and with
+    a gradient even where one expert is taken.
+
+    The bias balances the load without a gradient (arXiv 2408.15664): selection sees it, gates do not.
+    """
+
+    def __init__(self, config: RouterConfig, *, width: int, tasks: int) -> None:
+        super().__init__()
+        self.config = config
+        self.weight = nn.Parameter(torch.empty(tasks, 2, config.experts, width))
+        self.register_buffer("bias", torch.zeros(2, config.experts))
+        nn.init.normal_(self.weight, std=0.02)
+
+    @torch.autocast("cpu", enabled=False)
+    def forward(self, x_PND: Tensor, task_P: Tensor, face_PN: Tensor) -> Choice:
+        """(P, N, D) tokens, (P,) task ids, (P, N) True on face tokens -> Choice."""
+        config = self.config
+        region_PN = face_PN.long() if config.regions else torch.ones_like(face_PN, dtype=torch.long)
+        logits_PNE = _logits(x_PND, self.weight, task_P, region_PN)
+        log_partition_PN = torch.logaddexp(logits_PNE.logsumexp(-1), torch.zeros_like(logits_PNE[..., 0]))
+        p_PNE = (logits_PNE - log_partition_PN[..., None]).exp()
+        null_PN = (-log_partition_PN).exp()
+
+        k_max = max(config.k_max_face, config.k_max_background)
+        preference_PNE = p_PNE.detach() + self.bias[region_PN]
+        expert_PNK = preference_PNE.sort(dim=-1, descending=True, stable=True).indices[..., :k_max]
+        p_PNK = p_PNE.gather(-1, expert_PNK)
+        before_PNK = p_PNK.detach().cumsum(-1) - p_PNK.detach()
+        wanted_PN1 = config.tau * p_PNE.detach().sum(-1, keepdim=True)
+        slot_K = torch.arange(k_max, device=x_PND.device)
+        limit_PN = torch.where(region_PN == FACE, config.k_max_face, config.k_max_background)
+        taken_PNK = ((before_PNK < wanted_PN1) | (slot_K < config.k_min)) & (slot_K < limit_PN[..., None])
+
+        taken_p_PNK = p_PNK * taken_PNK
+        gate_PNK = taken_p_PNK / (taken_p_PNK.sum(-1, keepdim=True) + null_PN[..., None])
+        return self._choice(expert_PNK, gate_PNK, taken_PNK, p_PNE, log_partition_PN, task_P, face_PN)
+
+    def _choice(
+        self,
+        expert_PNK: Tensor,
+        gate_PNK: Tensor,
+        taken_PNK: Tensor,
+        p_PNE: Tensor,
+        log_partition_PN: Tensor,
+        task_P: Tensor,
+        face_PN: Tensor,
+    ) -> Choice:
+        tasks, _, experts, _ = self.weight.shape
+        tokens_P = torch.full_like(task_P, face_PN.shape[1])
+        return Choice(
+            expert_PNK=expert_PNK,
+            gate_PNK=gate_PNK,
+            taken_PNK=taken_PNK,
+            probability_TE=_sum_by_task(p_PNE.sum(1), task_P, tasks),
+            z_T=_sum_by_task(log_partition_PN.square().sum(1), task_P, tasks),
+            tokens_T=_sum_by_task(tokens_P, task_P, tasks),
+            load_TRE=count_load(expert_PNK, taken_PNK, task_P, face_PN, tasks, experts),
+        )
+
+
+def count_load(
+    expert_PNK: Tensor, taken_PNK: Tensor, task_P: Tensor, face_PN: Tensor, tasks: int, experts: int
+) -> Tensor:
+    """How often each expert was taken by each task in each region: (T, R, E) int64."""
+    cell_PNK = (task_P[:, None, None] * 2 + face_PN.long()[..., None]) * experts + expert_PNK
+    counts = torch.zeros(tasks * 2 * experts, dtype=torch.long, device=cell_PNK.device)
+    counts.index_add_(0, cell_PNK.flatten(), taken_PNK.flatten().long())
+    return counts.view(tasks, 2, experts)

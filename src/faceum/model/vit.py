@@ -1,0 +1,151 @@
+"""Layer 2. The trunk: picture tensors -> tokens (and the stem's finer maps); the dense blocks of a ViT.
+
+Letters: B batch, N tokens (class token included where there is one), D width, h w height and width.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faceum.model.layers import ACTIVATIONS, Attention, DropPath, Mlp, ResidualConv
+
+
+@dataclass(frozen=True, kw_only=True)
+class StemConfig:
+    """How pixels become tokens.
+
+    kind: "conv" for strided convolutions with residual blocks between, "patch" for one 16x16 convolution.
+    channels: width of each stride-2 stage before the tokens ("conv" only); its maps feed the dense heads.
+    blocks: residual blocks behind each stage ("conv" only).
+    """
+
+    kind: str = "conv"
+    channels: tuple[int, ...] = (32, 48, 96)
+    blocks: tuple[int, ...] = (0, 1, 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class BlockConfig:
+    """A transformer block.
+
+    width: token width. heads, head_dim: attention. hidden: the MLP's inner width.
+    activation: a name in layers.ACTIVATIONS. norm_eps: LayerNorm's epsilon. drop_path: see DropPath.
+    """
+
+    width: int
+    heads: int
+    head_dim: int
+    hidden: int
+    activation: str = "quick_gelu"
+    norm_eps: float = 1e-5
+    drop_path: float = 0.0
+
+
+class PatchStem(nn.Module):
+    """One 16x16 convolution without bias: (B, 3, S, S) -> (B, D, S/16, S/16) and no finer map."""
+
+    stride = 16
+
+    def __init__(self, config: StemConfig, width: int, activation: str) -> None:
+        super().__init__()
+        self.patch = nn.Conv2d(3, width, 16, stride=16, bias=False)
+        self.map_channels: tuple[int, ...] = ()
+
+    def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Normalised pixels -> (token map, [])."""
+        return self.patch(x_B3SS), []
+
+
+class ConvStem(nn.Module):
+    """Stride-2 convolutions with residual blocks; its maps, finest first, are kept for the dense heads."""
+
+    stride = 16
+
+    def __init__(self, config: StemConfig, width: int, activation: str) -> None:
+        super().__init__()
+        if len(config.channels) != 3 or len(config.blocks) != 3:
+            raise ValueError(f"A conv stem has three stages before the tokens, not {config.channels}.")
+        self.map_channels = config.channels
+        self.activation = ACTIVATIONS[activation]
+        self.downs = nn.ModuleList()
+        self.stages = nn.ModuleList()
+        before = 3
+        for channels, blocks in zip(config.channels, config.blocks, strict=True):
+            self.downs.append(nn.Conv2d(before, channels, 3, stride=2, padding=1))
+            self.stages.append(nn.Sequential(*(ResidualConv(channels, activation) for _ in range(blocks))))
+            before = channels
+        self.tokens = nn.Conv2d(before, width, 3, stride=2, padding=1)
+
+    def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Normalised pixels -> (token map (B, D, S/16, S/16), maps at strides 2, 4 and 8)."""
+        maps = []
+        for down, stage in zip(self.downs, self.stages, strict=True):
+            x_B3SS = stage(self.activation(down(x_B3SS)))
+            maps.append(x_B3SS)
+        return self.tokens(x_B3SS), maps
+
+
+STEMS = {"conv": ConvStem, "patch": PatchStem}
+
+
+class Block(nn.Module):
+    """Pre-norm transformer block with a dense MLP: (S, N, D) -> (S, N, D)."""
+
+    def __init__(self, config: BlockConfig) -> None:
+        super().__init__()
+        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.attention = Attention(config.width, config.heads, config.head_dim)
+        self.mlp_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
+        self.mlp = Mlp(config.width, config.hidden, config.activation)
+        self.drop_path = DropPath(config.drop_path)
+
+    def forward(self, x_SND: Tensor) -> Tensor:
+        """(S, N, D) -> (S, N, D)."""
+        x_SND = x_SND + self.drop_path(self.attention(self.attention_norm(x_SND)))
+        return x_SND + self.drop_path(self.mlp(self.mlp_norm(x_SND)))
+
+
+def resize_positions(positions_ND: Tensor, grid: int, class_token: bool) -> Tensor:
+    """Position rows of a square grid -> rows of a grid x grid one (bicubic, corners not aligned)."""
+    first = positions_ND[:1] if class_token else positions_ND[:0]
+    patches = positions_ND[1:] if class_token else positions_ND
+    side = int(patches.shape[0] ** 0.5)
+    if side == grid:
+        return positions_ND
+    map_1Dhw = patches.T.reshape(1, -1, side, side)
+    resized = F.interpolate(map_1Dhw.float(), size=(grid, grid), mode="bicubic", align_corners=False)
+    return torch.cat([first, resized.flatten(2)[0].T.to(first.dtype)])
+
+
+class Trunk(nn.Module):
+    """Stem, positions and dense blocks: everything that all tasks share before the first mixture.
+
+    (B, 3, S, S) normalised pixels -> (tokens (B, N, D), the stem's maps, finest first).
+    """
+
+    def __init__(
+        self, stem: StemConfig, block: BlockConfig, *, depth: int, grid: int, class_token: bool
+    ) -> None:
+        super().__init__()
+        self.stem = STEMS[stem.kind](stem, block.width, block.activation)
+        self.class_token = nn.Parameter(torch.zeros(block.width)) if class_token else None
+        self.positions = nn.Parameter(torch.empty(grid * grid + class_token, block.width))
+        self.norm = nn.LayerNorm(block.width, eps=block.norm_eps)
+        self.blocks = nn.ModuleList(Block(block) for _ in range(depth))
+        nn.init.trunc_normal_(self.positions, std=0.02)
+
+    def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
+        """Normalised pixels -> (tokens (B, N, D), maps)."""
+        map_BDhw, maps = self.stem(x_B3SS)
+        x_BND = map_BDhw.flatten(2).transpose(1, 2)
+        if self.class_token is not None:
+            x_BND = torch.cat([self.class_token.to(x_BND.dtype).expand(len(x_BND), 1, -1), x_BND], dim=1)
+        positions_ND = resize_positions(self.positions, map_BDhw.shape[-1], self.class_token is not None)
+        x_BND = self.norm(x_BND + positions_ND)
+        for block in self.blocks:
+            x_BND = block(x_BND)
+        return x_BND, maps
