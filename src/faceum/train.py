@@ -6,7 +6,7 @@ import dataclasses
 import json
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -113,27 +113,22 @@ class Trainer:
         return {**values, "total": float(total.detach()), "gradient_norm": float(norm), "lr": rate}
 
     def _losses(self, output: Output, batch: Batch) -> dict[str, Tensor]:
-        labels = batch.labels
-        losses: dict[str, Tensor] = {}
-        if "recognition" in output:
-            embedding, teacher = output["recognition"], labels["recognition"]
-            losses["recognition"] = self.distillation(embedding, teacher)
-            losses["recognition"] = losses["recognition"] + self.config.relation * relation_loss(
-                embedding, teacher
-            )
-        if "age" in output:
-            losses["age"] = age_loss(output["age"], labels["age"])
-        if "attributes" in output:
-            losses["attributes"] = attribute_loss(output["attributes"], labels["attributes"])
-        if "expression" in output:
-            losses["expression"] = expression_loss(output["expression"], labels["expression"])
-        if "parsing" in output:
-            losses["parsing"] = parsing_loss(output["parsing"], labels["parsing"], self.parsing_weight_C)
-        if "landmarks" in output:
-            losses["landmarks"] = landmark_loss(
-                output["landmarks"], labels["landmarks"], batch.eye_distance, batch.landmark_weight
-            )
+        by_kind: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "embedding": self._recognition_loss,
+            "number": age_loss,
+            "labels": attribute_loss,
+            "classes": expression_loss,
+            "pixels": lambda answer, label: parsing_loss(answer, label, self.parsing_weight_C),
+            "points": lambda answer, label: landmark_loss(
+                answer, label, batch.eye_distance, batch.landmark_weight
+            ),
+        }
+        losses = {task: by_kind[TASKS[task].kind](output[task], batch.labels[task]) for task in output}
         return {**losses, **routing_losses(output.routing)}
+
+    def _recognition_loss(self, embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
+        relation = relation_loss(embedding_BD, teacher_BV)
+        return self.distillation(embedding_BD, teacher_BV) + self.config.relation * relation
 
     def _total(self, losses: dict[str, Tensor]) -> Tensor:
         config = self.config

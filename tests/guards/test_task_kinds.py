@@ -9,7 +9,7 @@ import pytest
 
 from faceum.tasks import KINDS, TASKS
 
-STAGES = ("faceum.model.heads", "faceum.losses", "faceum.decode", "faceum.render")
+STAGES = ("faceum.model.heads", "faceum.train", "faceum.decode", "faceum.render")
 """The stages that treat each kind of task in their own way."""
 
 
