@@ -1,0 +1,85 @@
+"""The tables of scores say what the weights say: on a made-up registry, and on the one that ships."""
+
+from __future__ import annotations
+
+import json
+import struct
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOL = ROOT / "tools" / "write_scores.py"
+SCORES = {"utkface_mae": 12.3456, "lfw_masked_accuracy": 61.5, "lfw_accuracy": 70.25, "lfw_something": 3}
+
+
+def run(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, str(TOOL), *arguments], capture_output=True, text=True, check=False
+    )
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """A folder with two texts, a registry and a weights file."""
+    folder = tmp_path / "src" / "faceum" / "weights"
+    folder.mkdir(parents=True)
+    for name in ("README.md", "MODEL_CARD.md"):
+        (tmp_path / name).write_text("before\n<!-- scores:start -->\nold\n<!-- scores:end -->\nafter\n")
+    weights = {
+        "some-detector": {"kind": "detector", "files": {}, "scores": {"recall": 1}},
+        "small": {"kind": "model", "files": {"safetensors": {"file": "small.safetensors"}}, "scores": SCORES},
+    }
+    (folder / "registry.json").write_text(json.dumps({"weights": weights}))
+    write_header(folder / "small.safetensors", SCORES)
+    return tmp_path
+
+
+def write_header(path: Path, scores: dict[str, float]) -> None:
+    header = json.dumps({"__metadata__": {"faceum": json.dumps({"scores": scores})}}).encode()
+    path.write_bytes(struct.pack("<Q", len(header)) + header)
+
+
+def test_tables_hold_the_registrys_numbers(checkout: Path) -> None:
+    assert run("--root", str(checkout)).returncode == 0
+    readme = (checkout / "README.md").read_text()
+    assert readme.startswith("before\n") and readme.endswith("after\n") and "old" not in readme
+    rows = [
+        [cell.strip() for cell in line.split("|")] for line in readme.splitlines() if line.startswith("|")
+    ]
+    values = {(row[2], row[3]): row[4] for row in rows}
+    assert values["UTKFace", "mean absolute error"] == "12.35 years"
+    assert values["LFW pairs", "accuracy"] == "70.25 %"
+    assert values["LFW pairs, a mask painted on one side", "accuracy"] == "61.50 %"
+    assert "something" not in readme and "recall" not in readme
+    card = (checkout / "MODEL_CARD.md").read_text()
+    assert "| something | 3 |" in card
+
+
+def test_check_tells_and_changes_nothing(checkout: Path) -> None:
+    done = run("--root", str(checkout), "--check")
+    assert done.returncode == 1 and "README.md" in done.stdout
+    assert "old" in (checkout / "README.md").read_text()
+    run("--root", str(checkout))
+    assert run("--root", str(checkout), "--check").returncode == 0
+
+
+def test_weights_that_say_something_else_are_refused(checkout: Path) -> None:
+    file = checkout / "src" / "faceum" / "weights" / "small.safetensors"
+    write_header(file, {**SCORES, "utkface_mae": 4.0})
+    done = run("--root", str(checkout))
+    assert done.returncode == 1 and "small.safetensors" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_a_text_without_marks_is_refused(checkout: Path) -> None:
+    (checkout / "README.md").write_text("no marks")
+    done = run("--root", str(checkout))
+    assert done.returncode == 1 and "scores:start" in done.stderr
+
+
+def test_the_shipped_tables_are_up_to_date() -> None:
+    done = run("--check")
+    assert done.returncode == 0, done.stdout + done.stderr
