@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import balanced_accuracy_score, confusion_matrix
 
 from faceum.errors import DataError
-from faceum.metrics.expression import TIE, class_scores, majority_vote
+from faceum.metrics.expression import NO_ANSWER, TIE, class_scores, majority_vote
 
 
 def test_by_hand():
@@ -17,6 +17,13 @@ def test_by_hand():
     assert scores.notes == (
         "sad: no picture shows this class, so it is left out of the mean class accuracy.",
     )
+
+
+def test_no_answer_is_a_wrong_one():
+    scores = class_scores([0, NO_ANSWER, 1, NO_ANSWER], [0, 0, 1, 1], ["calm", "glad"])
+    assert (scores.accuracy, scores.recalls) == (0.5, {"calm": 0.5, "glad": 0.5})
+    assert scores.confusion.tolist() == [[1, 0], [0, 1]]
+    assert class_scores([NO_ANSWER], [1], ["calm", "glad"]).accuracy == 0
 
 
 def test_equals_scikit_learn():

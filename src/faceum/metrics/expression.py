@@ -10,6 +10,9 @@ import numpy as np
 from faceum.errors import DataError
 from faceum.metrics.checks import class_ids, finite, same_length
 
+NO_ANSWER = -1
+"""A predicted class that is never right: the face was not found, say."""
+
 TIE = -1
 """What `majority_vote` gives for a row whose most votes are shared by two or more classes."""
 
@@ -34,18 +37,23 @@ class ClassScores:
 def class_scores(
     predicted: np.ndarray | Sequence[int], true: np.ndarray | Sequence[int], names: Sequence[str]
 ) -> ClassScores:
-    """Score class ids (N,) against true ones (N,), both 0..len(names) - 1; DataError on others."""
-    predicted = class_ids("predicted classes", predicted, len(names))
+    """Score class ids (N,) against true ones (N,), both 0..len(names) - 1; DataError on others.
+
+    A prediction may also be `NO_ANSWER`: it is wrong, and in no column of the confusion.
+    """
+    predicted = finite("predicted classes", predicted)
     true = class_ids("true classes", true, len(names))
     same_length(predictions=predicted, labels=true)
-    confusion = confusion_matrix(predicted, true, len(names))
-    counts = confusion.sum(axis=1)
+    given = predicted != NO_ANSWER
+    answers = class_ids("predicted classes", predicted[given], len(names)) if given.any() else true[:0]
+    confusion = confusion_matrix(answers, true[given], len(names))
+    counts = np.bincount(true, minlength=len(names))
     recalls = {
         name: float(confusion[row, row] / counts[row]) if counts[row] else None
         for row, name in enumerate(names)
     }
     return ClassScores(
-        accuracy=float(np.trace(confusion) / confusion.sum()),
+        accuracy=float(np.trace(confusion) / len(true)),
         mean_class_accuracy=float(np.mean([recall for recall in recalls.values() if recall is not None])),
         recalls=recalls,
         confusion=confusion,

@@ -1,0 +1,195 @@
+"""Layer 4. Parsing and landmarks, scored in the whole picture: runner and samples in, `Evaluation` out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from faceum.errors import DataError
+from faceum.evaluate.gather import Extremes, counting, finding_notes, group_tables, groups_of, rounded
+from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
+from faceum.evaluate.samples import Sample, answers
+from faceum.metrics.intervals import bootstrap, bootstrap_mean
+from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalised_errors
+from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, parsing_scores, picture_confusion
+from faceum.paste import paste_parsing
+from faceum.tasks import PARSING_CLASSES
+
+if TYPE_CHECKING:
+    from faceum.runner import Runner
+
+REGIONS = {
+    "jaw": range(17),
+    "brows": range(17, 27),
+    "nose": range(27, 36),
+    "eyes": range(36, 48),
+    "mouth": range(48, 68),
+}
+"""Which of the 68 points belong to which part of the face."""
+
+
+def evaluate_parsing(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+    """Score class maps, pasted back into the whole picture: mean F1 without background over one confusion.
+
+    samples: each with the label parsing, (H, W) class ids of the picture. A missed face's answer is
+    background everywhere. Raises DataError when there is no sample or a label's ids are no classes.
+    """
+    found: Counter[str] = Counter()
+    extremes = Extremes()
+    truths, confusions = [], []
+    for sample, answer in answers(runner, counting(samples, found), "parsing"):
+        label = np.asarray(sample.truth["parsing"])
+        pasted = np.zeros(label.shape, np.uint8)
+        if sample.found != "missed":
+            pasted = paste_parsing(answer, (label.shape[0], label.shape[1]))
+        confusion = picture_confusion(pasted, label, len(PARSING_CLASSES))
+        truths.append(sample.truth)
+        confusions.append(confusion)
+        if sample.image is not None:
+            value = _picture_f1(confusion)
+            extremes.add(
+                Example(
+                    id=sample.id,
+                    error=1 - value,
+                    caption=f"mean F1 {100 * value:.1f}",
+                    image=sample.image,
+                    truth=label,
+                    answer=pasted,
+                )
+            )
+    if not confusions:
+        raise DataError("There are no faces with a parsing map to score; give at least one.")
+    stacked = np.stack(confusions)
+    scores = parsing_scores(stacked, PARSING_CLASSES)
+    by_face = np.array([_picture_f1(confusion) for confusion in stacked])
+    return Evaluation(
+        protocol="parsing",
+        dataset=dataset,
+        count=len(stacked),
+        found=dict(found),
+        scores=_parsing_numbers(stacked, scores),
+        tables=(
+            _parsing_table(scores),
+            *group_tables([groups_of(truth) for truth in truths], by_face, "mean F1, %", 100),
+        ),
+        curves={"confusion": {"names": list(PARSING_CLASSES), "counts": scores.confusion.tolist()}},
+        notes=(*finding_notes(found, "their answer is background everywhere"), *scores.notes),
+        best=extremes.best(),
+        worst=extremes.worst(),
+    )
+
+
+def _parsing_numbers(confusions: np.ndarray, scores: ParsingScores) -> dict[str, Score]:
+    """The mean over the frequent classes (main) and over all, named by how many classes they are over."""
+    often = [PARSING_CLASSES.index(name) for name in scores.frequent]
+    every = list(range(1, len(PARSING_CLASSES)))
+
+    def mean_f1(classes: list[int]) -> Score:
+        def of_rows(rows: np.ndarray) -> float:
+            values = f1_of_confusion(confusions[rows].sum(axis=0))[classes]
+            return float(np.nanmean(values)) if np.isfinite(values).any() else float("nan")
+
+        value = of_rows(np.arange(len(confusions)))
+        if np.isnan(value):
+            return percent(None)
+        return percent(value, bootstrap(of_rows, len(confusions), resamples=500))
+
+    numbers = {f"f1_{len(often)}": mean_f1(often)} if often else {}
+    numbers[f"f1_{len(every)}"] = mean_f1(every)
+    hits = np.trace(scores.confusion) / scores.confusion.sum()
+    numbers["pixel_accuracy"] = percent(float(hits))
+    return numbers
+
+
+def _picture_f1(confusion: np.ndarray) -> float:
+    """One picture's mean F1 over the classes labelled in it, background left out; 1 where none is."""
+    labelled = confusion.sum(axis=1)[1:] > 0
+    return float(f1_of_confusion(confusion)[1:][labelled].mean()) if labelled.any() else 1.0
+
+
+def _parsing_table(scores: ParsingScores) -> Table:
+    return Table(
+        title=f"By class (* counts in the mean over classes labelled in at least {OFTEN} pictures)",
+        columns=("class", "pictures", "F1, %"),
+        rows=tuple(
+            (
+                f"{name} *" if name in scores.frequent else name,
+                scores.pictures[name],
+                None if value is None else 100 * value,
+            )
+            for name, value in scores.f1.items()
+        ),
+    )
+
+
+def evaluate_landmarks(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+    """Score 68 points in the picture's pixels: NME by the outer eye corners (main), FR@10, AUC@10.
+
+    samples: each with the label landmarks (68, 2). A missed face is a failure in FR@10 and AUC@10; its error
+    in NME is that of the crop by the set's box. Raises DataError when there is no sample or an answer is NaN.
+    """
+    found: Counter[str] = Counter()
+    extremes = Extremes()
+    truths, predicted, true, missed = [], [], [], []
+    for sample, answer in answers(runner, counting(samples, found), "landmarks"):
+        label = np.asarray(sample.truth["landmarks"], np.float64)
+        truths.append(sample.truth)
+        predicted.append(np.asarray(answer, np.float64))
+        true.append(label)
+        missed.append(sample.found == "missed")
+        if sample.image is not None:
+            error = float(normalised_errors(predicted[-1][None], label[None]).mean())
+            extremes.add(
+                Example(
+                    id=sample.id,
+                    error=error,
+                    caption=f"NME {100 * error:.2f} %",
+                    image=sample.image,
+                    truth=label,
+                    answer=predicted[-1],
+                )
+            )
+    if not true:
+        raise DataError("There are no faces with landmarks to score; give at least one.")
+    scores = landmark_scores(np.stack(predicted), np.stack(true), missed)
+    lost = np.array(missed)
+    failed = lost | (scores.errors > LIMIT)
+    area = np.where(lost, 0.0, np.clip(1 - scores.errors / LIMIT, 0, None))
+    steps, share = cumulative_errors(np.where(lost, 1e9, scores.errors))
+    return Evaluation(
+        protocol="landmarks",
+        dataset=dataset,
+        count=len(true),
+        found=dict(found),
+        scores={
+            "nme": percent(scores.nme, bootstrap_mean(scores.errors)),
+            "fr10": percent(scores.failure_rate, bootstrap_mean(failed)),
+            "auc10": percent(scores.auc, bootstrap_mean(area)),
+        },
+        tables=(
+            _region_table(scores.point_errors),
+            *group_tables([groups_of(truth) for truth in truths], scores.errors, "NME, %", 100),
+        ),
+        curves={"ced": {"error": rounded(steps), "share": rounded(share)}},
+        notes=tuple(
+            finding_notes(
+                found, "they fail in FR@10 and AUC@10; in NME they stand with the crop by the set's box"
+            )
+        ),
+        best=extremes.best(),
+        worst=extremes.worst(),
+    )
+
+
+def _region_table(point_errors: np.ndarray) -> Table:
+    return Table(
+        title="By part of the face",
+        columns=("part", "points", "NME, %"),
+        rows=tuple(
+            (name, len(points), 100 * float(point_errors[list(points)].mean()))
+            for name, points in REGIONS.items()
+        ),
+    )

@@ -1,0 +1,115 @@
+"""Layer 4. What every protocol collects on its way: how faces were found, examples, groups, notes."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from faceum.evaluate.record import Example, Table
+from faceum.evaluate.samples import Sample
+from faceum.metrics.groups import age_band, group_scores
+from faceum.tasks import ATTRIBUTES
+
+SHOWN = 6
+"""Examples kept of the best and of the worst."""
+
+GENDERS = ("male", "female")
+"""The words for a set's perceived gender, 0 and 1."""
+
+
+class Extremes:
+    """Keeps the best and the worst of the examples that it is shown, and lets the others go."""
+
+    def __init__(self, keep: int = SHOWN) -> None:
+        self._keep = keep
+        self._seen = 0
+        self._low: list[tuple[float, int, Example]] = []
+        self._high: list[tuple[float, int, Example]] = []
+
+    def add(self, example: Example) -> None:
+        """Show it one more example; of equals the earlier ones are kept."""
+        self._seen += 1
+        _push(self._low, (-example.error, -self._seen, example), self._keep)
+        _push(self._high, (example.error, -self._seen, example), self._keep)
+
+    def best(self) -> tuple[Example, ...]:
+        """The examples of least error, the least first."""
+        return tuple(entry[2] for entry in sorted(self._low, reverse=True))
+
+    def worst(self) -> tuple[Example, ...]:
+        """The examples of most error, the most first."""
+        return tuple(entry[2] for entry in sorted(self._high, reverse=True))
+
+
+def _push(heap: list[tuple[float, int, Example]], entry: tuple[float, int, Example], keep: int) -> None:
+    if len(heap) < keep:
+        heapq.heappush(heap, entry)
+    else:
+        heapq.heappushpop(heap, entry)
+
+
+def counting(samples: Iterable[Sample], found: Counter[str]) -> Iterator[Sample]:
+    """Yield the samples, counting into `found` how each was found."""
+    for sample in samples:
+        found[sample.found] += 1
+        yield sample
+
+
+def finding_notes(found: Mapping[str, int], consequence: str) -> list[str]:
+    """Return a sentence on faces cut by the set's box and one on misses; consequence: what a miss meant."""
+    total = sum(found.values())
+    notes = []
+    if found.get("given"):
+        notes.append(
+            f"{found['given']} of {total} faces were cut by the set's own box, because the detector was not "
+            "asked or does not find them in pictures cut so tightly; they count like all others."
+        )
+    if found.get("missed"):
+        notes.append(f"{found['missed']} of {total} faces were not found by our detector: {consequence}.")
+    return notes
+
+
+def groups_of(truth: Mapping[str, Any]) -> dict[str, str]:
+    """Return kind of group -> group of one face, for the kinds that its labels tell."""
+    groups = {}
+    if "age" in truth:
+        groups["age band"] = age_band(float(truth["age"]))
+    if "gender" in truth:
+        groups["perceived gender"] = GENDERS[int(truth["gender"])]
+    if "attributes" in truth:
+        attributes = dict(zip(ATTRIBUTES, truth["attributes"], strict=True))
+        groups.setdefault("perceived gender", GENDERS[0 if attributes["Male"] else 1])
+        groups["perceived age"] = "young" if attributes["Young"] else "not young"
+    return groups
+
+
+def group_tables(
+    groups: Sequence[Mapping[str, str]], values: np.ndarray | Sequence[float], score: str, factor: float = 1.0
+) -> tuple[Table, ...]:
+    """Return a table a kind of group: each group's mean of `values` (N,) times `factor`, and its interval.
+
+    groups: (N) as from `groups_of`. score: the values' name and unit, for the heading.
+    """
+    tables = []
+    for kind in sorted({kind for one in groups for kind in one}):
+        rows = group_scores(np.asarray(values) * factor, [one.get(kind) for one in groups])
+        tables.append(
+            Table(
+                title=f"By {kind}",
+                columns=(kind, "faces", score, "95 % from", "to"),
+                rows=tuple(
+                    (row.group, row.count, row.mean, row.interval.low, row.interval.high) for row in rows
+                ),
+            )
+        )
+    return tuple(tables)
+
+
+def rounded(values: np.ndarray | Sequence[float], digits: int = 5) -> list[Any]:
+    """Return numbers as a plain list, rounded, for JSON."""
+    plain: list[Any] = np.round(np.asarray(values, np.float64), digits).tolist()
+    return plain

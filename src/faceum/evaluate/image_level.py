@@ -1,0 +1,250 @@
+"""Layer 4. Age, attributes and expression: a runner and samples in, one `Evaluation` each out."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from faceum.errors import DataError
+from faceum.evaluate.gather import Extremes, counting, finding_notes, group_tables, groups_of, rounded
+from faceum.evaluate.record import Evaluation, Example, Score, Table, percent, years
+from faceum.evaluate.samples import Sample, answers
+from faceum.metrics.age import AgeScores, age_scores
+from faceum.metrics.attributes import AttributeScores, attribute_scores
+from faceum.metrics.calibration import Reliability, reliability, spread_reliability
+from faceum.metrics.expression import NO_ANSWER, TIE, ClassScores, class_scores, majority_vote
+from faceum.metrics.intervals import bootstrap, bootstrap_mean
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS
+
+if TYPE_CHECKING:
+    from faceum.runner import Runner
+
+ADULTS = (21, 60)
+"""The ages, both included, of UTKFace's usual subset."""
+
+
+def evaluate_age(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+    """Score ages in years: MAE (main), CS@5, the eps-error where labels have `age_sigma`, and calibration.
+
+    samples: each with the label age. A missed face fails CS@5; its error is that of the crop by the set's
+    box. Raises DataError when there is no sample or an answer is NaN.
+    """
+    found: Counter[str] = Counter()
+    extremes = Extremes()
+    truths, ages, spreads, true, missed = [], [], [], [], []
+    for sample, answer in answers(runner, counting(samples, found), "age"):
+        truths.append(sample.truth)
+        true.append(float(sample.truth["age"]))
+        ages.append(answer.years)
+        spreads.append(answer.std)
+        missed.append(sample.found == "missed")
+        caption = f"{true[-1]:.0f} years, said {answer.years:.1f} ± {answer.std:.1f}"
+        error = abs(answer.years - true[-1])
+        extremes.add(Example(id=sample.id, error=error, caption=caption, image=sample.crop.image))
+    sigma = [truth["age_sigma"] for truth in truths if "age_sigma" in truth]
+    scores = age_scores(ages, true, sigma if sigma and len(sigma) == len(truths) else None)
+    within = (np.abs(scores.errors) <= 5) & ~np.array(missed)
+    spread = spread_reliability(spreads, scores.errors)
+    return Evaluation(
+        protocol="age",
+        dataset=dataset,
+        count=len(true),
+        found=dict(found),
+        scores={
+            "mae": years(scores.mae, bootstrap_mean(np.abs(scores.errors))),
+            "cs5": percent(float(within.mean()), bootstrap_mean(within)),
+            **_adults(scores.errors, np.array(true)),
+            "bias": years(scores.bias),
+            "eps_error": Score(value=scores.eps_error),
+        },
+        tables=group_tables([groups_of(truth) for truth in truths], np.abs(scores.errors), "MAE, years"),
+        curves={
+            "scatter": {"true": true, "predicted": rounded(ages, 2)},
+            "spread": {"predicted": rounded(spread.predicted), "observed": rounded(spread.observed)},
+            "coverage": {"level": rounded(spread.levels), "share": rounded(spread.coverage)},
+        },
+        notes=(
+            *finding_notes(found, "they fail CS@5, and their error is that of the crop by the set's box"),
+            *_age_notes(scores),
+        ),
+        best=extremes.best(),
+        worst=extremes.worst(),
+    )
+
+
+def _adults(errors: np.ndarray, true: np.ndarray) -> dict[str, Score]:
+    inside = (true >= ADULTS[0]) & (true <= ADULTS[1])
+    if not inside.any():
+        return {}
+    adults = np.abs(errors[inside])
+    return {f"mae_{ADULTS[0]}_{ADULTS[1]}": years(float(adults.mean()), bootstrap_mean(adults))}
+
+
+def _age_notes(scores: AgeScores) -> list[str]:
+    if scores.eps_error is None:
+        return ["The set gives no deviation of its annotators, so there is no eps-error."]
+    return []
+
+
+def evaluate_attributes(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+    """Score the 40 attributes at 0.5: mean accuracy (main), balanced accuracy, average precision.
+
+    samples: each with the label attributes, (40,) bool, or int with -1 for not labelled. All answers for a
+    missed face count as wrong. Raises DataError when there is no sample or an answer is NaN.
+    """
+    found: Counter[str] = Counter()
+    extremes = Extremes()
+    truths, probabilities, labels = [], [], []
+    for sample, answer in answers(runner, counting(samples, found), "attributes"):
+        truth = np.asarray(sample.truth["attributes"]).astype(np.int64)
+        given = np.array([answer[name] for name in ATTRIBUTES])
+        given = np.where(truth == 1, 0.0, 1.0) if sample.found == "missed" else given
+        truths.append(sample.truth)
+        probabilities.append(given)
+        labels.append(truth)
+        wrong = (truth >= 0) & ((given > 0.5) != (truth == 1))
+        names = ", ".join(name for name, one in zip(ATTRIBUTES, wrong, strict=True) if one) or "none"
+        error = float(wrong.sum())
+        extremes.add(Example(id=sample.id, error=error, caption=f"wrong: {names}", image=sample.crop.image))
+    if not truths:
+        raise DataError("There are no faces with attributes to score; give at least one.")
+    given, label = np.stack(probabilities), np.stack(labels)
+    scores = attribute_scores(given, label, ATTRIBUTES)
+    right = np.where(label >= 0, (given > 0.5) == (label == 1), np.nan)
+    by_face = np.nanmean(right, axis=1)
+    held = reliability(np.maximum(given, 1 - given)[label >= 0], right[label >= 0] == 1)
+    return Evaluation(
+        protocol="attributes",
+        dataset=dataset,
+        count=len(truths),
+        found=dict(found),
+        scores={
+            "accuracy": percent(scores.accuracy, bootstrap_mean(by_face)),
+            "balanced_accuracy": percent(scores.balanced_accuracy),
+            "average_precision": percent(scores.average_precision),
+            "majority": percent(scores.majority),
+            "calibration_error": percent(held.expected_error),
+        },
+        tables=(
+            _attribute_table(scores),
+            *group_tables([groups_of(truth) for truth in truths], by_face, "accuracy, %", 100),
+        ),
+        curves={"reliability": _reliability_curve(held)},
+        notes=(*finding_notes(found, "all their answers count as wrong"), *scores.notes),
+        best=extremes.best(),
+        worst=extremes.worst(),
+    )
+
+
+def _attribute_table(scores: AttributeScores) -> Table:
+    def shown(share: float | None) -> float | None:
+        return None if share is None else 100 * share
+
+    return Table(
+        title="By attribute",
+        columns=("attribute", "faces", "yes, %", "accuracy, %", "balanced, %", "average precision, %"),
+        rows=tuple(
+            (
+                one.name,
+                one.count,
+                shown(one.positive),
+                shown(one.accuracy),
+                shown(one.balanced_accuracy),
+                shown(one.average_precision),
+            )
+            for one in scores.attributes
+        ),
+    )
+
+
+def _reliability_curve(held: Reliability) -> dict[str, list[float]]:
+    return {
+        "confidence": rounded(held.confidence),
+        "accuracy": rounded(held.accuracy),
+        "count": held.counts.tolist(),
+    }
+
+
+def evaluate_expression(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+    """Score expressions: accuracy (main) and mean class accuracy over the majority vote, ties dropped.
+
+    samples: each with the label expression_votes (8,). A missed face counts as wrong.
+    Raises DataError when no sample is left, an answer is NaN, or a face has no votes.
+    """
+    found: Counter[str] = Counter()
+    dropped: Counter[str] = Counter()
+    extremes = Extremes()
+    truths, true, predicted, confidences = [], [], [], []
+    for sample, answer in answers(runner, counting(_decided(samples, dropped), found), "expression"):
+        label = int(majority_vote(np.asarray(sample.truth["expression_votes"])[None])[0][0])
+        given = np.array([answer.probabilities.get(name, 0.0) for name in EXPRESSIONS])
+        truths.append(sample.truth)
+        true.append(label)
+        predicted.append(NO_ANSWER if sample.found == "missed" else int(given.argmax()))
+        confidences.append(float(given.max()))
+        caption = f"{EXPRESSIONS[label]}, said {answer.label} ({100 * given.max():.0f} %)"
+        error = 1 - float(given[label])
+        extremes.add(Example(id=sample.id, error=error, caption=caption, image=sample.crop.image))
+    scores = class_scores(predicted, true, EXPRESSIONS)
+    right = np.array(predicted) == np.array(true)
+    held = reliability(confidences, right)
+    return Evaluation(
+        protocol="expression",
+        dataset=dataset,
+        count=len(true),
+        found=dict(found),
+        scores={
+            "accuracy": percent(scores.accuracy, bootstrap_mean(right)),
+            "mean_class_accuracy": percent(
+                scores.mean_class_accuracy,
+                bootstrap(lambda rows: _mean_recall(right[rows], np.array(true)[rows]), len(true)),
+            ),
+            "calibration_error": percent(held.expected_error),
+        },
+        tables=(
+            _expression_table(scores, true),
+            *group_tables([groups_of(truth) for truth in truths], right, "accuracy, %", 100),
+        ),
+        curves={
+            "confusion": {"names": list(EXPRESSIONS), "counts": scores.confusion.tolist()},
+            "reliability": _reliability_curve(held),
+        },
+        notes=(
+            f"{dropped['ties']} faces whose votes are tied were dropped.",
+            *finding_notes(found, "they count as wrong"),
+            *scores.notes,
+        ),
+        best=extremes.best(),
+        worst=extremes.worst(),
+    )
+
+
+def _decided(samples: Iterable[Sample], dropped: Counter[str]) -> Iterator[Sample]:
+    """Pass on the samples whose votes have one winner, counting the others."""
+    for sample in samples:
+        label, _ = majority_vote(np.asarray(sample.truth["expression_votes"])[None])
+        if label[0] == TIE:
+            dropped["ties"] += 1
+        else:
+            yield sample
+
+
+def _mean_recall(right: np.ndarray, true: np.ndarray) -> float:
+    counts = np.bincount(true, minlength=len(EXPRESSIONS))
+    hits = np.bincount(true, right, len(EXPRESSIONS))
+    return float((hits[counts > 0] / counts[counts > 0]).mean())
+
+
+def _expression_table(scores: ClassScores, true: list[int]) -> Table:
+    counts = np.bincount(true, minlength=len(EXPRESSIONS))
+    return Table(
+        title="By expression",
+        columns=("expression", "faces", "found, %"),
+        rows=tuple(
+            (name, int(count), None if recall is None else 100 * recall)
+            for (name, recall), count in zip(scores.recalls.items(), counts, strict=True)
+        ),
+    )

@@ -1,0 +1,61 @@
+"""Layer 4. An evaluation's best and worst examples in, one PNG with their pictures and answers out."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from faceum.evaluate.plots import new_figure, save_figure
+from faceum.evaluate.record import Example
+
+TRUE_COLOUR, ANSWER_COLOUR = "lime", "red"
+"""Points: labelled and answered."""
+
+
+def write_overlays(best: Sequence[Example], worst: Sequence[Example], path: Path) -> Path | None:
+    """Draw the best examples in the first row and the worst in the second; None where there are none.
+
+    Landmarks: labelled points green, answered ones red. Parsing: the answer laid over the picture, wrong
+    pixels white. The file holds pictures of the set: it is for the eyes of whoever may see the set.
+    """
+    columns = max(len(best), len(worst))
+    if columns == 0:
+        return None
+    figure, axes = new_figure(2, columns, (2.4 * columns, 6.0))
+    panels = np.asarray(axes).reshape(2, columns)
+    for row, (word, examples) in zip(panels, (("best", best), ("worst", worst)), strict=True):
+        for panel in row:
+            panel.axis("off")
+        for panel, example in zip(row, examples, strict=False):
+            _draw(panel, example)
+            title = f"{word}: {example.caption}\n{example.id}"
+            panel.set_title("\n".join(textwrap.wrap(title, 34)[:6]), fontsize=6)
+    return save_figure(figure, path)
+
+
+def _draw(panel: Any, example: Example) -> None:
+    height, width = example.image.shape[:2]
+    panel.imshow(_shown(example), extent=(0, width, height, 0))
+    if example.truth is not None and example.answer is not None and example.answer.ndim == 2:
+        if example.answer.shape[1:] == (2,):
+            panel.scatter(*example.truth.T, s=3, color=TRUE_COLOUR, linewidths=0)
+            panel.scatter(*example.answer.T, s=3, color=ANSWER_COLOUR, linewidths=0)
+            panel.set(xlim=(0, width), ylim=(height, 0))
+
+
+def _shown(example: Example) -> np.ndarray:
+    """The picture, under its class map where it has one."""
+    if example.answer is None or example.answer.shape != example.image.shape[:2]:
+        return example.image
+    from matplotlib import colormaps
+
+    palette = (colormaps["tab20"](np.arange(20))[:, :3] * 255).astype(np.float32)
+    shown = example.image.astype(np.float32)
+    part = example.answer > 0
+    shown[part] = 0.45 * shown[part] + 0.55 * palette[example.answer[part]]
+    shown[example.answer != example.truth] = 255
+    return shown.astype(np.uint8)

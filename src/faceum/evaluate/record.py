@@ -1,0 +1,119 @@
+"""Layer 4. What an evaluation gives: scores with intervals, tables, curves and examples; data only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+
+from faceum.metrics.intervals import Interval
+
+
+@dataclass(frozen=True, kw_only=True)
+class Score:
+    """One number of a report.
+
+    value: in `unit` ("%", "years" or "" for a plain number); None where it is not defined, the notes say why.
+    low, high: the bounds of its 95 % bootstrap interval, None where it has none.
+    """
+
+    value: float | None
+    unit: str = ""
+    low: float | None = None
+    high: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Table:
+    """A table of a report; cells are words, whole numbers, or numbers shown with two decimals."""
+
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str | int | float | None, ...], ...]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Example:
+    """A face worth showing, among the best or the worst of its set.
+
+    id: the face's name (or both of a pair). error: what it was ranked by, more is worse. caption: in words.
+    image: (H, W, 3) uint8 RGB. truth, answer: landmarks (68, 2) or class maps (H, W), both in the image's
+    pixels, where the task has something to draw.
+    """
+
+    id: str
+    error: float
+    caption: str
+    image: np.ndarray
+    truth: np.ndarray | None = None
+    answer: np.ndarray | None = None
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evaluation:
+    """One protocol on one set.
+
+    protocol, dataset: their names. count: faces (pairs for verification) that were scored.
+    found: faces in all -> how each was found, a key of `faceum.evaluate.samples.SOURCES` -> how many.
+    scores: name -> score, the main one first. tables: per class and per group.
+    curves: name -> axis -> numbers, what the plots show. notes: what a reader must know, a sentence each.
+    best, worst: examples, best or worst first; they hold pictures and are not in `to_dict`.
+    """
+
+    protocol: str
+    dataset: str
+    count: int
+    found: dict[str, int]
+    scores: dict[str, Score]
+    tables: tuple[Table, ...] = ()
+    curves: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    best: tuple[Example, ...] = ()
+    worst: tuple[Example, ...] = ()
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values, ready for JSON, without the pictures."""
+        return {
+            "protocol": self.protocol,
+            "dataset": self.dataset,
+            "count": self.count,
+            "found": self.found,
+            "scores": {name: asdict(score) for name, score in self.scores.items()},
+            "tables": [asdict(table) for table in self.tables],
+            "curves": self.curves,
+            "notes": list(self.notes),
+        }
+
+
+def percent(share: float | None, interval: Interval | None = None) -> Score:
+    """Return a share 0..1, and its interval, as a score in per cent."""
+    if share is None:
+        return Score(value=None, unit="%")
+    if interval is None:
+        return Score(value=100 * share, unit="%")
+    return Score(value=100 * share, unit="%", low=100 * interval.low, high=100 * interval.high)
+
+
+def years(value: float, interval: Interval | None = None) -> Score:
+    """Return a number of years, and its interval, as a score."""
+    if interval is None:
+        return Score(value=value, unit="years")
+    return Score(value=value, unit="years", low=interval.low, high=interval.high)
+
+
+def headline_scores(evaluations: Iterable[Evaluation]) -> dict[str, float]:
+    """Return every defined score under one flat name, rounded to three decimals, for a weights file's header.
+
+    A name is the set's and the score's: "lfw_accuracy", "utkface_mae", "celebamask_f1_18"; the masked
+    protocol
+    puts its word between: "lfw_masked_accuracy". Shares are per cent, ages years.
+    """
+    flat = {}
+    for evaluation in evaluations:
+        prefix = evaluation.dataset + ("_masked" if evaluation.protocol == "masked" else "")
+        for name, score in evaluation.scores.items():
+            if score.value is not None:
+                flat[f"{prefix}_{name}"] = round(score.value, 3)
+    return flat

@@ -1,0 +1,150 @@
+"""Layer 4. Evaluations in, a folder out: report.md and report.json, plots, and pictures of best and worst."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from faceum.evaluate.overlays import write_overlays
+from faceum.evaluate.plots import write_expert_load, write_plots
+from faceum.evaluate.record import Evaluation, Score, Table, headline_scores
+from faceum.evaluate.samples import LEAST_IOU, SOURCES
+from faceum.files import write_text
+
+SCHEMA = "faceum.evaluation/1"
+"""The name and version under "schema" in report.json."""
+
+POLICY = (
+    "Faces are found by our own detector: of its answers the one that overlaps the set's box most, by an "
+    f"intersection over union of at least {LEAST_IOU:g}. Where there is none, the crop is cut by the set's "
+    "own box and points; in a set whose pictures are cut too tightly to detect in, that face counts like any "
+    "other, in all others it is a miss, counted and treated as each section says. Intervals are 95 % "
+    "bootstrap intervals over the faces (for verification the pairs)."
+)
+"""How faces were found, in the words of the report."""
+
+PROTOCOLS = {
+    "verification": "Verification: embedding f(x) + f(mirror x), L2-normalised; squared distance; each fold "
+    "judged by the threshold, in steps of 0.01, that is best on the other folds.",
+    "masked": "Verification with a face mask painted on the second face of a pair, before it is detected.",
+    "age": "Age: expectation of the predicted distribution, in years.",
+    "attributes": "Attributes: yes above a probability of 0.5; means over the attributes.",
+    "expression": "Expression: majority of the votes, ties dropped.",
+    "parsing": "Parsing: on the whole picture after pasting the crop's map back; one confusion matrix "
+    "over the set, F1 per class, means without background.",
+    "landmarks": "Landmarks: 68 points in the picture's pixels; NME by the outer eye corners (36, 45).",
+}
+"""What each protocol measures, in one sentence."""
+
+
+def write_report(
+    evaluations: Sequence[Evaluation],
+    folder: str | Path,
+    about: Mapping[str, Any],
+    *,
+    expert_load: Mapping[str, Any] | None = None,
+    overlays: bool = True,
+) -> Path:
+    """Write report.md, report.json and their pictures to `folder`, and return the path of report.md.
+
+    about: what was evaluated with what (model, runtime, date ...), shown as it is.
+    expert_load: region -> task -> (E,) shares of tokens, drawn where given.
+    overlays: whether to draw the best and worst faces; they show pictures of the sets.
+    """
+    folder = Path(folder)
+    lines = ["# Evaluation", "", *(f"- {name}: {value}" for name, value in about.items()), "", POLICY, ""]
+    lines += markdown_table(summary_table(evaluations))
+    for evaluation in evaluations:
+        prefix = f"{evaluation.dataset}-{evaluation.protocol}"
+        pictures = write_plots(evaluation, folder / "plots", prefix)
+        if overlays:
+            shown = write_overlays(evaluation.best, evaluation.worst, folder / "overlays" / f"{prefix}.png")
+            pictures += [] if shown is None else [shown]
+        lines += ["", *_section(evaluation, [path.relative_to(folder) for path in pictures])]
+    if expert_load:
+        file = write_expert_load(expert_load, folder / "plots").relative_to(folder)
+        lines += ["", "## Experts", "", "Share of each task's tokens that each expert takes.", ""]
+        lines += [f"![expert load]({file.as_posix()})"]
+    write_text(folder / "report.md", "\n".join(lines) + "\n")
+    contents = {
+        "schema": SCHEMA,
+        "about": dict(about),
+        "policy": POLICY,
+        "scores": headline_scores(evaluations),
+        "evaluations": [evaluation.to_dict() for evaluation in evaluations],
+        "expert_load": _plain_load(expert_load),
+    }
+    write_text(folder / "report.json", json.dumps(contents, indent=1) + "\n")
+    return folder / "report.md"
+
+
+def summary_table(evaluations: Sequence[Evaluation]) -> Table:
+    """Return one row an evaluation with its main scores, at most three."""
+    return Table(
+        title="Scores",
+        columns=("set", "protocol", "count", "found", "given", "missed", "main score", "beside it"),
+        rows=tuple(
+            (
+                one.dataset,
+                one.protocol,
+                one.count,
+                *(one.found.get(source, 0) for source in SOURCES),
+                _named_score(*next(iter(one.scores.items()))),
+                ", ".join(_named_score(*item) for item in list(one.scores.items())[1:3]),
+            )
+            for one in evaluations
+        ),
+    )
+
+
+def markdown_table(table: Table) -> list[str]:
+    """Return a table as Markdown lines, its title in bold first."""
+    lines = [f"**{table.title}**", "", "| " + " | ".join(table.columns) + " |"]
+    lines.append("|" + "---|" * len(table.columns))
+    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
+    return lines
+
+
+def _section(evaluation: Evaluation, pictures: Sequence[Path]) -> list[str]:
+    lines = [f"## {evaluation.dataset}: {evaluation.protocol}", "", PROTOCOLS[evaluation.protocol], ""]
+    rows = tuple((name, _score(score), _interval(score)) for name, score in evaluation.scores.items())
+    title = f"{evaluation.count} {'pairs' if evaluation.protocol in ('verification', 'masked') else 'faces'}"
+    lines += markdown_table(Table(title=title, columns=("score", "value", "95 % interval"), rows=rows))
+    if evaluation.notes:
+        lines += ["", *(f"- {note}" for note in evaluation.notes)]
+    for table in evaluation.tables:
+        lines += ["", *markdown_table(table)]
+    for picture in pictures:
+        lines += ["", f"![{picture.stem}]({picture.as_posix()})"]
+    return lines
+
+
+def _cell(cell: str | int | float | None) -> str:
+    if cell is None:
+        return "-"
+    return f"{cell:.2f}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
+
+
+def _score(score: Score) -> str:
+    if score.value is None:
+        return "-"
+    return f"{score.value:.4f}" if score.unit == "" else f"{score.value:.2f} {score.unit}"
+
+
+def _interval(score: Score) -> str:
+    return "" if score.low is None or score.high is None else f"{score.low:.2f} to {score.high:.2f}"
+
+
+def _named_score(name: str, score: Score) -> str:
+    return f"{name} {_score(score)}"
+
+
+def _plain_load(load: Mapping[str, Any] | None) -> dict[str, dict[str, list[float]]] | None:
+    if load is None:
+        return None
+    return {
+        region: {task: [float(share) for share in row] for task, row in tasks.items()}
+        for region, tasks in load.items()
+    }

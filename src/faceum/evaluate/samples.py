@@ -1,0 +1,144 @@
+"""Layer 4. Rows of a set in, the faces that our detector finds there, cut out and labelled, out.
+
+A set's own box only says which face of the picture is meant: the crop comes from our detector's box and
+points, as for any user. Where the detector does not find the face, the set's box is used, and what that means
+depends
+on the set: in one whose pictures are cut too tightly to detect in, it is given; in any other it is a miss.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from itertools import islice
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from faceum.crop import Crop, CropSpec, box_from_points, crop_face, points5_from_landmarks
+from faceum.decode import decode_answers
+from faceum.detect.protocol import Detection, Detector
+from faceum.errors import DataError
+from faceum.geometry import boxes_iou
+
+if TYPE_CHECKING:
+    from faceum.data.parquet import FaceRow
+    from faceum.runner import Runner
+
+LEAST_IOU = 0.4
+"""How far a detection must overlap the set's box to be the face that is meant."""
+
+BATCH = 32
+"""Faces in one call of the network."""
+
+SOURCES = {
+    "detector": "found by our detector",
+    "given": "cut by the set's own box",
+    "missed": "not found by our detector",
+}
+"""How a face was found: the word in `Sample.found`, and what it means."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """A face ready for the network, and what is known of it.
+
+    id: its name in the set. crop: see `faceum.crop`. truth: its labels, as in `faceum.data.parquet.FaceRow`.
+    found: a key of `SOURCES`; the crop of a missed face is cut by the set's box.
+    image: (H, W, 3) uint8 RGB, the picture, None where it is not kept (no example can be drawn then).
+    """
+
+    id: str
+    crop: Crop
+    truth: Mapping[str, Any]
+    found: str = "given"
+    image: np.ndarray | None = None
+
+
+def find_face(detector: Detector, image: np.ndarray, box: np.ndarray) -> Detection | None:
+    """Return the detection that overlaps `box` (4,) most, None where none reaches `LEAST_IOU`."""
+    detections = detector.detect(image)
+    if not detections:
+        return None
+    overlaps = boxes_iou(np.stack([one.box for one in detections]), box[None])[:, 0]
+    best = int(overlaps.argmax())
+    return detections[best] if overlaps[best] >= LEAST_IOU else None
+
+
+def samples_of(
+    rows: Iterable[FaceRow], runner: Runner, detector: Detector | None, *, task: str, tight: bool
+) -> Iterator[Sample]:
+    """Yield a sample a row, in order, cut as the network takes faces for `task`.
+
+    detector: None takes every face by the set's box. tight: whether the set's pictures are cut too tightly to
+    detect in, so that a face that is not found is "given" and not "missed".
+    """
+    spec = runner.card.crop_of(task)
+    for row in rows:
+        found = None if detector is None else find_face(detector, row.image, row.box)
+        if found is not None:
+            crop = crop_face(row.image, spec, found.box, found.points5)
+        else:
+            crop = _crop_by_label(row, runner, spec)
+        yield Sample(
+            id=row.id,
+            crop=crop,
+            truth=row.labels,
+            found="detector" if found else "given" if tight or detector is None else "missed",
+            image=row.image,
+        )
+
+
+def answers(
+    runner: Runner, samples: Iterable[Sample], task: str, batch: int = BATCH
+) -> Iterator[tuple[Sample, Any]]:
+    """Yield each sample with the network's decoded answer to `task`, a field of `faceum.faces.Face`.
+
+    Raises DataError naming the first face whose answer is not finite.
+    """
+    for group in batches(samples, batch):
+        outputs = run(runner, [sample.crop for sample in group], task)
+        finite = np.isfinite(outputs[task]).reshape(len(group), -1).all(axis=1)
+        if not finite.all():
+            raise DataError(
+                f"The network's answer to {task} holds NaN or infinity for {group[int(finite.argmin())].id}; "
+                "a score over it would mean nothing, so check the weights."
+            )
+        for sample, answer in zip(
+            group, decode_answers(outputs, [s.crop for s in group], runner.card.labels), strict=True
+        ):
+            yield sample, next(iter(answer.values()))
+
+
+def run(runner: Runner, crops: list[Crop], task: str) -> dict[str, np.ndarray]:
+    """Return the network's raw output for one task on B crops."""
+    images = np.stack([crop.image for crop in crops])
+    return runner.run(images, np.stack([crop.face_mask_N for crop in crops]), (task,))
+
+
+def batches(samples: Iterable[Sample], size: int = BATCH) -> Iterator[list[Sample]]:
+    """Yield lists of `size` samples, the last one as long as what is left."""
+    left = iter(samples)
+    while group := list(islice(left, size)):
+        yield group
+
+
+def mirrored(crop: Crop, spec: CropSpec) -> Crop:
+    """Return the crop seen in a mirror: its pixels and its face patches; its matrices stay as they were."""
+    mask = crop.face_mask_N.reshape(spec.grid, spec.grid)[:, ::-1]
+    return Crop(
+        image=np.ascontiguousarray(crop.image[:, ::-1]),
+        matrix=crop.matrix,
+        inverse=crop.inverse,
+        face_mask_N=mask.ravel(),
+    )
+
+
+def _crop_by_label(row: FaceRow, runner: Runner, spec: CropSpec) -> Crop:
+    """Cut by the set's points, or, where only the box is known, by the points that the network sees in it."""
+    if row.points5 is not None or "landmarks" not in runner.card.tasks or spec.policy == "box":
+        return crop_face(row.image, spec, row.box, row.points5)
+    rough = crop_face(row.image, runner.card.crop_of("landmarks"), row.box)
+    (answer,) = decode_answers(run(runner, [rough], "landmarks"), [rough])
+    points5 = points5_from_landmarks(answer["landmarks"])
+    return crop_face(row.image, spec, box_from_points(points5), points5)

@@ -1,0 +1,239 @@
+"""Layer 4. Verification: embeddings of a set's faces and its list of pairs in, one `Evaluation` out.
+
+An embedding is the network's answer for the crop plus that for its mirror image, then L2-normalised. In the
+masked protocol the second face of every pair wears a mask, painted into the picture before it is detected.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import cv2
+import numpy as np
+
+from faceum.data.mask_painter import paint_mask
+from faceum.errors import DataError
+from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, rounded
+from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
+from faceum.evaluate.samples import BATCH, Sample, batches, mirrored, run
+from faceum.metrics.intervals import bootstrap, bootstrap_mean
+from faceum.metrics.verification import OperatingPoint, operating_point, roc, squared_distances, verify_folds
+
+if TYPE_CHECKING:
+    from faceum.data.parquet import FaceRow, Pairs
+    from faceum.runner import Runner
+
+RATES = (1e-1, 1e-2, 1e-3, 1e-4)
+"""The false match rates at which a threshold is given."""
+
+THUMBNAIL = 96
+"""Pixels a side of the crops kept for examples."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Embeddings:
+    """A set's faces in the network's eyes.
+
+    vectors: id -> (D,) float64 of length 1. thumbnails: id -> (96, 96, 3) uint8 RGB. found: id -> how the
+    face was found, a key of `SOURCES`. groups: id -> kind of group -> group.
+    """
+
+    vectors: dict[str, np.ndarray]
+    thumbnails: dict[str, np.ndarray]
+    found: dict[str, str]
+    groups: dict[str, dict[str, str]]
+
+
+def embed(runner: Runner, samples: Iterable[Sample]) -> Embeddings:
+    """Return every sample's embedding, L2-normalised; DataError where one is NaN or zero."""
+    vectors, thumbnails, found, groups = {}, {}, {}, {}
+    spec = runner.card.crop_of("recognition")
+    for group in batches(samples, BATCH):
+        crops = [sample.crop for sample in group]
+        both = crops + [mirrored(crop, spec) for crop in crops]
+        outputs = run(runner, both, "recognition")["recognition"].astype(np.float64)
+        summed = outputs[: len(group)] + outputs[len(group) :]
+        for sample, vector in zip(group, summed, strict=True):
+            length = float(np.linalg.norm(vector))
+            if not np.isfinite(length) or length == 0:
+                raise DataError(f"The embedding of {sample.id} is NaN or zero, so it cannot be compared.")
+            vectors[sample.id] = vector / length
+            size = (THUMBNAIL, THUMBNAIL)
+            thumbnails[sample.id] = cv2.resize(sample.crop.image, size, interpolation=cv2.INTER_AREA)
+            found[sample.id] = sample.found
+            groups[sample.id] = groups_of(sample.truth)
+    return Embeddings(vectors=vectors, thumbnails=thumbnails, found=found, groups=groups)
+
+
+def masked_rows(
+    rows: Iterable[FaceRow], landmarks: Mapping[str, np.ndarray], wanted: Iterable[str], seed: int = 0
+) -> Iterator[FaceRow]:
+    """Yield the wanted rows with a mask painted on; which one depends on the seed and the face's id alone.
+
+    landmarks: id -> (68, 2) points in the picture. Raises DataError naming a wanted face without points.
+    """
+    names = set(wanted)
+    for row in rows:
+        if row.id not in names:
+            continue
+        if row.id not in landmarks:
+            raise DataError(f"{row.id} has no landmarks to paint a mask by; give a file that holds them.")
+        rng = np.random.default_rng((seed, zlib.crc32(row.id.encode())))
+        yield replace(row, image=paint_mask(row.image, landmarks[row.id], rng))
+
+
+def evaluate_verification(
+    first: Embeddings, second: Embeddings, pairs: Pairs, dataset: str = "", protocol: str = "verification"
+) -> Evaluation:
+    """Score pairs: cross-validated accuracy (main), TAR at FAR 1e-3 and 1e-4, equal error, area of the ROC.
+
+    first, second: where side a and side b of the pairs are looked up; the same object when no side is masked.
+    A missed face is compared by the set's box, and a second accuracy counts every pair with one as wrong.
+    Raises DataError when a face of a pair is missing or there are not both kinds of pairs.
+    """
+    for side, known in ((pairs.a, first), (pairs.b, second)):
+        absent = [name for name in side if name not in known.vectors]
+        if absent:
+            raise DataError(f"{len(absent)} faces of the pairs are not in the set, the first is {absent[0]}.")
+    distances = squared_distances(
+        np.stack([first.vectors[name] for name in pairs.a]),
+        np.stack([second.vectors[name] for name in pairs.b]),
+    )
+    verified = verify_folds(distances, pairs.same, pairs.fold)
+    curve = roc(distances, pairs.same)
+    points = [operating_point(distances, pairs.same, rate) for rate in RATES]
+    answered = np.array(
+        [
+            first.found[a] != "missed" and second.found[b] != "missed"
+            for a, b in zip(pairs.a, pairs.b, strict=True)
+        ]
+    )
+    found = Counter(first.found.values())
+    found.update({} if second is first else second.found.values())
+    best, worst = _examples(first, second, pairs, distances, float(np.mean(verified.fold_thresholds)))
+    return Evaluation(
+        protocol=protocol,
+        dataset=dataset,
+        count=len(pairs),
+        found=dict(found),
+        scores={
+            "accuracy": percent(verified.accuracy, bootstrap_mean(verified.correct)),
+            "accuracy_misses_wrong": percent(float((verified.correct & answered).mean())),
+            **_tar_scores(distances, pairs.same, points),
+            "equal_error": percent(curve.equal_error),
+            "roc_area": percent(curve.area),
+        },
+        tables=(
+            _fold_table(verified.fold_accuracies, verified.fold_thresholds),
+            _threshold_table(points),
+            *group_tables(_pair_groups(first, second, pairs), verified.correct, "accuracy, %", 100),
+        ),
+        curves={
+            "roc": {"far": rounded(curve.far), "tar": rounded(curve.tar)},
+            "distances": _histogram(distances, pairs.same),
+        },
+        notes=(
+            *finding_notes(
+                found,
+                f"{int((~answered).sum())} of {len(pairs)} pairs hold one of them; they are compared by the "
+                "set's box, and accuracy_misses_wrong counts them as wrong",
+            ),
+            *_support_notes(points),
+        ),
+        best=best,
+        worst=worst,
+    )
+
+
+def _tar_scores(distances: np.ndarray, same: np.ndarray, points: list[OperatingPoint]) -> dict[str, Score]:
+    def interval_of(rate: float) -> Score:
+        def of_rows(rows: np.ndarray) -> float:
+            if same[rows].all() or not same[rows].any():
+                return float("nan")
+            return operating_point(distances[rows], same[rows], rate).tar
+
+        return percent(of_rows(np.arange(len(same))), bootstrap(of_rows, len(same), resamples=300))
+
+    return {
+        f"tar_at_far_{point.far:g}": interval_of(point.far)
+        for point in points
+        if point.far < 0.01 and point.supported
+    }
+
+
+def _support_notes(points: list[OperatingPoint]) -> list[str]:
+    few = [point for point in points if not point.supported]
+    if not few:
+        return []
+    rates = ", ".join(f"{point.far:g}" for point in few)
+    return [
+        f"There are too few pairs of different people to measure a false match rate of {rates}; with no "
+        f"false match at all, {100 * few[0].tar:.2f} % of the pairs of one person are accepted."
+    ]
+
+
+def _fold_table(accuracies: tuple[float, ...], thresholds: tuple[float, ...]) -> Table:
+    return Table(
+        title="By fold",
+        columns=("fold", "accuracy, %", "threshold (squared distance)", "threshold (cosine)"),
+        rows=tuple(
+            (index + 1, 100 * accuracy, threshold, 1 - threshold / 2)
+            for index, (accuracy, threshold) in enumerate(zip(accuracies, thresholds, strict=True))
+        ),
+    )
+
+
+def _threshold_table(points: list[OperatingPoint]) -> Table:
+    return Table(
+        title="Thresholds at fixed false match rates, chosen on all pairs",
+        columns=("false match rate", "reached, %", "accepted of one person, %", "least cosine", "measurable"),
+        rows=tuple(
+            (
+                f"{point.far:g}",
+                100 * point.far_reached,
+                100 * point.tar,
+                1 - point.threshold / 2,
+                "yes" if point.supported else "too few pairs",
+            )
+            for point in points
+        ),
+    )
+
+
+def _pair_groups(first: Embeddings, second: Embeddings, pairs: Pairs) -> list[dict[str, str]]:
+    """The groups that both faces of a pair are in."""
+    return [
+        dict(first.groups[a].items() & second.groups[b].items())
+        for a, b in zip(pairs.a, pairs.b, strict=True)
+    ]
+
+
+def _histogram(distances: np.ndarray, same: np.ndarray) -> dict[str, list[float]]:
+    edges = np.linspace(0, max(2.5, float(distances.max())), 51)
+    return {
+        "edge": rounded(edges),
+        "same": np.histogram(distances[same], edges)[0].tolist(),
+        "different": np.histogram(distances[~same], edges)[0].tolist(),
+    }
+
+
+def _examples(
+    first: Embeddings, second: Embeddings, pairs: Pairs, distances: np.ndarray, threshold: float
+) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
+    """The pairs that lie farthest on the right and on the wrong side of the threshold."""
+    extremes = Extremes()
+    for a, b, same, distance in zip(pairs.a, pairs.b, pairs.same, distances, strict=True):
+        words = "one person" if same else "two people"
+        extremes.add(
+            Example(
+                id=f"{a} | {b}",
+                error=float(distance - threshold if same else threshold - distance),
+                caption=f"{words}, cosine {1 - distance / 2:.2f} (threshold {1 - threshold / 2:.2f})",
+                image=np.hstack([first.thumbnails[a], second.thumbnails[b]]),
+            )
+        )
+    return extremes.best(), extremes.worst()

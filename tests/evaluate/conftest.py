@@ -1,0 +1,124 @@
+"""A network whose answers are known beforehand, and faces made for it.
+
+The fake network reads its answer off the crop: age and expression off the colour of its middle, the embedding
+off its left half, the parsing off every pixel's red; landmarks are always the same points of the crop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from types import SimpleNamespace
+
+import numpy as np
+import pytest
+
+from faceum.crop import TEMPLATE, CropSpec
+from faceum.data.parquet import FaceRow
+from faceum.detect.protocol import Detection
+from faceum.runner import NetworkCard
+from faceum.tasks import TASKS
+
+SPEC = CropSpec(policy="similarity", size=32, grid=4)
+POINTS = np.random.default_rng(5).uniform(0.3, 0.7, (68, 2))
+"""The fake network's landmarks, as shares of the crop."""
+SURE = 50.0
+"""A logit that leaves no doubt."""
+
+
+class FakeRunner:
+    """Answers as the module says; `calls` holds the batch sizes it was given."""
+
+    card = NetworkCard(name="fake", tasks=tuple(TASKS), crops=((SPEC, tuple(TASKS)),))
+    runtime = "fake"
+    device = "cpu"
+
+    def __init__(self) -> None:
+        self.calls: list[int] = []
+
+    def run(
+        self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        assert crops_BSSC.shape[1:] == (32, 32, 3) and crops_BSSC.dtype == np.uint8
+        assert face_mask_BN.shape == (len(crops_BSSC), 16) and face_mask_BN.dtype == bool
+        self.calls.append(len(crops_BSSC))
+        return {task: getattr(self, task)(crops_BSSC.astype(np.float32)) for task in tasks}
+
+    def age(self, crops: np.ndarray) -> np.ndarray:
+        return one_hot(crops[:, 16, 16, 0].round().astype(int), 101)
+
+    def expression(self, crops: np.ndarray) -> np.ndarray:
+        return one_hot(crops[:, 16, 16, 0].round().astype(int), 8)
+
+    def attributes(self, crops: np.ndarray) -> np.ndarray:
+        """Every attribute is answered by whether the middle is bright."""
+        return np.repeat(np.where(crops[:, 16, 16, :1] > 127, SURE, -SURE), 40, axis=1)
+
+    def recognition(self, crops: np.ndarray) -> np.ndarray:
+        """512 numbers of which only the mean colour of the left half differs from zero."""
+        return np.pad(crops[:, :, :16].mean(axis=(1, 2)), ((0, 0), (0, 509)))
+
+    def parsing(self, crops: np.ndarray) -> np.ndarray:
+        return np.moveaxis(one_hot((crops[..., 0] / 10).round().astype(int), 19), -1, 1)
+
+    def landmarks(self, crops: np.ndarray) -> np.ndarray:
+        return np.repeat(POINTS[None], len(crops), axis=0).astype(np.float32)
+
+
+class FakeDetector:
+    """Finds the same detections in every picture."""
+
+    name = "fake"
+
+    def __init__(self, *detections: Detection) -> None:
+        self.detections = list(detections)
+
+    def detect(self, image_HWC: np.ndarray) -> list[Detection]:
+        return self.detections
+
+
+def one_hot(ids: np.ndarray, classes: int) -> np.ndarray:
+    return np.where(np.arange(classes) == ids[..., None], SURE, -SURE).astype(np.float32)
+
+
+def face_points(centre: tuple[float, float] = (50, 50), eye_distance: float = 16) -> np.ndarray:
+    """Five points of an upright face whose eyes' middle is `centre`."""
+    return TEMPLATE * eye_distance + np.array(centre)
+
+
+def face_box(centre: tuple[float, float] = (50, 50)) -> np.ndarray:
+    x, y = centre
+    return np.array([x - 18, y - 18, x + 18, y + 28], np.float64)
+
+
+def row(name: str, colour: int | tuple[int, int, int], **labels: object) -> FaceRow:
+    """A 100 x 100 picture of one colour with a face in its middle."""
+    image = np.empty((100, 100, 3), np.uint8)
+    image[:] = colour
+    return FaceRow(id=name, image=image, box=face_box(), points5=face_points(), labels=labels)
+
+
+def detection(centre: tuple[float, float] = (50, 50), eye_distance: float = 16) -> Detection:
+    return Detection(
+        box=face_box(centre).astype(np.float32),
+        points5=face_points(centre, eye_distance).astype(np.float32),
+        score=0.9,
+    )
+
+
+@pytest.fixture
+def runner() -> FakeRunner:
+    return FakeRunner()
+
+
+@pytest.fixture(scope="session")
+def toy() -> SimpleNamespace:
+    """What the tests build their faces of."""
+    return SimpleNamespace(
+        SPEC=SPEC,
+        POINTS=POINTS,
+        Detector=FakeDetector,
+        row=row,
+        detection=detection,
+        face_box=face_box,
+        face_points=face_points,
+    )

@@ -1,0 +1,77 @@
+"""Which face is scored, how it is cut, and how it is counted."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from faceum.crop import crop_face, points5_from_landmarks
+from faceum.errors import DataError
+from faceum.evaluate.samples import answers, find_face, mirrored, samples_of
+from faceum.geometry import invert, transform_points
+
+
+def test_the_detection_that_overlaps_most_is_taken(toy):
+    beside, near, exact = toy.detection((20, 50)), toy.detection((55, 50)), toy.detection((51, 50))
+    assert find_face(toy.Detector(beside, near, exact), toy.row("a", 0).image, toy.face_box()) is exact
+    assert find_face(toy.Detector(near, beside), toy.row("a", 0).image, toy.face_box()) is near
+
+
+def test_a_detection_elsewhere_is_not_the_face(toy):
+    assert find_face(toy.Detector(toy.detection((20, 50))), toy.row("a", 0).image, toy.face_box()) is None
+    assert find_face(toy.Detector(), toy.row("a", 0).image, toy.face_box()) is None
+
+
+def test_the_crop_comes_from_the_detection(toy, runner):
+    found = toy.detection((52, 49), eye_distance=15)
+    one = toy.row("a", 7)
+    (sample,) = samples_of([one], runner, toy.Detector(found), task="age", tight=False)
+    expected = crop_face(one.image, toy.SPEC, found.box, found.points5)
+    assert sample.found == "detector"
+    assert sample.crop.matrix == pytest.approx(expected.matrix)
+    assert (sample.crop.face_mask_N == expected.face_mask_N).all()
+
+
+@pytest.mark.parametrize(
+    ("asked", "tight", "found"), [(True, True, "given"), (True, False, "missed"), (False, False, "given")]
+)
+def test_a_face_that_is_not_found_is_cut_by_the_label(toy, runner, asked, tight, found):
+    one = toy.row("a", 7)
+    detector = toy.Detector() if asked else None
+    (sample,) = samples_of([one], runner, detector, task="age", tight=tight)
+    assert sample.found == found
+    assert sample.crop.matrix == pytest.approx(crop_face(one.image, toy.SPEC, one.box, one.points5).matrix)
+
+
+def test_without_points_the_networks_own_landmarks_place_the_crop(toy, runner):
+    one = replace(toy.row("a", 7), points5=None)
+    (sample,) = samples_of([one], runner, None, task="age", tight=True)
+    rough = crop_face(one.image, toy.SPEC, one.box)
+    points5 = points5_from_landmarks(transform_points(invert(rough.matrix), toy.POINTS * 32))
+    assert sample.crop.matrix == pytest.approx(
+        crop_face(one.image, toy.SPEC, one.box, points5).matrix, abs=1e-4
+    )
+
+
+def test_batches_keep_order_and_hold_all(toy, runner):
+    rows = [toy.row(str(age), age) for age in range(10)]
+    given = answers(runner, samples_of(rows, runner, None, task="age", tight=True), "age", batch=4)
+    assert [(sample.id, round(age.years)) for sample, age in given] == [(str(age), age) for age in range(10)]
+    assert runner.calls == [4, 4, 2]
+
+
+def test_an_answer_that_is_no_number_is_named(toy, runner):
+    runner.age = lambda crops: np.where(crops[:, :1, 0, 0] > 5, np.nan, 0) * np.ones(101)
+    samples = samples_of([toy.row("fine", 3), toy.row("broken", 9)], runner, None, task="age", tight=True)
+    with pytest.raises(DataError, match="answer to age holds NaN or infinity for broken"):
+        list(answers(runner, samples, "age"))
+
+
+def test_a_mirror_turns_pixels_and_face_patches(toy):
+    crop = crop_face(toy.row("a", 0).image, toy.SPEC, np.array([20.0, 20, 50, 80]), toy.face_points())
+    crop.image[5, 3] = 200
+    turned = mirrored(crop, toy.SPEC)
+    assert (turned.image[5, 28] == 200).all()
+    assert turned.face_mask_N.reshape(4, 4)[:, ::-1].tolist() == crop.face_mask_N.reshape(4, 4).tolist()
+    assert turned.face_mask_N.tolist() != crop.face_mask_N.tolist()
+    assert (mirrored(turned, toy.SPEC).image == crop.image).all()

@@ -1,0 +1,115 @@
+"""Verification of faces whose embeddings are known: the fake network's is the mean colour."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from faceum.data.parquet import Pairs
+from faceum.errors import DataError
+from faceum.evaluate.samples import samples_of
+from faceum.evaluate.verification import embed, evaluate_verification, masked_rows
+
+COLOURS = {"red1": (200, 10, 10), "red2": (220, 30, 20), "blue1": (10, 10, 200), "blue2": (30, 20, 220)}
+
+
+def embeddings(toy, runner, rows=None, detector=None):
+    rows = rows or [toy.row(name, colour) for name, colour in COLOURS.items()]
+    return embed(runner, samples_of(rows, runner, detector, task="recognition", tight=False))
+
+
+def pairs(*entries: tuple[int, str, str, bool]) -> Pairs:
+    fold, a, b, same = zip(*entries, strict=True)
+    return Pairs(fold=np.array(fold), a=np.array(a, object), b=np.array(b, object), same=np.array(same, bool))
+
+
+RIGHT = (
+    (0, "red1", "red2", True),
+    (0, "red1", "blue1", False),
+    (1, "blue1", "blue2", True),
+    (1, "red2", "blue2", False),
+)
+
+
+def test_embedding_is_the_sum_with_the_mirror(toy, runner):
+    one = toy.row("a", 0)
+    one.image[:, :50], one.image[:, 50:] = (200, 0, 0), (0, 100, 0)
+    known = embeddings(toy, runner, [one])
+    expected = np.array([200, 100, 0]) / np.hypot(200, 100)
+    assert known.vectors["a"][:3] == pytest.approx(expected, abs=0.02)
+    assert np.linalg.norm(known.vectors["a"]) == pytest.approx(1)
+    turned = replace(one, image=np.ascontiguousarray(one.image[:, ::-1]))
+    assert embeddings(toy, runner, [turned]).vectors["a"] == pytest.approx(known.vectors["a"], abs=0.02)
+
+
+def test_pairs_that_colours_tell_apart(toy, runner):
+    known = embeddings(toy, runner)
+    result = evaluate_verification(known, known, pairs(*RIGHT), "toy")
+    assert result.scores["accuracy"].value == 100
+    assert result.scores["equal_error"].value == 0
+    assert result.scores["roc_area"].value == pytest.approx(100)
+    assert result.found == {"given": 4}
+    assert "tar_at_far_0.001" not in result.scores
+    assert any("too few pairs of different people" in note for note in result.notes)
+    assert len(result.tables[0].rows) == 2
+
+
+def test_a_wrong_label_costs_its_pair(toy, runner):
+    known = embeddings(toy, runner)
+    wrong = (*RIGHT, (0, "red1", "red2", False), (1, "blue1", "blue2", False))
+    result = evaluate_verification(known, known, pairs(*wrong), "toy")
+    assert result.scores["accuracy"].value == pytest.approx(100 * 4 / 6)
+    assert {example.caption[:10] for example in result.worst[:3]} == {"two people", "one person"}
+
+
+def test_misses_are_counted_and_a_second_accuracy_holds_them_wrong(toy, runner):
+    known = embeddings(toy, runner, detector=toy.Detector())
+    result = evaluate_verification(known, known, pairs(*RIGHT), "toy")
+    assert result.found == {"missed": 4}
+    assert result.scores["accuracy"].value == 100
+    assert result.scores["accuracy_misses_wrong"].value == 0
+
+
+def test_groups_are_those_that_both_faces_share(toy, runner):
+    genders = {"red1": 0, "red2": 0, "blue1": 1, "blue2": 0}
+    rows = [toy.row(name, colour, gender=genders[name]) for name, colour in COLOURS.items()]
+    known = embeddings(toy, runner, rows)
+    result = evaluate_verification(known, known, pairs(*RIGHT), "toy")
+    assert [cells[:3] for cells in result.tables[2].rows] == [("male", 2, 100.0)]
+
+
+def test_unknown_faces_and_lost_embeddings_are_sentences(toy, runner):
+    known = embeddings(toy, runner)
+    with pytest.raises(DataError, match="1 faces of the pairs are not in the set, the first is green1"):
+        evaluate_verification(known, known, pairs(*RIGHT, (0, "red1", "green1", False)))
+    with pytest.raises(DataError, match="The embedding of black is NaN or zero"):
+        embeddings(toy, runner, [toy.row("black", 0)])
+
+
+def landmarks68(toy) -> np.ndarray:
+    """68 points that hang together well enough to carry a mask: a round jaw, the rest near the centre."""
+    angle = np.linspace(np.pi, 0, 17)
+    jaw = np.stack([50 + 20 * np.cos(angle), 50 + 36 * np.sin(angle)], axis=1)
+    points = np.tile(np.array([50.0, 60.0]), (68, 1))
+    points[:17], points[27] = jaw, (50, 50)
+    points[36:42], points[42:48], points[30], points[48], points[54] = toy.face_points()
+    return points
+
+
+def test_masks_cover_the_wanted_faces_the_same_way_each_time(toy):
+    rows = [toy.row("a", 120), toy.row("b", 120), toy.row("c", 120)]
+    points = {name: landmarks68(toy) for name in "abc"}
+    first, second = (list(masked_rows(rows, points, ["b", "c"], seed=3)) for _ in range(2))
+    assert [one.id for one in first] == ["b", "c"]
+    assert all((one.image == two.image).all() for one, two in zip(first, second, strict=True))
+    assert (first[0].image != rows[1].image).any()
+    assert (first[0].image != first[1].image).any()
+    (alone,) = masked_rows(rows, points, ["c"], seed=3)
+    assert (alone.image == first[1].image).all()
+    (other,) = masked_rows(rows, points, ["c"], seed=4)
+    assert (other.image != first[1].image).any()
+
+
+def test_a_face_without_landmarks_to_mask_is_named(toy):
+    with pytest.raises(DataError, match="b has no landmarks"):
+        list(masked_rows([toy.row("b", 0)], {}, ["b"]))
