@@ -97,6 +97,15 @@ def test_files_named_are_there(name: str, root: Path) -> None:
     assert not [one for one in quoted if not (root / one).exists()]
 
 
+def test_names_that_contributing_tells_of_are_where_it_says(root: Path) -> None:
+    text = " ".join((root / "CONTRIBUTING.md").read_text(encoding="utf-8").split())
+    told = re.findall(r"`(\w+)`(?: and `(\w+)`)? in `([\w./]+\.py)`", text)
+    assert len(told) > 8
+    for *names, path in told:
+        source = (root / path).read_text(encoding="utf-8")
+        assert not [name for name in names if name and not re.search(rf"\b{name}\b", source)], path
+
+
 def test_links_lead_somewhere(root: Path) -> None:
     for path in (*root.glob("*.md"), *(root / "docs").glob("*.md")):
         for target in re.findall(r"\]\(([^)#\s]+)[^)]*\)", path.read_text(encoding="utf-8")):
