@@ -1,8 +1,10 @@
-"""Layer 2. The CenterFace detector: RGB picture in, boxes, five points and scores out, by one small network.
+"""Layer 2. The default detector: RGB picture in, boxes, five points and scores out.
 
-The network gives, for each cell of 4 x 4 pixels: the probability that a face has its centre there, the box's
-size, the centre within the cell, and five points as shares of the box. Legend: B batch, H W pixels,
-h w cells. Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the file comes from.
+CenterFace finds the faces. For each cell of 4 x 4 pixels it gives: the probability that a face has its middle
+there, the box's size, the middle within the cell, and five points as shares of the box. The points are then
+measured again, face by face (five_points.py). Large pictures are looked at small; where something in them
+might be a small face, that part is looked at again in full size. Legend: B batch, H W pixels, h w cells.
+Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the files come from.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import cv2
 import numpy as np
 
 from faceum.assets import asset_path
-from faceum.detect.boxes import box_areas, suppress
+from faceum.detect.five_points import FivePoints
+from faceum.detect.found import Found, joined, without_repeats
+from faceum.detect.looks import UNTILED, Tile, scales_of, tiles_of
 from faceum.detect.protocol import Detection, check_picture
 from faceum.detect.session import Session
 
@@ -21,39 +25,76 @@ CELL = 4
 """Pixels a side of the network's output cells."""
 STRIDE = 32
 """The network's coarsest step: inputs are padded to a multiple of it."""
-MIN_SCORE = 0.3
-"""Faces below this score are not reported."""
+MIN_SCORE = 0.25
+"""Faces below this score are not reported. Most answers below 0.4 are not faces; who wants few wrong ones
+should ask for 0.5 (docs/log.md)."""
 MAX_IOU = 0.3
 """Of two faces that overlap more, the one of lower score is dropped."""
-LONGEST = 960
-"""Longer pictures are shrunk to this many pixels."""
-SHORTEST = 256
-"""Smaller pictures are enlarged to this many pixels, at most by MAX_ENLARGEMENT."""
-MAX_ENLARGEMENT = 4.0
+SUSPECT_SCORE = 0.05
+"""In a shrunk picture, a small face of at least this score is a reason to look at that part in full size."""
+SMALL = 24
+"""A face up to this many pixels in a shrunk picture is small."""
+LARGEST_IN_TILE = 160
+"""Larger faces are left to the next look, where they are smaller and whole."""
+TILE = {"core": 512, "margin": 96}
+"""Tiles of a large picture."""
+CLOSE_TILE = {"core": 256, "margin": 40}
+"""Tiles that are looked at again in full size."""
+LARGEST_IN_CLOSE_TILE = 80
+"""Larger faces than this were found well enough before."""
 
 
 class CenterFace:
-    """Faces from about 20 pixels, in one look at the picture."""
+    """Faces from 24 pixels to the whole picture, in any position, by two small networks."""
 
     name = "centerface"
 
     def __init__(self, *, threads: int | None = None) -> None:
         """threads: threads of one run; None for as many as affinity and cgroup leave us."""
         self._session = Session(_weights_file, threads=threads)
+        self._five_points = FivePoints(threads=threads)
 
     def detect(self, image_HWC: np.ndarray) -> list[Detection]:
         """All faces of an upright RGB uint8 picture (H, W, 3), largest first; see `Detector.detect`."""
         check_picture(image_HWC)
-        height, width = image_HWC.shape[:2]
-        longest = max(height, width)
-        scale = min(LONGEST / longest, max(1.0, min(SHORTEST / longest, MAX_ENLARGEMENT)))
+        scales = scales_of(*image_HWC.shape[:2])
+        looks = [self._look(image_HWC, scale) for scale in scales]
+        if scales[0] < 1:
+            looks.append(self._look_close(image_HWC, looks[0], scales[0]))
+        found = joined(looks)
+        found = without_repeats(found.where(found.scores >= MIN_SCORE), MAX_IOU)
+        points = self._five_points.refine(image_HWC, found.points)
+        return Found(boxes=found.boxes, points=points, scores=found.scores).detections()
+
+    def _look(self, image_HWC: np.ndarray, scale: float) -> Found:
+        """All faces, suspected ones too, at one scale; boxes in the picture's pixels."""
         level = resize(image_HWC, scale)
-        boxes, points, scores = decode_cells(*self._session.run(pad(level)[None]), min_score=MIN_SCORE)
-        keep = suppress(boxes, scores, MAX_IOU)
-        back = np.array([width / level.shape[1], height / level.shape[0]], dtype=np.float32)
-        boxes, points, scores = boxes[keep] * np.tile(back, 2), points[keep] * back, scores[keep]
-        order = np.argsort(-box_areas(boxes), kind="stable")
-        return [Detection(box=boxes[i], points5=points[i], score=float(scores[i])) for i in order]
+        height, width = level.shape[:2]
+        if max(height, width) <= UNTILED:
+            found = self._find(level)
+        else:
+            found = joined([self._look_at(level, tile) for tile in tiles_of(height, width, **TILE)])
+            found = found.where(found.sides() <= LARGEST_IN_TILE)
+        return found.moved(np.array(image_HWC.shape[1::-1]) / (width, height), np.zeros(2))
+
+    def _look_close(self, image_HWC: np.ndarray, suspects: Found, scale: float) -> Found:
+        """Faces in those tiles of the full-size picture in which there are small suspects."""
+        middles = suspects.centres()[suspects.sides() * scale <= SMALL]
+        tiles = [tile for tile in tiles_of(*image_HWC.shape[:2], **CLOSE_TILE) if tile.owns(middles).any()]
+        found = joined([suspects.where(np.zeros(0, np.intp)), *(self._look_at(image_HWC, t) for t in tiles)])
+        return found.where(found.sides() <= LARGEST_IN_CLOSE_TILE)
+
+    def _look_at(self, level: np.ndarray, tile: Tile) -> Found:
+        """The tile's own faces, in pixels of the level."""
+        found = self._find(level[tile.top : tile.bottom, tile.left : tile.right])
+        found = found.moved(np.ones(2), np.array([tile.left, tile.top]))
+        return found.where(tile.owns(found.centres()))
+
+    def _find(self, level: np.ndarray) -> Found:
+        """All faces, suspected ones too, that the network sees in one picture of moderate size."""
+        below, right = (-side % STRIDE for side in level.shape[:2])
+        padded = np.pad(level, ((0, below), (0, right), (0, 0)))
+        return decode_cells(*self._session.run(padded[None]), min_score=SUSPECT_SCORE)
 
 
 def resize(image_HWC: np.ndarray, scale: float) -> np.ndarray:
@@ -65,27 +106,23 @@ def resize(image_HWC: np.ndarray, scale: float) -> np.ndarray:
     return np.asarray(cv2.resize(image_HWC, (width, height), interpolation=method))
 
 
-def pad(image_HWC: np.ndarray) -> np.ndarray:
-    """The picture with black at its right and bottom, up to a multiple of the network's step."""
-    below, right = (-side % STRIDE for side in image_HWC.shape[:2])
-    return np.pad(image_HWC, ((0, below), (0, right), (0, 0)))
-
-
 def decode_cells(
     heat: np.ndarray, size: np.ndarray, offset: np.ndarray, points: np.ndarray, *, min_score: float
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Network output for one picture -> boxes (n, 4), five points (n, 5, 2), scores (n,), in its pixels.
+) -> Found:
+    """The faces that the network's outputs for one picture mean, in its pixels; one face may come repeatedly.
 
     heat (1, 1, h, w), size (1, 2, h, w), offset (1, 2, h, w), points (1, 10, h, w); y before x in all three.
     """
     rows, columns = np.nonzero(heat[0, 0] >= min_score)
     cells = np.stack([columns, rows], axis=1).astype(np.float32)
-    centres = (cells + offset[0, ::-1, rows, columns] + 0.5) * CELL
+    middles = (cells + offset[0, ::-1, rows, columns] + 0.5) * CELL
     sides = np.exp(size[0, ::-1, rows, columns]) * CELL
-    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
+    boxes = np.concatenate([middles - sides / 2, middles + sides / 2], axis=1)
     shares = points[0, :, rows, columns].reshape(-1, 5, 2)[..., ::-1]
-    return boxes, boxes[:, None, :2] + shares * sides[:, None], heat[0, 0, rows, columns]
+    return Found(
+        boxes=boxes, points=boxes[:, None, :2] + shares * sides[:, None], scores=heat[0, 0, rows, columns]
+    )
 
 
 def _weights_file() -> Path:
-    return asset_path("centerface", kind="detector")
+    return asset_path("centerface", "faces", kind="detector")

@@ -1,0 +1,80 @@
+"""Layer 2. How a picture of any size is looked at: its height and width in, scales and tiles out.
+
+A network finds faces of certain sizes only, and a large input costs more a pixel than a small one. So
+a picture is looked at in several scales, each in tiles that overlap; every face belongs to the tile in whose
+core its middle lies.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+ONE_LOOK = 768
+"""A picture up to this long is looked at once, as it is, and a larger one first at no more than this..."""
+LEAST_FIRST_SCALE = 0.5
+"""...but never smaller than this: a face of 24 pixels then still is 12, enough to be suspected."""
+ENLARGED = 256
+"""Pictures shorter than this are enlarged to it..."""
+MOST_ENLARGED = 4.0
+"""...but by no more than this."""
+NEXT_SCALE = 0.5
+"""From one scale to the next."""
+UNTILED = 1024
+"""A scale whose longer side is at most this many pixels is looked at whole, and is the last one."""
+LEAST_SIDE = 16
+"""Where the shorter side would be less than this, there is no further look: no face would be large enough."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Tile:
+    """A part of a picture: pixels `left`..`right`, `top`..`bottom`, and the core whose faces are its own.
+
+    core: x0 y0 x1 y1 in the whole picture's pixels; endless where the tile touches the picture's edge, so the
+        cores of all tiles together cover the plane once.
+    """
+
+    left: int
+    top: int
+    right: int
+    bottom: int
+    core: tuple[float, float, float, float]
+
+    def owns(self, points: np.ndarray) -> np.ndarray:
+        """Which of the points (n, 2) lie in the core: bool (n,)."""
+        x0, y0, x1, y1 = self.core
+        x, y = points[:, 0], points[:, 1]
+        return np.asarray((x >= x0) & (x < x1) & (y >= y0) & (y < y1))
+
+
+def scales_of(height: int, width: int) -> list[float]:
+    """The scales at which to look at a picture, finest first, at least one."""
+    longest, shortest = max(height, width), min(height, width)
+    if longest <= ONE_LOOK:
+        return [min(max(1.0, ENLARGED / longest), MOST_ENLARGED)]
+    scales = [max(ONE_LOOK / longest, LEAST_FIRST_SCALE)]
+    while scales[-1] * longest > UNTILED and scales[-1] * NEXT_SCALE * shortest >= LEAST_SIDE:
+        scales.append(scales[-1] * NEXT_SCALE)
+    return scales
+
+
+def tiles_of(height: int, width: int, *, core: int, margin: int) -> Iterator[Tile]:
+    """Tiles that cover a picture: cores of `core` pixels a side, seen with `margin` pixels around them."""
+    for top, y0, y1, bottom in _steps(height, core, margin):
+        for left, x0, x1, right in _steps(width, core, margin):
+            yield Tile(left=left, top=top, right=right, bottom=bottom, core=(x0, y0, x1, y1))
+
+
+def _steps(length: int, core: int, margin: int) -> Iterator[tuple[int, float, float, int]]:
+    """Along one axis: start of the tile, start and end of its core, end of the tile."""
+    count = max(1, -(-length // core))
+    for index in range(count):
+        start, end = index * core, min((index + 1) * core, length)
+        yield (
+            max(0, start - margin),
+            -np.inf if index == 0 else start,
+            np.inf if index == count - 1 else end,
+            min(length, end + margin),
+        )
