@@ -1,0 +1,81 @@
+"""Layer 6. The front door: `import faceum` loads nothing heavy; a name is fetched when it is first used."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from faceum.crop import CropSpec
+    from faceum.errors import DataError, FaceumError, ModelError, PictureError, RecipeError
+    from faceum.faces import Age, Expression, Face, Parsing, Result, result_schema
+    from faceum.image import read_image
+    from faceum.load import load_model
+    from faceum.paste import paste_parsing
+    from faceum.pipeline import FaceAnalyzer
+    from faceum.render import render_faces
+    from faceum.save import save_result
+
+HOMES = {
+    "Age": "faceum.faces",
+    "CropSpec": "faceum.crop",
+    "DataError": "faceum.errors",
+    "Expression": "faceum.faces",
+    "Face": "faceum.faces",
+    "FaceAnalyzer": "faceum.pipeline",
+    "FaceumError": "faceum.errors",
+    "ModelError": "faceum.errors",
+    "Parsing": "faceum.faces",
+    "PictureError": "faceum.errors",
+    "RecipeError": "faceum.errors",
+    "Result": "faceum.faces",
+    "load_model": "faceum.load",
+    "paste_parsing": "faceum.paste",
+    "read_image": "faceum.image",
+    "render_faces": "faceum.render",
+    "result_schema": "faceum.faces",
+    "save_result": "faceum.save",
+}
+"""Public name -> the module it lives in."""
+
+__all__ = [
+    "Age",
+    "CropSpec",
+    "DataError",
+    "Expression",
+    "Face",
+    "FaceAnalyzer",
+    "FaceumError",
+    "ModelError",
+    "Parsing",
+    "PictureError",
+    "RecipeError",
+    "Result",
+    "__version__",
+    "load_model",
+    "paste_parsing",
+    "read_image",
+    "render_faces",
+    "result_schema",
+    "save_result",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        from importlib.metadata import PackageNotFoundError, version
+
+        try:
+            return version("moe-faceum")
+        except PackageNotFoundError:  # run from a source tree that was never installed
+            return "0+unknown"
+    if name not in HOMES:
+        raise AttributeError(f"module 'faceum' has no attribute {name!r}")
+    value = getattr(importlib.import_module(HOMES[name]), name)
+    # The next use finds it without coming here.
+    vars(importlib.import_module("faceum"))[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -1,0 +1,68 @@
+"""What all tests share: the example portrait, and a tiny network with random weights in both formats."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+@pytest.fixture(scope="session")
+def portrait_path() -> Path:
+    """The example portrait: one frontal face of about 95 pixels in 512 x 512."""
+    return ROOT / "examples" / "astronaut.png"
+
+
+@pytest.fixture
+def portrait(portrait_path: Path) -> np.ndarray:
+    """The example portrait as RGB uint8 (512, 512, 3)."""
+    from faceum.image import read_image
+
+    return read_image(portrait_path)
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """tiny.safetensors with tiny.onnx beside it: all six tasks, random weights, for equalities and shapes."""
+    torch = pytest.importorskip("torch")
+    pytest.importorskip("onnxscript")
+    from faceum.crop import CropSpec
+    from faceum.export import export_onnx
+    from faceum.model.checkpoint import load_checkpoint, save_checkpoint
+    from faceum.model.experts import ExpertsConfig
+    from faceum.model.moe import MoEConfig
+    from faceum.model.network import FaceUM, FaceUMConfig
+    from faceum.model.router import RouterConfig
+    from faceum.model.vit import BlockConfig, StemConfig
+    from faceum.tasks import TASKS
+
+    config = FaceUMConfig(
+        name="tiny",
+        crops=((CropSpec(policy="similarity", size=64, grid=4), tuple(TASKS)),),
+        stem=StemConfig(kind="conv", channels=(16, 16, 16), blocks=(0, 0, 1)),
+        block=BlockConfig(width=32, heads=2, head_dim=16, hidden=32, activation="silu"),
+        moe=MoEConfig(
+            shared_hidden=32,
+            router=RouterConfig(experts=4),
+            experts=ExpertsConfig(hidden=16, activation="silu"),
+        ),
+        depth=1,
+        mixtures=1,
+    )
+    path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
+    with torch.random.fork_rng():
+        torch.manual_seed(7)
+        model = FaceUM(config)
+        with torch.no_grad():
+            for value in model.parameters():  # what starts at zero would hide mistakes
+                if not value.any():
+                    value.normal_(std=0.1)
+            # Else all points lie in the middle, like no face's, and the analyzer would not turn by them.
+            model.heads["landmarks"].output.weight.normal_(std=6.0)
+    save_checkpoint(path, model, {"licence": "test", "provenance": "random", "scores": {}})
+    model, metadata = load_checkpoint(path)
+    export_onnx(model, metadata, path.with_suffix(".onnx"))
+    return path

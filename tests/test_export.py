@@ -1,0 +1,52 @@
+"""The ONNX file answers as torch does, or it is not written."""
+
+import json
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+from faceum import export  # noqa: E402
+from faceum.errors import ModelError  # noqa: E402
+from faceum.model.checkpoint import load_checkpoint  # noqa: E402
+from faceum.model.experts import Experts, ExpertsConfig  # noqa: E402
+from faceum.model.router import FaceRouter, RouterConfig  # noqa: E402
+
+
+def test_every_expert_masked_is_the_grouped_call():
+    torch.manual_seed(0)
+    router = FaceRouter(RouterConfig(experts=4), width=16, tasks=6)
+    experts = Experts(ExpertsConfig(hidden=8, activation="silu"), experts=4, width=16)
+    torch.nn.init.normal_(experts.reduce)
+    torch.nn.init.normal_(router.weight)
+    x_PND, face_PN = torch.randn(5, 9, 16), torch.rand(5, 9) < 0.5
+    choice = router(x_PND, torch.tensor([0, 1, 2, 5, 5]), face_PN)
+    torch.testing.assert_close(export.EveryExpert(experts)(x_PND, choice), experts(x_PND, choice))
+
+
+def test_the_file_is_small_and_says_what_it_is(tiny_model):
+    model, _ = load_checkpoint(tiny_model)
+    weights = sum(value.numel() for value in model.parameters())
+    program = onnx.load(str(tiny_model.with_suffix(".onnx")))
+    stored = sum(
+        int(np.prod(one.dims)) * (2 if one.data_type == 10 else 4) for one in program.graph.initializer
+    )
+    assert stored < 2.3 * weights  # half precision, but for the small ones
+    header = json.loads({entry.key: entry.value for entry in program.metadata_props}["faceum"])
+    assert header["licence"] == "test" and header["provenance"] == "random"
+    assert header["crops"][0]["spec"]["size"] == 64
+
+
+def test_a_file_that_would_answer_otherwise_is_not_written(tiny_model, tmp_path, monkeypatch):
+    model, metadata = load_checkpoint(tiny_model)
+    before = {name: value.clone() for name, value in model.state_dict().items()}
+    forward = export.EveryExpert.forward
+    monkeypatch.setattr(export.EveryExpert, "forward", lambda self, x, c: 2 * forward(self, x, c))
+    with pytest.raises(ModelError, match="not answer as torch"):
+        export.export_onnx(model, metadata, tmp_path / "x.onnx", tasks=["age"])
+    assert list(tmp_path.iterdir()) == []
+    for name, value in model.state_dict().items():
+        assert torch.equal(value, before[name]), f"the export changed {name}"

@@ -1,0 +1,129 @@
+"""Both runtimes give one answer, and what cannot run says why in a sentence."""
+
+import logging
+import shutil
+
+import numpy as np
+import pytest
+
+from faceum import runner as runner_module
+from faceum.errors import ModelError
+from faceum.runner import OnnxRunner, TorchRunner, choose_engine, load_runner
+from faceum.tasks import TASKS
+
+
+@pytest.fixture
+def crops():
+    rng = np.random.default_rng(1)
+    return rng.integers(0, 256, (3, 64, 64, 3)).astype(np.uint8), rng.uniform(size=(3, 16)) < 0.5
+
+
+def test_both_runtimes_answer_alike(tiny_model, crops):
+    by_torch = load_runner(tiny_model, "torch", "cpu", 1)
+    by_onnx = load_runner(tiny_model, "onnxruntime", "cpu", 1)
+    assert isinstance(by_torch, TorchRunner) and isinstance(by_onnx, OnnxRunner)
+    assert by_torch.card == by_onnx.card
+    one, two = by_torch.run(*crops, tuple(TASKS)), by_onnx.run(*crops, tuple(TASKS))
+    assert set(one) == set(two) == set(TASKS)
+    for task in TASKS:
+        assert one[task].dtype == two[task].dtype == np.float32
+        assert one[task] == pytest.approx(two[task], rel=1e-3, abs=1e-4), task
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_shapes_and_chosen_tasks(tiny_model, crops, runtime):
+    loaded = load_runner(tiny_model, runtime, "cpu", 1)
+    assert set(loaded.run(*crops, ["age"])) == {"age"}
+    answers = loaded.run(*crops, tuple(TASKS))
+    assert {task: answer.shape for task, answer in answers.items()} == {
+        "recognition": (3, 512),
+        "age": (3, 101),
+        "attributes": (3, 40),
+        "expression": (3, 8),
+        "parsing": (3, 19, 32, 32),
+        "landmarks": (3, 68, 2),
+    }
+
+
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_a_batch_is_its_singles(tiny_model, crops, runtime):
+    loaded = load_runner(tiny_model, runtime, "cpu", 1)
+    images, masks = crops
+    together = loaded.run(images, masks, tuple(TASKS))
+    for i in range(3):
+        alone = loaded.run(images[i : i + 1], masks[i : i + 1], tuple(TASKS))
+        for task in TASKS:
+            assert together[task][i] == pytest.approx(alone[task][0], rel=1e-4, abs=1e-5)
+
+
+def test_the_card_holds_crop_policy_and_labels(tiny_model):
+    card = load_runner(tiny_model, "onnxruntime", "cpu").card
+    assert card.name == "tiny" and card.tasks == tuple(TASKS)
+    assert card.crop_of("age").size == 64 and card.crop_of("age").policy == "similarity"
+    assert card.labels["expression"] == TASKS["expression"].labels
+    assert type(card).from_dict(card.to_dict()) == card
+
+
+def test_a_named_file_chooses_its_runtime_and_auto_says_so(tiny_model, caplog):
+    with caplog.at_level(logging.INFO, logger="faceum"):
+        assert load_runner(tiny_model.with_suffix(".onnx"), device="cpu").runtime == "onnxruntime"
+    assert len(caplog.records) == 1 and "onnxruntime on cpu" in caplog.text
+    assert choose_engine(tiny_model, device="cpu").runtime == "torch"
+
+
+@pytest.mark.parametrize(
+    ("runtime", "device", "sentence"),
+    [
+        ("onxruntime", "auto", "did you mean 'onnxruntime'"),
+        ("auto", "gpu", "no device 'gpu'"),
+        ("auto", "cdua", "did you mean 'cuda'"),
+    ],
+)
+def test_unknown_words_name_their_neighbours(tiny_model, runtime, device, sentence):
+    with pytest.raises(ModelError, match=sentence):
+        load_runner(tiny_model, runtime, device)
+
+
+def test_cuda_without_a_gpu_is_an_error_and_auto_is_not(tiny_model, monkeypatch):
+    monkeypatch.setattr(runner_module, "gpu_is_present", lambda: False)
+    with pytest.raises(ModelError, match="no NVIDIA GPU"):
+        load_runner(tiny_model, device="cuda")
+    assert load_runner(tiny_model, "onnxruntime", "auto").device == "cpu"
+
+
+def test_cuda_without_a_runtime_for_it_is_an_error(tiny_model, monkeypatch):
+    monkeypatch.setattr(runner_module, "gpu_is_present", lambda: True)
+    monkeypatch.setattr(runner_module, "torch_is_installed", lambda: False)
+    with pytest.raises(ModelError, match="no runtime is installed"):
+        load_runner(tiny_model.with_suffix(".onnx"), device="cuda")
+
+
+def test_without_torch_the_torch_runtime_says_how_to_get_it(tiny_model, monkeypatch):
+    monkeypatch.setattr(runner_module, "torch_is_installed", lambda: False)
+    for runtime in ("torch", "auto"):
+        with pytest.raises(ModelError, match=r"pip install 'moe-faceum\[torch\]'"):
+            load_runner(tiny_model, runtime, "cpu")
+    assert load_runner(tiny_model.with_suffix(".onnx"), "auto", "cpu").runtime == "onnxruntime"
+
+
+def test_files_that_are_no_network_are_refused_in_a_sentence(tmp_path, tiny_model):
+    (tmp_path / "bad.onnx").write_bytes(b"rubbish")
+    with pytest.raises(ModelError, match=r"bad\.onnx is no ONNX network"):
+        load_runner(tmp_path / "bad.onnx")
+    shutil.copy(tiny_model, tmp_path / "cut.safetensors")
+    data = (tmp_path / "cut.safetensors").read_bytes()
+    (tmp_path / "cut.safetensors").write_bytes(data[: len(data) // 2])
+    with pytest.raises(ModelError, match=r"cut\.safetensors"):
+        load_runner(tmp_path / "cut.safetensors", "torch")
+
+
+def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
+    onnx = pytest.importorskip("onnx")
+    helper = onnx.helper
+    value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
+    out = helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [1])
+    graph = helper.make_graph([helper.make_node("Identity", ["x"], ["y"])], "g", [value], [out])
+    opset = helper.make_opsetid("", 18)
+    onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), str(tmp_path / "other.onnx"))
+    with pytest.raises(ModelError, match="no faceum metadata"):
+        load_runner(tmp_path / "other.onnx")
