@@ -7,9 +7,13 @@ off its left half, the parsing off every pixel's red; landmarks are always the s
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from types import SimpleNamespace
 
+import cv2
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
 import pytest
 
 from faceum.crop import TEMPLATE, CropSpec
@@ -97,11 +101,13 @@ def row(name: str, colour: int | tuple[int, int, int], **labels: object) -> Face
     return FaceRow(id=name, image=image, box=face_box(), points5=face_points(), labels=labels)
 
 
-def detection(centre: tuple[float, float] = (50, 50), eye_distance: float = 16) -> Detection:
+def detection(
+    centre: tuple[float, float] = (50, 50), eye_distance: float = 16, score: float = 0.9
+) -> Detection:
     return Detection(
         box=face_box(centre).astype(np.float32),
         points5=face_points(centre, eye_distance).astype(np.float32),
-        score=0.9,
+        score=score,
     )
 
 
@@ -121,4 +127,49 @@ def toy() -> SimpleNamespace:
         detection=detection,
         face_box=face_box,
         face_points=face_points,
+        landmarks68=landmarks68,
+        write_table=write_table,
     )
+
+
+@pytest.fixture
+def corpus(tmp_path: Path, toy: SimpleNamespace) -> Path:
+    """A folder with a set `toy` of four people in eight pictures: ages, attributes, and pairs to verify."""
+    rows, colours = [], {"red": (200, 9, 9), "blue": (9, 9, 200), "green": (9, 200, 9), "pink": (200, 9, 200)}
+    for index, (name, colour) in enumerate(colours.items()):
+        for picture in "12":
+            image = toy.row(name, colour).image
+            rows.append(
+                {
+                    "id": name + picture,
+                    "image": cv2.imencode(".png", image[..., ::-1])[1].tobytes(),
+                    "box": face_box().tolist(),
+                    "points5": face_points().ravel().tolist(),
+                    "detector_score": 0.9,
+                    "age": 20 * index + 9,
+                    "gender": index % 2,
+                    "attributes": [index < 2] * 40,
+                }
+            )
+    names = list(colours)
+    pairs = [{"fold": i % 2, "a": f"{one}1", "b": f"{one}2", "same": True} for i, one in enumerate(names)]
+    pairs += [
+        {"fold": i % 2, "a": f"{one}1", "b": f"{names[i - 1]}2", "same": False} for i, one in enumerate(names)
+    ]
+    write_table(tmp_path / "toy.val.parquet", rows)
+    write_table(tmp_path / "toy-pairs.val.parquet", pairs)
+    return tmp_path
+
+
+def write_table(path: Path, rows: list[dict[str, object]]) -> None:
+    parquet.write_table(pa.Table.from_pylist(rows), path)
+
+
+def landmarks68() -> np.ndarray:
+    """68 points that hang together well enough to carry a mask: a round jaw, the rest near the centre."""
+    angle = np.linspace(np.pi, 0, 17)
+    jaw = np.stack([50 + 20 * np.cos(angle), 50 + 36 * np.sin(angle)], axis=1)
+    points = np.tile(np.array([50.0, 60.0]), (68, 1))
+    points[:17], points[27] = jaw, (50, 50)
+    points[36:42], points[42:48], points[30], points[48], points[54] = face_points()
+    return points

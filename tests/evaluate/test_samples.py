@@ -19,6 +19,8 @@ def test_the_detection_that_overlaps_most_is_taken(toy):
 
 def test_a_detection_elsewhere_is_not_the_face(toy):
     assert find_face(toy.Detector(toy.detection((20, 50))), toy.row("a", 0).image, toy.face_box()) is None
+    unsure = toy.Detector(toy.detection(score=0.4))
+    assert find_face(unsure, toy.row("a", 0).image, toy.face_box()) is None
     assert find_face(toy.Detector(), toy.row("a", 0).image, toy.face_box()) is None
 
 

@@ -86,19 +86,9 @@ def test_unknown_faces_and_lost_embeddings_are_sentences(toy, runner):
         embeddings(toy, runner, [toy.row("black", 0)])
 
 
-def landmarks68(toy) -> np.ndarray:
-    """68 points that hang together well enough to carry a mask: a round jaw, the rest near the centre."""
-    angle = np.linspace(np.pi, 0, 17)
-    jaw = np.stack([50 + 20 * np.cos(angle), 50 + 36 * np.sin(angle)], axis=1)
-    points = np.tile(np.array([50.0, 60.0]), (68, 1))
-    points[:17], points[27] = jaw, (50, 50)
-    points[36:42], points[42:48], points[30], points[48], points[54] = toy.face_points()
-    return points
-
-
 def test_masks_cover_the_wanted_faces_the_same_way_each_time(toy):
     rows = [toy.row("a", 120), toy.row("b", 120), toy.row("c", 120)]
-    points = {name: landmarks68(toy) for name in "abc"}
+    points = {name: toy.landmarks68() for name in "abc"}
     first, second = (list(masked_rows(rows, points, ["b", "c"], seed=3)) for _ in range(2))
     assert [one.id for one in first] == ["b", "c"]
     assert all((one.image == two.image).all() for one, two in zip(first, second, strict=True))

@@ -20,9 +20,6 @@ if TYPE_CHECKING:
     from faceum.detect.protocol import Detector
     from faceum.runner import Runner
 
-TIGHT_SETS = ("utkface", "ferplus")
-"""Sets of chips cut so close to the face that no detector can be asked to find it in each."""
-
 TASK_OF = {
     "verification": "recognition",
     "masked": "recognition",

@@ -80,6 +80,13 @@ def write_report(
     return folder / "report.md"
 
 
+def score_line(evaluation: Evaluation) -> str:
+    """Return one line about an evaluation: set, protocol, how many, and its first three scores."""
+    shown = ", ".join(_named_score(*item) for item in list(evaluation.scores.items())[:3])
+    missed = evaluation.found.get("missed", 0)
+    return f"{evaluation.dataset} {evaluation.protocol}: {shown} ({evaluation.count}, {missed} missed)"
+
+
 def summary_table(evaluations: Sequence[Evaluation]) -> Table:
     """Return one row an evaluation with its main scores, at most three."""
     return Table(

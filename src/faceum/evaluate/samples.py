@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceum.crop import Crop, CropSpec, box_from_points, crop_face, points5_from_landmarks
+from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks
 from faceum.decode import decode_answers
 from faceum.detect.protocol import Detection, Detector
 from faceum.errors import DataError
@@ -27,6 +27,9 @@ if TYPE_CHECKING:
 
 LEAST_IOU = 0.4
 """How far a detection must overlap the set's box to be the face that is meant."""
+
+LEAST_SCORE = 0.5
+"""The detector's score from which on a detection counts, as in `faceum.pipeline`."""
 
 BATCH = 32
 """Faces in one call of the network."""
@@ -56,8 +59,11 @@ class Sample:
 
 
 def find_face(detector: Detector, image: np.ndarray, box: np.ndarray) -> Detection | None:
-    """Return the detection that overlaps `box` (4,) most, None where none reaches `LEAST_IOU`."""
-    detections = detector.detect(image)
+    """Return the detection that overlaps `box` (4,) most, None where none reaches `LEAST_IOU`.
+
+    Detections below `LEAST_SCORE` are as good as none.
+    """
+    detections = [one for one in detector.detect(image) if one.score >= LEAST_SCORE]
     if not detections:
         return None
     overlaps = boxes_iou(np.stack([one.box for one in detections]), box[None])[:, 0]
@@ -141,4 +147,6 @@ def _crop_by_label(row: FaceRow, runner: Runner, spec: CropSpec) -> Crop:
     rough = crop_face(row.image, runner.card.crop_of("landmarks"), row.box)
     (answer,) = decode_answers(run(runner, [rough], "landmarks"), [rough])
     points5 = points5_from_landmarks(answer["landmarks"])
-    return crop_face(row.image, spec, box_from_points(points5), points5)
+    # A wild guess, all points in one place, must not turn the face.
+    apart = np.ptp(points5, axis=0).max() > 0.1 * (row.box[2:] - row.box[:2]).max()
+    return crop_face(row.image, spec, row.box, points5 if apart else None)

@@ -1,0 +1,99 @@
+"""Layer 6. `faceum eval`: a model and labelled sets in; a report of scores, tables and plots out."""
+
+from __future__ import annotations
+
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from faceum.crop import Crop
+    from faceum.detect.protocol import Detector
+    from faceum.evaluate.protocols import LabelledSet
+    from faceum.runner import Runner
+
+EXPERT_FACES = 64
+"""Faces of each set over which the experts' load is counted."""
+
+app = typer.Typer()
+
+
+@app.command("eval")
+def evaluate_command(
+    sets: Annotated[
+        list[str],
+        typer.Option(
+            "--set", metavar="NAME=PATH", help="A set: its name and its Parquet file or folder. Repeat."
+        ),
+    ],
+    out: Annotated[Path, typer.Option(help="The folder that the report is written to.")],
+    model: Annotated[str, typer.Option(help="A registered name or a weights file.")] = "compact",
+    protocol: Annotated[
+        list[str] | None,
+        typer.Option(help="Only this protocol: verification, masked, age, attributes ... Repeat for more."),
+    ] = None,
+    detector: Annotated[str, typer.Option(help="A detector, or 'none' for the sets' own boxes.")] = "auto",
+    runtime: Annotated[str, typer.Option(help="onnxruntime, torch or auto.")] = "auto",
+    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
+    threads: Annotated[int | None, typer.Option(help="Threads; all that this process may use.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many faces of a set.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which masks are painted.")] = 0,
+    overlays: Annotated[bool, typer.Option(help="Draw the best and worst faces; they show the sets.")] = True,
+    experts: Annotated[bool, typer.Option(help="Count the experts' load, where torch is installed.")] = True,
+) -> None:
+    """Score a model on labelled sets by the published protocols, and write a report."""
+    from faceum.detect.registry import load_detector
+    from faceum.evaluate.protocols import evaluate_set
+    from faceum.evaluate.report import score_line, write_report
+    from faceum.evaluate.sets import load_set, parse_sets
+    from faceum.runner import load_runner
+
+    labelled = [load_set(name, path, limit=limit) for name, path in parse_sets(sets).items()]
+    runner = load_runner(model, runtime, device, threads)
+    finder = None if detector == "none" else load_detector(detector, threads=threads)
+    evaluations = []
+    for one in labelled:
+        for evaluation in evaluate_set(one, runner, finder, protocol or (), seed):
+            typer.echo(score_line(evaluation))
+            evaluations.append(evaluation)
+    about = {
+        "model": model,
+        "network": runner.card.name,
+        "runtime": f"{runner.runtime} on {runner.device}",
+        "detector": "none, the sets' own boxes" if finder is None else finder.name,
+        "faces": "all" if limit is None else f"the first {limit} of each set",
+        "mask seed": seed,
+        "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
+    }
+    load = _load_of_experts(model, runner, labelled, finder) if experts else None
+    report = write_report(evaluations, out, about, expert_load=load, overlays=overlays)
+    typer.echo(f"Report: {report}")
+
+
+def _load_of_experts(
+    model: str, runner: Runner, sets: list[LabelledSet], detector: Detector | None
+) -> dict[str, dict[str, list[float]]] | None:
+    """The experts' load over some faces of every set; None where the model cannot be had in torch."""
+    from itertools import islice
+
+    from faceum.assets import has_part
+    from faceum.evaluate.experts import expert_load
+    from faceum.evaluate.samples import samples_of
+    from faceum.load import load_model
+    from faceum.runner import torch_is_installed
+
+    if not (torch_is_installed() and has_part(model, "safetensors")):
+        return None
+    network = load_model(model)
+    load: dict[str, dict[str, list[float]]] = {}
+    for _, tasks in runner.card.crops:
+        crops: list[Crop] = []
+        for one in sets:
+            rows = islice(one.rows(), EXPERT_FACES)
+            samples = samples_of(rows, runner, detector, task=tasks[0], tight=one.tight)
+            crops += [sample.crop for sample in samples]
+        for region, by_task in expert_load(network, crops, tasks).items():
+            load.setdefault(region, {}).update(by_task)
+    return load or None

@@ -1,0 +1,123 @@
+"""A made-up Parquet set, read row by row; and what a broken one is told."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as parquet
+import pytest
+
+from faceum.data.parquet import read_columns, read_landmarks, read_pairs, read_rows
+from faceum.errors import DataError
+
+
+def png(array: np.ndarray) -> bytes:
+    return cv2.imencode(".png", array)[1].tobytes()
+
+
+def face(name: str, **columns: object) -> dict[str, object]:
+    picture = np.zeros((40, 30, 3), np.uint8)
+    picture[..., 0] = 200  # blue for OpenCV
+    return {
+        "id": name,
+        "image": png(picture),
+        "box": [5.0, 6.0, 25.0, 36.0],
+        "points5": [float(number) for number in range(10)],
+        "detector_score": 0.9,
+        **columns,
+    }
+
+
+def write(folder: Path, *rows: dict[str, object], name: str = "toy.val.parquet") -> Path:
+    parquet.write_table(pa.Table.from_pylist(list(rows)), folder / name)
+    return folder / name
+
+
+def test_rows_come_in_order_with_their_labels(tmp_path):
+    mask = np.zeros((40, 30), np.uint8)
+    mask[10:20] = 18
+    path = write(
+        tmp_path,
+        face(
+            "a",
+            age=31,
+            gender=1,
+            identity=7,
+            attributes=[True] + [False] * 39,
+            expression_votes=[0, 9, 0, 0, 0, 0, 0, 1],
+            mask=png(mask),
+            landmarks68=[float(number) for number in range(136)],
+        ),
+        face("b", age=None, gender=None, detector_score=0.0),
+    )
+    first, second = read_rows(path)
+    assert (first.id, second.id) == ("a", "b")
+    assert first.image.shape == (40, 30, 3) and first.image[0, 0].tolist() == [0, 0, 200]
+    assert first.box.tolist() == [5, 6, 25, 36]
+    assert first.points5.tolist() == [[0, 1], [2, 3], [4, 5], [6, 7], [8, 9]]
+    assert (first.labels["age"], first.labels["gender"], first.labels["identity"]) == (31, 1, 7)
+    assert first.labels["attributes"].sum() == 1
+    assert first.labels["expression_votes"].tolist() == [0, 9, 0, 0, 0, 0, 0, 1]
+    assert (first.labels["parsing"] == mask).all()
+    assert first.labels["landmarks"][67].tolist() == [134, 135]
+    assert second.labels == {}
+    assert second.points5 is None  # a box of score 0 is a guess, and so are its points
+
+
+def test_a_limit_may_cut_across_batches(tmp_path):
+    path = write(tmp_path, *(face(str(number)) for number in range(150)))
+    assert len(list(read_rows(path))) == 150
+    for limit in (1, 64, 65, 149, 1000):
+        assert [row.id for row in read_rows(path, limit)] == [str(n) for n in range(min(limit, 150))]
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        ({"age": 300}, "An age lies between 0 and 130 years; came 300"),
+        ({"gender": 2}, "0 .male. or 1 .female.; came 2"),
+        ({"landmarks68": [1.0] * 134}, "68 landmarks are 136 finite numbers; came 134"),
+        ({"box": [1.0, 2.0, 3.0, float("nan")]}, "corners of a box are 4 finite numbers"),
+        ({"attributes": [True] * 39}, "40 attributes; came 39"),
+        ({"expression_votes": [0] * 8}, "all zero"),
+        ({"mask": png(np.full((40, 30), 19, np.uint8))}, "holds class 19; classes are 0 to 18"),
+        ({"mask": png(np.zeros((30, 40), np.uint8))}, "its mask is 40 x 30 and its picture 30 x 40"),
+        ({"mask": b"no picture"}, "not a PNG of one channel"),
+        ({"image": b"no picture"}, "toy"),
+    ],
+)
+def test_a_wrong_label_is_named_with_its_file_and_row(tmp_path, columns, sentence):
+    empty = {column: None for column in columns if column not in face("")}
+    path = write(tmp_path, face("fine", **empty), face("wrong", **columns))
+    with pytest.raises(DataError, match=sentence) as caught:
+        list(read_rows(path))
+    assert str(caught.value).startswith("toy.val.parquet, row wrong: ") or "row wrong" in str(caught.value)
+
+
+def test_pairs_and_landmarks(tmp_path):
+    pairs = read_pairs(
+        write(
+            tmp_path,
+            {"fold": 0, "a": "x", "b": "y", "same": True},
+            {"fold": 1, "a": "x", "b": "z", "same": False},
+        )
+    )
+    assert len(pairs) == 2
+    assert (pairs.fold.tolist(), pairs.b.tolist(), pairs.same.tolist()) == ([0, 1], ["y", "z"], [True, False])
+    points = read_landmarks(write(tmp_path, {"id": "x", "landmarks68": [float(n) for n in range(136)]}))
+    assert points["x"].shape == (68, 2) and points["x"][1].tolist() == [2, 3]
+
+
+def test_files_that_are_none_are_sentences(tmp_path):
+    with pytest.raises(DataError, match="There is no file"):
+        read_columns(tmp_path / "missing.parquet")
+    (tmp_path / "text.parquet").write_text("no parquet")
+    with pytest.raises(DataError, match="not a Parquet file"):
+        read_columns(tmp_path / "text.parquet")
+    with pytest.raises(DataError, match="lacks the columns box, image"):
+        list(read_rows(write(tmp_path, {"id": "a"})))
+    with pytest.raises(DataError, match="no list of pairs: it lacks the columns a, b, fold, same"):
+        read_pairs(write(tmp_path, {"id": "a"}))

@@ -1,0 +1,75 @@
+"""Which protocols run on a set, in which order, and what they do with the detector."""
+
+import pytest
+
+from faceum.errors import DataError
+from faceum.evaluate.protocols import BY_FACE, LABEL_OF, TASK_OF, LabelledSet, chosen_protocols, evaluate_set
+from faceum.evaluate.report import PROTOCOLS
+from faceum.evaluate.sets import PROTOCOL_OF_COLUMN, load_set
+from faceum.tasks import TASKS
+
+
+def test_every_protocol_is_known_everywhere():
+    assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {"verification", "masked"}
+    assert set(BY_FACE) == set(LABEL_OF) == set(PROTOCOL_OF_COLUMN.values())
+    assert set(TASK_OF.values()) == set(TASKS)
+
+
+def test_chosen_protocols():
+    available = ("age", "verification", "masked")
+    assert chosen_protocols(available, (), tuple(TASKS), "toy") == ["age", "verification", "masked"]
+    assert chosen_protocols(available, ("masked",), tuple(TASKS), "toy") == ["masked"]
+    assert chosen_protocols(available, (), ("age",), "toy") == ["age"]
+    with pytest.raises(DataError, match="no protocol ages; choose among verification, masked"):
+        chosen_protocols(available, ("ages",), tuple(TASKS), "toy")
+    with pytest.raises(DataError, match="on toy: its labels allow age.*wanted are parsing"):
+        chosen_protocols(available, ("parsing",), tuple(TASKS), "toy")
+    with pytest.raises(DataError, match="the network answers landmarks"):
+        chosen_protocols(available, (), ("landmarks",), "toy")
+
+
+def test_a_whole_set(corpus, runner, toy):
+    labelled = load_set("toy", corpus)
+    done = list(evaluate_set(labelled, runner, toy.Detector(toy.detection())))
+    assert [one.protocol for one in done] == ["verification", "age", "attributes"]
+    verification, age, attributes = done
+    assert verification.scores["accuracy"].value == 100
+    assert verification.found == {"detector": 8}
+    # Red of 9 is read as 9 years, red of 200 as no year, which is 50; true are 9, 29, 49 and 69.
+    assert age.scores["mae"].value == pytest.approx((41 + 20 + 40 + 19) / 4)
+    # Bright red is read as yes (red, pink), true is yes for red and blue.
+    assert attributes.scores["accuracy"].value == 50
+    assert age.count == attributes.count == 8
+
+
+def test_masks_change_the_second_side_alone(corpus, runner, toy):
+    labelled = load_set("toy", corpus)
+    points = {row.id: toy.landmarks68() for row in labelled.rows()}
+    masked = LabelledSet(
+        name="toy",
+        rows=labelled.rows,
+        protocols=("verification", "masked"),
+        pairs=labelled.pairs,
+        landmarks=points,
+    )
+    plain, painted = evaluate_set(masked, runner, toy.Detector(toy.detection()))
+    assert (plain.protocol, painted.protocol) == ("verification", "masked")
+    assert painted.found == {"detector": 12}  # eight plain ones and the four second sides
+    shown = {one.id: one.image for one in (*painted.best, *painted.worst)}
+    unmasked = {one.id: one.image for one in (*plain.best, *plain.worst)}
+    for name in shown.keys() & unmasked.keys():
+        assert (shown[name][:, :96] == unmasked[name][:, :96]).all()
+        assert (shown[name][:, 96:] != unmasked[name][:, 96:]).any()
+
+
+def test_rows_without_the_label_are_left_out(runner, toy):
+    rows = [toy.row("known", 30, age=30), toy.row("unknown", 30)]
+    labelled = LabelledSet(name="toy", rows=lambda: iter(rows), protocols=("age",))
+    (result,) = evaluate_set(labelled, runner, None)
+    assert result.count == 1
+
+
+def test_verification_needs_pairs(runner, toy):
+    labelled = LabelledSet(name="toy", rows=lambda: iter([toy.row("a", 30)]), protocols=("verification",))
+    with pytest.raises(DataError, match="toy needs its list of pairs"):
+        list(evaluate_set(labelled, runner, None))
