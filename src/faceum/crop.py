@@ -1,4 +1,4 @@
-"""Layer 2. Picture and face -> the square crop that a network sees, its inverse, and which patches are face."""
+"""Layer 2. Picture and face -> the square crop that a network sees, its inverse, which patches are face."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from faceum.errors import ModelError
-from faceum.geometry import invert, similarity_from_points, transform_points, warp
+from faceum.geometry import box_corners, invert, similarity_from_points, transform_points, warp
 
 POLICIES = ("similarity", "box")
 FACE_TOKENS = ("centre", "touched")
@@ -16,7 +16,7 @@ TEMPLATE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.61], [-0.44, 1.03], [0.44,
 """Mean place of the five points of a frontal face: from the middle between the eyes, in eye distances."""
 
 BOX_EYES = 0.395
-"""Where the eyes lie in a detected box, as a share of its height from the top (mean of the training faces)."""
+"""Where the eyes lie in a detected box, as a share of its height from the top (mean of training faces)."""
 
 BOX_SCALE = 2.22
 """Width of a detected box, the mean of width and 0.74 height, in eye distances of a frontal face."""
@@ -28,7 +28,7 @@ class CropSpec:
 
     policy: "similarity" turns, scales and shifts so that the five points meet a template; where only a box
         is known, a square around the box of about the same scale. "box" adds `margin` of the box's size on
-        each side, clips to the picture, truncates to integers and stretches to the square (the published way).
+        each side, clips to the picture, truncates to integers and stretches to the square (as published).
     size: pixels a side. grid: patches a side.
     eye_distance: distance between the eyes, as a share of the crop's side; eye_height: their height.
     margin: only for policy "box".
@@ -129,7 +129,7 @@ def face_mask(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, inverse: np.n
     """(grid * grid,) bool, row-major: which patches of the crop the face's box (picture pixels) covers."""
     patch = spec.size / spec.grid
     if spec.face_tokens == "touched":
-        corners = transform_points(matrix, np.array([[box[0], box[1]], [box[2], box[3]]]))
+        corners = transform_points(matrix, box_corners(box))
         index = np.arange(spec.grid)
         first, last = np.floor(corners.min(0) / patch), np.floor(corners.max(0) / patch)
         columns = (index >= first[0]) & (index <= last[0])
@@ -138,7 +138,7 @@ def face_mask(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, inverse: np.n
     centre = (np.arange(spec.grid) + 0.5) * patch
     x, y = np.meshgrid(centre, centre)
     place = transform_points(inverse, np.stack([x.ravel(), y.ravel()], axis=-1))
-    return ((place >= np.asarray(box)[:2]) & (place < np.asarray(box)[2:])).all(-1)
+    return np.all((place >= np.asarray(box)[:2]) & (place < np.asarray(box)[2:]), axis=-1)
 
 
 def points5_from_landmarks(landmarks: np.ndarray) -> np.ndarray:

@@ -10,7 +10,8 @@ from torch import nn
 
 def build_optimizer(*modules: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
     """AdamW; norms, biases, positions, gates and other vectors are not decayed."""
-    decayed, free = [], []
+    decayed: list[nn.Parameter] = []
+    free: list[nn.Parameter] = []
     for module in modules:
         for name, parameter in module.named_parameters():
             plain = parameter.dim() < 2 or name.endswith(("positions", "router.weight"))

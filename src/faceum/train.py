@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -18,6 +17,7 @@ from torch.utils.data import DataLoader
 
 from faceum.data.corpus import LabelledFace, read_corpus
 from faceum.data.mixture import Batch, Mixture, Share
+from faceum.files import whole_file
 from faceum.losses import (
     Distillation,
     age_loss,
@@ -30,6 +30,7 @@ from faceum.losses import (
     routing_losses,
 )
 from faceum.model.network import FaceUM, FaceUMConfig, Output
+from faceum.model.router import FaceRouter
 from faceum.optim import MovingAverage, build_optimizer, learning_rate
 from faceum.tasks import PARSING_CLASSES, TASKS
 
@@ -105,8 +106,10 @@ class Trainer:
         parameters = [*self.network.parameters(), *self.distillation.parameters()]
         norm = nn.utils.clip_grad_norm_(parameters, config.clip)
         self.optimizer.step()
-        for mixture, choice in zip(self.network.mixtures, output.routing, strict=False):
-            balance_experts(mixture.moe.router.bias, choice.load_TRE, config.balance)
+        # A dense twin has no router, and the published one no bias.
+        routers = [module for module in self.network.modules() if isinstance(module, FaceRouter)]
+        for router, choice in zip(routers, output.routing, strict=bool(routers)):
+            balance_experts(router.bias, choice.load_TRE, config.balance)
         self.average.update(self.network)
         self.step += 1
         values = {name: float(loss.detach()) for name, loss in losses.items()}
@@ -209,6 +212,9 @@ def batches(mixture: Mixture, order: Iterable[int], workers: int) -> Iterator[Ba
         num_workers=workers,
         prefetch_factor=8 if workers else None,
         worker_init_fn=_start_worker if workers else None,
+        # The loader draws a seed when it starts; from torch's own generator that would shift the dropout
+        # of a resumed run against the uninterrupted one.
+        generator=torch.Generator(),
     )
     return iter(loader)
 
@@ -221,12 +227,9 @@ def _start_worker(worker: int) -> None:
 
 
 def save_state(path: Path, state: dict[str, object]) -> None:
-    """torch.save beside and rename: a cut leaves the old file whole."""
-    beside = path.with_suffix(".part")
-    torch.save(state, beside)
-    with open(beside, "rb") as file:
-        os.fsync(file.fileno())
-    beside.replace(path)
+    """torch.save that leaves the old file whole where it is cut short."""
+    with whole_file(path) as beside:
+        torch.save(state, beside)
 
 
 def describe(config: RunConfig) -> dict[str, object]:

@@ -31,11 +31,12 @@ def save_checkpoint(
 ) -> None:
     """Write a network's weights, in half precision unless told otherwise, with config, labels and metadata.
 
-    metadata: JSON-ready; shipped weights carry "licence", "provenance" and "scores". The file appears whole
-    or not at all.
+    metadata: JSON-ready; shipped weights carry "licence", "provenance" and "scores". Buffers (normalisation,
+    the experts' biases) keep their precision. The file appears whole or not at all.
     """
+    parameters = dict(model.named_parameters())
     tensors = {
-        name: (value.to(dtype) if value.is_floating_point() else value).contiguous()
+        name: (value.to(dtype) if name in parameters else value).contiguous()
         for name, value in model.state_dict().items()
     }
     header = {
@@ -54,10 +55,10 @@ def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:
     Raises ModelError where the file is no such file, or a tensor is missing, unknown or of a wrong shape.
     """
     header = read_metadata(path)
-    model = FaceUM(config_from_dict(header["config"]))
+    model = FaceUM(config_from_dict(header.get("config", {})))
     wanted = model.state_dict()
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+        tensors = {name: file.get_tensor(name) for name in file.keys()}
     missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     wrong = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
     if missing or unknown or wrong:
@@ -76,8 +77,11 @@ def read_metadata(path: str | Path) -> dict[str, Any]:
             header = (file.metadata() or {}).get("faceum")
     except (SafetensorError, OSError) as error:
         raise ModelError(f"{path} is not a safetensors file that can be read: {error}; give one.") from error
-    values = json.loads(header) if header else {}
-    if values.get("format") != FORMAT:
+    try:
+        values = json.loads(header or "{}")
+    except json.JSONDecodeError as error:
+        raise ModelError(f"The header of {path} is broken: {error}; give another file.") from error
+    if not isinstance(values, dict) or values.get("format") != FORMAT:
         raise ModelError(f"{path} holds no faceum network ({FORMAT}); convert it or give another file.")
     return values
 
@@ -96,19 +100,35 @@ def _build(kind: Any, value: Any) -> Any:
     """A value of the given annotated type from plain JSON values."""
     origin = typing.get_origin(kind)
     if dataclasses.is_dataclass(kind):
-        hints = typing.get_type_hints(kind)
-        unknown = set(value) - set(hints)
-        if unknown:
-            raise ModelError(f"The config has unknown keys {sorted(unknown)}; it needs a newer faceum.")
-        try:
-            return kind(**{name: _build(hints[name], part) for name, part in value.items()})  # type: ignore[operator]
-        except TypeError as error:
-            raise ModelError(f"The config does not fit {kind}: {error}; save the file anew.") from error
+        return _build_record(kind, value)
     if origin is tuple:
         parts = typing.get_args(kind)
-        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis and isinstance(value, list) else parts
+        if not isinstance(value, list) or len(value) != len(kinds):
+            raise _misfit(value, kind)
         return tuple(_build(part, item) for part, item in zip(kinds, value, strict=True))
     if origin in (typing.Union, types.UnionType):
         inner = next(part for part in typing.get_args(kind) if part is not type(None))
         return None if value is None else _build(inner, value)
+    wanted = {int: int, float: int | float, str: str, bool: bool}.get(kind, object)
+    if not isinstance(value, wanted) or (isinstance(value, bool) and kind in (int, float)):
+        raise _misfit(value, kind)
     return dict(value) if isinstance(value, dict) else value
+
+
+def _build_record(kind: Any, value: Any) -> Any:
+    """A config dataclass from a dict of its fields."""
+    if not isinstance(value, Mapping):
+        raise _misfit(value, kind)
+    hints = typing.get_type_hints(kind)
+    unknown = set(value) - set(hints)
+    if unknown:
+        raise ModelError(f"The config has unknown keys {sorted(unknown)}; it needs a newer faceum.")
+    try:
+        return kind(**{name: _build(hints[name], part) for name, part in value.items()})
+    except TypeError as error:
+        raise ModelError(f"The config does not fit {kind.__name__}: {error}; save the file anew.") from error
+
+
+def _misfit(value: Any, kind: Any) -> ModelError:
+    return ModelError(f"The config has {value!r} where {kind} belongs; save the file anew.")

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceum.model.layers import ACTIVATIONS
+from faceum.model.layers import ACTIVATIONS, require_known
 from faceum.model.router import Choice
 
 
@@ -25,17 +25,31 @@ class ExpertsConfig:
     hidden: int = 1536
     activation: str = "quick_gelu"
 
+    def __post_init__(self) -> None:
+        require_known("activation", self.activation, ACTIVATIONS)
+
 
 def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, count_E: Tensor) -> Tensor:
     """Rows sorted by expert times their expert's matrix: the first count[0] rows by weight[0], and so on.
 
-    (M, D) x (E, D, H) -> (M, H), with M = sum of count_E. On CUDA one grouped kernel; elsewhere a product an
-    expert, which there is as fast (see docs/performance.md) and works for every type and stride.
+    (M, D) x (E, D, H) -> (M, H), with M = sum of count_E. On CUDA one grouped kernel where it serves;
+    elsewhere a product an expert, which works for every type and stride.
     """
-    if x_MD.is_cuda and x_MD.dtype == torch.bfloat16:
+    if _grouped_kernel_serves(x_MD, weight_EDH):
         return F.grouped_mm(x_MD, weight_EDH, offs=count_E.cumsum(0).to(torch.int32))
     groups = x_MD.split(count_E.tolist())
     return torch.cat([group @ weight for group, weight in zip(groups, weight_EDH, strict=True)])
+
+
+def _grouped_kernel_serves(x_MD: Tensor, weight_EDH: Tensor) -> bool:
+    """Whether torch's one kernel for all groups takes these (read off its sources, torch 2.13).
+
+    For float32 and half precision torch loops over the groups itself, and it refuses float64. Rows must start
+    at multiples of 16 bytes, in the backward pass too, where either width is the length of a row.
+    """
+    eights = all(size % 8 == 0 for size in weight_EDH.shape[1:])
+    both_bfloat16 = x_MD.dtype == weight_EDH.dtype == torch.bfloat16
+    return x_MD.is_cuda and both_bfloat16 and eights and len(x_MD) > 0 and hasattr(F, "grouped_mm")
 
 
 class Experts(nn.Module):

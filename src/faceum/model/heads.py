@@ -52,7 +52,7 @@ class QueryHead(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Task tokens and two of the stem's maps, brought to one width and size, added and mixed by 3x3 convolutions.
+    """Task tokens and two of the stem's maps, brought to one width and size, added and mixed by convolutions.
 
     (B, N, D), maps of strides 8 and 4 -> (B, C, S/4, S/4).
     """

@@ -5,11 +5,13 @@ Letters: B batch, S rows of tokens, N tokens, D width, H hidden width, C channel
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+
+from faceum.errors import ModelError
 
 
 def quick_gelu(x: Tensor) -> Tensor:
@@ -23,6 +25,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
     "relu": F.relu,
     "silu": F.silu,
 }
+
+
+def require_known(what: str, name: str, known: Collection[str]) -> None:
+    """Raise ModelError, listing what is known, where a config's word is not among it."""
+    if name not in known:
+        raise ModelError(f"There is no {what} {name!r}; use one of {', '.join(known)}.")
 
 
 class Mlp(nn.Module):
@@ -53,10 +61,9 @@ class Attention(nn.Module):
 
     def forward(self, x_SND: Tensor) -> Tensor:
         """(S, N, D) -> (S, N, D)."""
-        rows, tokens, _ = x_SND.shape
-        qkv = self.in_projection(x_SND).view(rows, tokens, 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        qkv = self.in_projection(x_SND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
-        return self.out_projection(attended.transpose(1, 2).reshape(rows, tokens, -1))
+        return self.out_projection(attended.transpose(1, 2).flatten(2))
 
 
 class DropPath(nn.Module):
@@ -87,8 +94,8 @@ class ResidualConv(nn.Module):
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
         self.activation = ACTIVATIONS[activation]
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        for value in self.second.parameters():
+            nn.init.zeros_(value)
 
     def forward(self, x_BChw: Tensor) -> Tensor:
         """(B, C, h, w) -> (B, C, h, w)."""

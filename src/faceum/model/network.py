@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
 from faceum.model.heads import compact_heads
+from faceum.model.layers import require_known
 from faceum.model.moe import MoEBlock, MoEConfig
 from faceum.model.router import Choice
 from faceum.model.vit import BlockConfig, StemConfig, Trunk
@@ -44,6 +45,12 @@ class FaceUMConfig:
     mean: tuple[float, float, float] = (0.5, 0.45, 0.42)
     std: tuple[float, float, float] = (0.25, 0.25, 0.25)
     outputs: Mapping[str, int] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        require_known("kind of heads", self.heads, HEADS)
+        for task in self.tasks:
+            require_known("task", task, TASKS)
+            self.crop_of(task)
 
     def crop_of(self, task: str) -> CropSpec:
         """The crop policy that a task's pictures are cut by."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from faceum.errors import ModelError
+
 BACKGROUND, FACE = 0, 1
 
 
@@ -33,6 +35,15 @@ class RouterConfig:
     k_max_background: int = 1
     regions: bool = True
 
+    def __post_init__(self) -> None:
+        if not 0 <= self.k_min <= min(self.k_max_face, self.k_max_background):
+            raise ModelError(
+                f"A token takes at least {self.k_min} experts and at most {self.k_max_face} (face) or "
+                f"{self.k_max_background} (background); k_min must not be the larger."
+            )
+        if max(self.k_max_face, self.k_max_background) > self.experts:
+            raise ModelError(f"There are {self.experts} experts; k_max cannot be more.")
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -44,7 +55,7 @@ class Choice:
     probability_TE: sum of the experts' probabilities over each task's routed tokens (has a gradient).
     z_T: sum of the squared log-partition over each task's routed tokens (has a gradient).
     tokens_T: number of routed tokens of each task.
-    load_TRE: how often each expert was taken, by task and region.
+    load_TRE: how often each expert was taken, by task and by the region whose gate chose.
     """
 
     expert_PNK: Tensor
@@ -79,6 +90,8 @@ class FaceRouter(nn.Module):
     The bias balances the load without a gradient (arXiv 2408.15664): selection sees it, gates do not.
     """
 
+    bias: Tensor
+
     def __init__(self, config: RouterConfig, *, width: int, tasks: int) -> None:
         super().__init__()
         self.config = config
@@ -86,12 +99,12 @@ class FaceRouter(nn.Module):
         self.register_buffer("bias", torch.zeros(2, config.experts))
         nn.init.normal_(self.weight, std=0.02)
 
-    @torch.autocast("cpu", enabled=False)
     def forward(self, x_PND: Tensor, task_P: Tensor, face_PN: Tensor) -> Choice:
         """(P, N, D) tokens, (P,) task ids, (P, N) True on face tokens -> Choice."""
         config = self.config
-        region_PN = face_PN.long() if config.regions else torch.ones_like(face_PN, dtype=torch.long)
-        logits_PNE = _logits(x_PND, self.weight, task_P, region_PN)
+        region_PN = face_PN.long() if config.regions else torch.full_like(face_PN, FACE, dtype=torch.long)
+        with torch.autocast(x_PND.device.type, enabled=False):
+            logits_PNE = _logits(x_PND, self.weight, task_P, region_PN)
         log_partition_PN = torch.logaddexp(logits_PNE.logsumexp(-1), torch.zeros_like(logits_PNE[..., 0]))
         p_PNE = (logits_PNE - log_partition_PN[..., None]).exp()
         null_PN = (-log_partition_PN).exp()
@@ -108,7 +121,7 @@ class FaceRouter(nn.Module):
 
         taken_p_PNK = p_PNK * taken_PNK
         gate_PNK = taken_p_PNK / (taken_p_PNK.sum(-1, keepdim=True) + null_PN[..., None])
-        return self._choice(expert_PNK, gate_PNK, taken_PNK, p_PNE, log_partition_PN, task_P, face_PN)
+        return self._choice(expert_PNK, gate_PNK, taken_PNK, p_PNE, log_partition_PN, task_P, region_PN)
 
     def _choice(
         self,
@@ -118,10 +131,10 @@ class FaceRouter(nn.Module):
         p_PNE: Tensor,
         log_partition_PN: Tensor,
         task_P: Tensor,
-        face_PN: Tensor,
+        region_PN: Tensor,
     ) -> Choice:
         tasks, _, experts, _ = self.weight.shape
-        tokens_P = torch.full_like(task_P, face_PN.shape[1])
+        tokens_P = torch.full_like(task_P, region_PN.shape[1])
         return Choice(
             expert_PNK=expert_PNK,
             gate_PNK=gate_PNK,
@@ -129,15 +142,15 @@ class FaceRouter(nn.Module):
             probability_TE=_sum_by_task(p_PNE.sum(1), task_P, tasks),
             z_T=_sum_by_task(log_partition_PN.square().sum(1), task_P, tasks),
             tokens_T=_sum_by_task(tokens_P, task_P, tasks),
-            load_TRE=count_load(expert_PNK, taken_PNK, task_P, face_PN, tasks, experts),
+            load_TRE=count_load(expert_PNK, taken_PNK, task_P, region_PN, tasks, experts),
         )
 
 
 def count_load(
-    expert_PNK: Tensor, taken_PNK: Tensor, task_P: Tensor, face_PN: Tensor, tasks: int, experts: int
+    expert_PNK: Tensor, taken_PNK: Tensor, task_P: Tensor, region_PN: Tensor, tasks: int, experts: int
 ) -> Tensor:
     """How often each expert was taken by each task in each region: (T, R, E) int64."""
-    cell_PNK = (task_P[:, None, None] * 2 + face_PN.long()[..., None]) * experts + expert_PNK
+    cell_PNK = (task_P[:, None, None] * 2 + region_PN.long()[..., None]) * experts + expert_PNK
     counts = torch.zeros(tasks * 2 * experts, dtype=torch.long, device=cell_PNK.device)
     counts.index_add_(0, cell_PNK.flatten(), taken_PNK.flatten().long())
     return counts.view(tasks, 2, experts)

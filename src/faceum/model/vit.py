@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceum.model.layers import ACTIVATIONS, Attention, DropPath, Mlp, ResidualConv
+from faceum.errors import ModelError
+from faceum.model.layers import ACTIVATIONS, Attention, DropPath, Mlp, ResidualConv, require_known
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,6 +27,9 @@ class StemConfig:
     kind: str = "conv"
     channels: tuple[int, ...] = (32, 48, 96)
     blocks: tuple[int, ...] = (0, 1, 2)
+
+    def __post_init__(self) -> None:
+        require_known("stem", self.kind, STEMS)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,6 +47,9 @@ class BlockConfig:
     activation: str = "quick_gelu"
     norm_eps: float = 1e-5
     drop_path: float = 0.0
+
+    def __post_init__(self) -> None:
+        require_known("activation", self.activation, ACTIVATIONS)
 
 
 class PatchStem(nn.Module):
@@ -68,7 +75,9 @@ class ConvStem(nn.Module):
     def __init__(self, config: StemConfig, width: int, activation: str) -> None:
         super().__init__()
         if len(config.channels) != 3 or len(config.blocks) != 3:
-            raise ValueError(f"A conv stem has three stages before the tokens, not {config.channels}.")
+            raise ModelError(
+                f"A conv stem has three stages before the tokens, not {config.channels} with {config.blocks}."
+            )
         self.map_channels = config.channels
         self.activation = ACTIVATIONS[activation]
         self.downs = nn.ModuleList()
@@ -89,7 +98,7 @@ class ConvStem(nn.Module):
         return self.tokens(x_B3SS), maps
 
 
-STEMS = {"conv": ConvStem, "patch": PatchStem}
+STEMS: dict[str, type[ConvStem] | type[PatchStem]] = {"conv": ConvStem, "patch": PatchStem}
 
 
 class Block(nn.Module):
@@ -126,6 +135,8 @@ class Trunk(nn.Module):
 
     (B, 3, S, S) normalised pixels -> (tokens (B, N, D), the stem's maps, finest first).
     """
+
+    stem: ConvStem | PatchStem
 
     def __init__(
         self, stem: StemConfig, block: BlockConfig, *, depth: int, grid: int, class_token: bool
