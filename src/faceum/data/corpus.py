@@ -14,7 +14,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from faceum.errors import DataError
+from faceum.errors import DataError, PictureError
+from faceum.image import read_image
+from faceum.tasks import PARSING_CLASSES
 
 TEACHER_DISAGREEMENT = 0.08
 """Teachers' landmarks that differ by more than this share of the eye distance are left out."""
@@ -55,13 +57,17 @@ def _read_source(folder: Path, source: str, split: str) -> Iterator[LabelledFace
         if row["id"] in embeddings:
             labels["embedding"] = np.frombuffer(embeddings[row["id"]]["embedding"], np.int8)
         taught = landmarks.get(row["id"])
-        rough = "landmarks" not in labels and taught is not None
-        if rough and taught["disagreement"] <= TEACHER_DISAGREEMENT:
+        rough = False
+        if "landmarks" not in labels and taught and taught["disagreement"] <= TEACHER_DISAGREEMENT:
             labels["landmarks"] = np.array(taught["landmarks68"], np.float32).reshape(68, 2)
-        found = row["detector_score"] is None or row["detector_score"] > 0
+            rough = True
+        found = row.get("points5") is not None and row.get("detector_score") != 0
+        image = _picture(row)
+        if "parsing" in labels and labels["parsing"].shape != image.shape[:2]:
+            raise DataError(f"The mask and the picture of {row['id']} differ in size; pack the set anew.")
         yield LabelledFace(
             source=source,
-            image=_decoded(row["image"], cv2.IMREAD_COLOR_RGB, row["id"]),
+            image=image,
             box=np.array(row["box"], np.float32),
             points5=np.array(row["points5"], np.float32).reshape(5, 2) if found else None,
             labels=labels,
@@ -70,9 +76,9 @@ def _read_source(folder: Path, source: str, split: str) -> Iterator[LabelledFace
 
 
 def _labels(row: dict[str, Any]) -> dict[str, np.ndarray]:
-    labels = {}
+    labels: dict[str, np.ndarray] = {}
     if row.get("age") is not None:
-        labels["age"] = np.float32(row["age"])
+        labels["age"] = np.array(row["age"], np.float32)
     if row.get("attributes") is not None:
         labels["attributes"] = np.array(row["attributes"], np.bool_)
     if row.get("expression_votes") is not None and sum(row["expression_votes"]) > 0:
@@ -80,17 +86,27 @@ def _labels(row: dict[str, Any]) -> dict[str, np.ndarray]:
     if row.get("landmarks68") is not None:
         labels["landmarks"] = np.array(row["landmarks68"], np.float32).reshape(68, 2)
     if row.get("mask") is not None:
-        labels["parsing"] = _decoded(row["mask"], cv2.IMREAD_GRAYSCALE, row["id"])
+        labels["parsing"] = _mask(row)
     if row.get("identity") is not None:
-        labels["identity"] = np.int64(row["identity"])
+        labels["identity"] = np.array(row["identity"], np.int64)
     return labels
 
 
-def _decoded(data: bytes, flags: int, name: str) -> np.ndarray:
-    image = cv2.imdecode(np.frombuffer(data, np.uint8), flags)
-    if image is None:
-        raise DataError(f"The picture of {name} cannot be decoded; pack the set anew or drop the row.")
-    return image
+def _picture(row: dict[str, Any]) -> np.ndarray:
+    try:
+        return read_image(row["image"])
+    except PictureError as error:
+        raise DataError(f"The picture of {row['id']}: {error} Pack the set anew or drop the row.") from error
+
+
+def _mask(row: dict[str, Any]) -> np.ndarray:
+    mask = cv2.imdecode(np.frombuffer(row["mask"], np.uint8), cv2.IMREAD_UNCHANGED) if row["mask"] else None
+    if mask is None or mask.ndim != 2 or mask.max() >= len(PARSING_CLASSES):
+        raise DataError(
+            f"The mask of {row['id']} is no PNG of one channel with class ids below {len(PARSING_CLASSES)}; "
+            "pack the set anew or drop the row."
+        )
+    return mask.astype(np.uint8)
 
 
 def _table(path: Path) -> list[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""Layer 3. Labelled faces of many sources -> one seeded stream of training batches, resumable to the sample."""
+"""Layer 3. Labelled faces of many sources -> one seeded stream of training batches that can be resumed."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from faceum.crop import CropSpec
 from faceum.data.augment import AugmentConfig, TrainingCrop, augment
 from faceum.data.corpus import LabelledFace
+from faceum.errors import DataError
 from faceum.tasks import TASKS
 
 LABEL_OF_TASK = {
@@ -66,6 +67,9 @@ class Mixture(Dataset[Batch]):
         seed: int,
         batches: int,
     ) -> None:
+        for source in shares:
+            if not faces.get(source):
+                raise DataError(f"The mixture asks for {source}, which has no faces; drop it or fill it.")
         self.faces, self.shares, self.spec = faces, shares, spec
         self.seed, self.batches = seed, batches
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
