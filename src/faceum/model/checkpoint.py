@@ -31,9 +31,11 @@ def save_checkpoint(
 ) -> None:
     """Write a network's weights, in half precision unless told otherwise, with config, labels and metadata.
 
-    metadata: JSON-ready; shipped weights carry "licence", "provenance" and "scores". Buffers (normalisation,
-    the experts' biases) keep their precision. The file appears whole or not at all.
+    metadata: JSON-ready; shipped weights carry "licence", "provenance" and "scores". Its "labels", task ->
+    words, replace those of `faceum.tasks` where a network's answers are others. Buffers (normalisation, the
+    experts' biases) keep their precision. The file appears whole or not at all.
     """
+    labels = {task: list(TASKS[task].labels) for task in model.config.tasks if TASKS[task].labels}
     parameters = dict(model.named_parameters())
     tensors = {
         name: (value.to(dtype) if name in parameters else value).contiguous()
@@ -43,7 +45,7 @@ def save_checkpoint(
         **metadata,
         "format": FORMAT,
         "config": config_to_dict(model.config),
-        "labels": {task: list(TASKS[task].labels) for task in model.config.tasks if TASKS[task].labels},
+        "labels": {**labels, **metadata.get("labels", {})},
     }
     with whole_file(path) as beside:
         save_file(tensors, beside, metadata={"faceum": json.dumps(header)})
@@ -55,7 +57,8 @@ def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:
     Raises ModelError where the file is no such file, or a tensor is missing, unknown or of a wrong shape.
     """
     header = read_metadata(path)
-    model = FaceUM(config_from_dict(header.get("config", {})))
+    with torch.device("meta"):  # no time and memory for random weights that are thrown away
+        model = FaceUM(config_from_dict(header.get("config", {})))
     wanted = model.state_dict()
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
@@ -66,7 +69,9 @@ def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:
             f"The weights in {path} do not fit their own config: missing {missing or 'none'}, unknown "
             f"{unknown or 'none'}, of another shape {wrong or 'none'}; save the file anew."
         )
-    model.load_state_dict({name: tensors[name].to(value.dtype) for name, value in wanted.items()})
+    model.load_state_dict(
+        {name: tensors[name].to(value.dtype) for name, value in wanted.items()}, assign=True
+    )
     return model.eval(), header
 
 

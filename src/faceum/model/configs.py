@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from faceum.crop import CropSpec
 from faceum.model.experts import ExpertsConfig
 from faceum.model.moe import MoEConfig
@@ -23,4 +25,48 @@ COMPACT = FaceUMConfig(
     depth=2,
 )
 
-CONFIGS = {config.name: config for config in (COMPACT,)}
+CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
+"""What CLIP's and so FaRL's encoders were trained with (openai/CLIP, clip.py)."""
+
+IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+"""What the published code normalises by."""
+
+IMAGE_TASKS, DENSE_TASKS = ("recognition", "age", "attributes", "expression"), ("parsing", "landmarks")
+
+BASE = FaceUMConfig(
+    name="base",
+    crops=(
+        (CropSpec(policy="box", size=112, grid=7), IMAGE_TASKS),
+        (CropSpec(policy="box", size=512, grid=32), DENSE_TASKS),
+    ),
+    stem=StemConfig(kind="patch", channels=(), blocks=()),
+    block=BlockConfig(width=768, heads=12, head_dim=64, hidden=3072, activation="quick_gelu", norm_eps=1e-5),
+    moe=MoEConfig(
+        shared_hidden=3072,
+        router=RouterConfig(experts=8),
+        experts=ExpertsConfig(hidden=1536, activation="quick_gelu"),
+    ),
+    depth=10,
+    class_token=True,
+    heads="published",
+    mean=CLIP_MEAN,
+    std=CLIP_STD,
+)
+"""The published architecture on FaRL ViT-B/16, with our router."""
+
+REFERENCE = replace(
+    BASE,
+    name="reference",
+    crops=tuple((replace(spec, face_tokens="touched"), tasks) for spec, tasks in BASE.crops),
+    moe=replace(
+        BASE.moe,
+        router=RouterConfig(kind="reference", experts=8),
+        experts=ExpertsConfig(hidden=1536, activation="relu"),
+    ),
+    mean=IMAGENET_MEAN,
+    std=IMAGENET_STD,
+    outputs={"expression": 7},
+)
+"""The same with the published router, experts and preprocessing: what a published checkpoint becomes."""
+
+CONFIGS = {config.name: config for config in (COMPACT, BASE, REFERENCE)}

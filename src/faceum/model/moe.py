@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+import torch
 from torch import Tensor, nn
 
+from faceum.errors import ModelError
 from faceum.model.experts import Experts, ExpertsConfig
 from faceum.model.layers import Attention, DropPath, Mlp
 from faceum.model.router import Choice, FaceRouter, RouterConfig
+from faceum.model.router_reference import ReferenceRouter
 from faceum.model.vit import BlockConfig
 
 
@@ -28,13 +31,23 @@ class MoEConfig:
     routed: bool = True
 
 
+ROUTERS: dict[str, type[FaceRouter] | type[ReferenceRouter]] = {
+    "face": FaceRouter,
+    "reference": ReferenceRouter,
+}
+
+
 class MoE(nn.Module):
-    """Shared expert plus routed experts. The shared expert runs once a row, however many tasks ask."""
+    """Shared expert plus routed experts. The shared expert runs once a row, however many tasks ask.
+
+    With the reference router the shared expert is the class token's alone, and patch tokens have only the
+    routed ones.
+    """
 
     def __init__(self, config: MoEConfig, *, width: int, tasks: int, activation: str) -> None:
         super().__init__()
         self.shared = Mlp(width, config.shared_hidden, activation)
-        self.router = FaceRouter(config.router, width=width, tasks=tasks) if config.routed else None
+        self.router = build_router(config.router, width=width, tasks=tasks) if config.routed else None
         self.experts = (
             Experts(config.experts, experts=config.router.experts, width=width) if config.routed else None
         )
@@ -43,12 +56,22 @@ class MoE(nn.Module):
         self, x_SND: Tensor, row_P: Tensor, task_P: Tensor, face_PN: Tensor
     ) -> tuple[Tensor, Choice | None]:
         """Tokens, each pair's row among them, its task id and its face tokens -> ((P, N, D), Choice)."""
-        shared_PND = self.shared(x_SND).index_select(0, row_P)
         if self.router is None or self.experts is None:
-            return shared_PND, None
+            return self.shared(x_SND).index_select(0, row_P), None
         x_PND = x_SND.index_select(0, row_P)
         choice = self.router(x_PND, task_P, face_PN)
-        return shared_PND + self.experts(x_PND, choice), choice
+        routed_PND = self.experts(x_PND, choice)
+        if isinstance(self.router, ReferenceRouter):
+            class_P1D = self.shared(x_SND[:, :1]).index_select(0, row_P)
+            return torch.cat([class_P1D, routed_PND[:, 1:]], dim=1), choice
+        return self.shared(x_SND).index_select(0, row_P) + routed_PND, choice
+
+
+def build_router(config: RouterConfig, *, width: int, tasks: int) -> FaceRouter | ReferenceRouter:
+    """The router that a config names; ModelError where there is none of that kind."""
+    if config.kind not in ROUTERS:
+        raise ModelError(f"There is no router {config.kind!r}; use one of {', '.join(ROUTERS)}.")
+    return ROUTERS[config.kind](config, width=width, tasks=tasks)
 
 
 class MoEBlock(nn.Module):

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
 from faceum.model.heads import compact_heads
+from faceum.model.heads_published import published_heads
 from faceum.model.layers import require_known
 from faceum.model.moe import MoEBlock, MoEConfig
 from faceum.model.router import Choice
@@ -85,7 +86,7 @@ class Output(Mapping[str, Tensor]):
         return len(self.answers)
 
 
-HEADS = {"compact": compact_heads}
+HEADS = {"compact": compact_heads, "published": published_heads}
 
 
 class FaceUM(nn.Module):

@@ -1,0 +1,141 @@
+"""Layer 2. The published dense heads: one map of patch tokens -> a pyramid -> UPerNet -> pixels or points.
+
+UPerNet is that of arXiv 1807.10221. Letters: B batch, N patch tokens (row-major), D width, C channels,
+h w height and width, O outputs. For a grid of g patches a side the pyramid's maps are 4g, 2g, g and g/2 wide.
+"""
+
+from __future__ import annotations
+
+from itertools import product
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+POOLS = (1, 2, 3, 6)
+"""Cells a side of the pyramid pooling (arXiv 1612.01105)."""
+
+
+def as_map(x_BND: Tensor) -> Tensor:
+    """Row-major tokens of a square grid (B, N, D) -> (B, D, h, w)."""
+    side = int(x_BND.shape[1] ** 0.5)
+    return x_BND.transpose(1, 2).unflatten(2, (side, side))
+
+
+def resized(x_BChw: Tensor, side: int) -> Tensor:
+    """(B, C, h, w) -> (B, C, side, side), bilinear, corners not aligned."""
+    return F.interpolate(x_BChw, size=(side, side), mode="bilinear", align_corners=False)
+
+
+class ConvUnit(nn.Module):
+    """Convolution without bias, BatchNorm, ReLU: (B, C, h, w) -> (B, C', h, w)."""
+
+    def __init__(self, before: int, channels: int, kernel: int) -> None:
+        super().__init__()
+        self.conv = nn.Conv2d(before, channels, kernel, padding=kernel // 2, bias=False)
+        self.norm = nn.BatchNorm2d(channels)
+
+    def forward(self, x_BChw: Tensor) -> Tensor:
+        """(B, C, h, w) -> (B, C', h, w)."""
+        return torch.relu(self.norm(self.conv(x_BChw)))
+
+
+class Pyramid(nn.Module):
+    """One map as four, each half as wide as the one before: (B, D, g, g) -> 4g, 2g, g and g/2 a side."""
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.twofold = nn.ConvTranspose2d(width, width, 2, stride=2)
+        self.fourfold = nn.ModuleList(nn.ConvTranspose2d(width, width, 2, stride=2) for _ in range(2))
+        self.norm = nn.BatchNorm2d(width)
+
+    def forward(self, x_BDhw: Tensor) -> list[Tensor]:
+        """(B, D, g, g) -> four maps, finest first."""
+        finest = self.fourfold[1](F.gelu(self.norm(self.fourfold[0](x_BDhw))))
+        return [finest, self.twofold(x_BDhw), x_BDhw, F.max_pool2d(x_BDhw, 2)]
+
+
+class UPerNet(nn.Module):
+    """Pyramid pooling on the coarsest map, top-down addition, all maps fused at the finest one's size.
+
+    Four maps (B, D, ...), finest first -> (B, O, 4g, 4g).
+    """
+
+    def __init__(self, *, width: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.pooled = nn.ModuleList(ConvUnit(width, channels, 1) for _ in POOLS)
+        self.bottleneck = ConvUnit(width + len(POOLS) * channels, channels, 3)
+        self.laterals = nn.ModuleList(ConvUnit(width, channels, 1) for _ in range(3))
+        self.smooth = nn.ModuleList(ConvUnit(channels, channels, 3) for _ in range(3))
+        self.fusion = ConvUnit(4 * channels, channels, 3)
+        self.dropout = nn.Dropout2d(0.1)
+        self.output = nn.Conv2d(channels, outputs, 1)
+
+    def forward(self, maps: list[Tensor]) -> Tensor:
+        """Four maps, finest first -> (B, O, 4g, 4g)."""
+        coarsest = self._with_context(maps[3])
+        summed = [lateral(x) for lateral, x in zip(self.laterals, maps[:3], strict=True)] + [coarsest]
+        for finer in (2, 1, 0):
+            summed[finer] = summed[finer] + resized(summed[finer + 1], summed[finer].shape[-1])
+        smoothed = [smooth(x) for smooth, x in zip(self.smooth, summed[:3], strict=True)] + [coarsest]
+        fused = torch.relu(self.fusion.norm(fuse(smoothed, self.fusion.conv.weight)))
+        return self.output(self.dropout(fused))
+
+    def _with_context(self, x_BDhw: Tensor) -> Tensor:
+        side = x_BDhw.shape[-1]
+        pooled = [
+            resized(unit(F.adaptive_avg_pool2d(x_BDhw, cells)), side)
+            for cells, unit in zip(POOLS, self.pooled, strict=True)
+        ]
+        return self.bottleneck(torch.cat([x_BDhw, *pooled], dim=1))
+
+
+def fuse(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
+    """The 3x3 convolution of all maps, enlarged to the first one's size and laid side by side.
+
+    maps: (B, C, h, w) each, finest first. weight_OCkk: (O, C * len(maps), 3, 3). Returns (B, O, h, w).
+
+    Enlarging and mixing channels may change places, so a coarse map's channels are mixed while it is small,
+    for each of the kernel's nine places, then enlarged, shifted and added: a third of the multiplications.
+    """
+    finest, side = maps[0], maps[0].shape[-1]
+    weights = weight_OCkk.split([x.shape[1] for x in maps], dim=1)
+    fused = F.conv2d(finest, weights[0], padding=1)
+    for x_BChw, weight in zip(maps[1:], weights[1:], strict=True):
+        around = fused.new_zeros(*fused.shape[:2], side + 2, side + 2)
+        for row, column in product(range(3), range(3)):
+            mixed = F.conv2d(x_BChw, weight[:, :, row, column, None, None])
+            around[..., 2 - row : 2 - row + side, 2 - column : 2 - column + side] += resized(mixed, side)
+        fused = fused + around[..., 1:-1, 1:-1]
+    return fused
+
+
+class PyramidPixelsHead(nn.Module):
+    """Class logits a pixel at a quarter of the crop's resolution: (B, N, D) -> (B, O, 4g, 4g)."""
+
+    def __init__(self, *, width: int, channels: int, outputs: int) -> None:
+        super().__init__()
+        self.pyramid = Pyramid(width)
+        self.upernet = UPerNet(width=width, channels=channels, outputs=outputs)
+
+    def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
+        """(B, N, D) -> (B, O, 4g, 4g)."""
+        x_BDhw = as_map(x_BND)
+        if self.training:
+            return self.upernet(self.pyramid(x_BDhw))
+        # One picture at a time keeps the memory that of one, and each is enough work for every core.
+        return torch.cat([self.upernet(self.pyramid(x_1Dhw)) for x_1Dhw in x_BDhw.split(1)])
+
+
+class PyramidPointsHead(PyramidPixelsHead):
+    """The mean position under each point's sigmoid heat map: (B, N, D) -> (B, O, 2) in 0..1, x then y."""
+
+    def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
+        """(B, N, D) -> (B, O, 2)."""
+        heat_BOhw = torch.sigmoid(super().forward(x_BND, maps).float())
+        side = heat_BOhw.shape[-1]
+        place_h = torch.arange(side, device=heat_BOhw.device, dtype=torch.float32)
+        total_BO = heat_BOhw.sum((2, 3)).clamp_min(1e-6)
+        x_BO = (heat_BOhw.sum(2) * place_h).sum(-1) / total_BO
+        y_BO = (heat_BOhw.sum(3) * place_h).sum(-1) / total_BO
+        return (torch.stack([x_BO, y_BO], dim=-1) + 0.5) / side
