@@ -38,7 +38,7 @@ def evaluate_command(
     runtime: Annotated[str, typer.Option(help="onnxruntime, torch or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads; all that this process may use.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only the first so many faces of a set.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only so many faces or pairs of a set.")] = None,
     seed: Annotated[int, typer.Option(min=0, help="Decides which masks are painted.")] = 0,
     overlays: Annotated[bool, typer.Option(help="Draw the best and worst faces; they show the sets.")] = True,
     experts: Annotated[bool, typer.Option(help="Count the experts' load, where torch is installed.")] = True,
@@ -63,7 +63,7 @@ def evaluate_command(
         "network": runner.card.name,
         "runtime": f"{runner.runtime} on {runner.device}",
         "detector": "none, the sets' own boxes" if finder is None else finder.name,
-        "faces": "all" if limit is None else f"the first {limit} of each set",
+        "faces": "all" if limit is None else f"at most {limit} of each set, or {limit} pairs",
         "mask seed": seed,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }

@@ -58,8 +58,8 @@ def test_masks_change_the_second_side_alone(corpus, runner, toy):
     shown = {one.id: one.image for one in (*painted.best, *painted.worst)}
     unmasked = {one.id: one.image for one in (*plain.best, *plain.worst)}
     for name in shown.keys() & unmasked.keys():
-        assert (shown[name][:, :96] == unmasked[name][:, :96]).all()
-        assert (shown[name][:, 96:] != unmasked[name][:, 96:]).any()
+        assert (shown[name][:, :64] == unmasked[name][:, :64]).all()
+        assert (shown[name][:, 64:] != unmasked[name][:, 64:]).any()
 
 
 def test_rows_without_the_label_are_left_out(runner, toy):
@@ -67,6 +67,16 @@ def test_rows_without_the_label_are_left_out(runner, toy):
     labelled = LabelledSet(name="toy", rows=lambda: iter(rows), protocols=("age",))
     (result,) = evaluate_set(labelled, runner, None)
     assert result.count == 1
+
+
+def test_a_thinned_set_takes_faces_and_pairs_from_all_over(corpus, runner, toy):
+    rows = [toy.row("unknown", 30), *(toy.row(str(age), age, age=age) for age in (10, 20, 30))]
+    labelled = LabelledSet(name="toy", rows=lambda: iter(rows), protocols=("age",), every=2)
+    (result,) = evaluate_set(labelled, runner, None)
+    assert sorted(example.id for example in result.best) == ["10", "30"]
+    verification, age, _ = evaluate_set(load_set("toy", corpus, limit=4), runner, None)
+    assert (verification.count, verification.found) == (4, {"given": 6})
+    assert age.count == 4
 
 
 def test_verification_needs_pairs(runner, toy):

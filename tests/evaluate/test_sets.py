@@ -22,14 +22,17 @@ def test_labels_and_pairs_decide_the_protocols(corpus, toy):
     assert masked.landmarks["red1"] == pytest.approx(toy.landmarks68())
 
 
-def test_a_limit_keeps_the_pairs_among_its_faces(corpus):
+def test_a_limit_takes_pairs_from_all_over_the_list(corpus):
     labelled = load_set("toy", corpus, limit=4)
-    assert [row.id for row in labelled.rows()] == ["red1", "red2", "blue1", "blue2"]
-    assert [(a, b) for a, b in zip(labelled.pairs.a, labelled.pairs.b, strict=True)] == [
-        ("red1", "red2"),
-        ("blue1", "blue2"),
-        ("blue1", "red2"),
+    assert labelled.every == 2
+    assert load_set("toy", corpus, limit=3).every == 3
+    assert list(zip(labelled.pairs.a, labelled.pairs.b, labelled.pairs.same, strict=True)) == [
+        ("red1", "red2", True),
+        ("green1", "green2", True),
+        ("red1", "pink2", False),
+        ("pink1", "green2", False),
     ]
+    assert len(load_set("toy", corpus, limit=100).pairs) == 8
 
 
 def test_tight_sets_are_known_by_name(corpus):

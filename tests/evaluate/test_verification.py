@@ -49,6 +49,7 @@ def test_pairs_that_colours_tell_apart(toy, runner):
     assert result.scores["equal_error"].value == 0
     assert result.scores["roc_area"].value == pytest.approx(100)
     assert result.found == {"given": 4}
+    assert "accuracy_misses_wrong" not in result.scores
     assert "tar_at_far_0.001" not in result.scores
     assert any("too few pairs of different people" in note for note in result.notes)
     assert len(result.tables[0].rows) == 2

@@ -59,19 +59,20 @@ def read_columns(path: str | Path) -> list[str]:
     return list(_open(Path(path)).schema_arrow.names)
 
 
-def read_rows(path: str | Path, limit: int | None = None) -> Iterator[FaceRow]:
-    """Yield the faces of a file in order, at most `limit`.
+def count_rows(path: str | Path) -> int:
+    """Return how many rows a Parquet file has; DataError where it is missing or is none."""
+    return int(_open(Path(path)).metadata.num_rows)
+
+
+def read_rows(path: str | Path) -> Iterator[FaceRow]:
+    """Yield the faces of a file in order.
 
     Raises DataError naming the file and the row for a picture that cannot be decoded or a label out of range.
     """
     path = Path(path)
-    left = limit
     for batch in _open(path).iter_batches(batch_size=ROWS_AT_ONCE):
-        for row in batch.to_pylist()[:left]:
+        for row in batch.to_pylist():
             yield _face_row(path, row)
-        left = None if left is None else left - min(left, len(batch))
-        if left == 0:
-            return
 
 
 def read_pairs(path: str | Path) -> Pairs:

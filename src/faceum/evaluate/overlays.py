@@ -19,8 +19,8 @@ TRUE_COLOUR, ANSWER_COLOUR = "lime", "red"
 def write_overlays(best: Sequence[Example], worst: Sequence[Example], path: Path) -> Path | None:
     """Draw the best examples in the first row and the worst in the second; None where there are none.
 
-    Landmarks: labelled points green, answered ones red. Parsing: the answer laid over the picture, wrong
-    pixels white. The file holds pictures of the set: it is for the eyes of whoever may see the set.
+    Landmarks: labelled points green, answered ones red. Parsing: the answer over the picture, and to the
+    right of it the label. The file holds pictures of the set: it is for the eyes of whoever may see the set.
     """
     columns = max(len(best), len(worst))
     if columns == 0:
@@ -38,8 +38,9 @@ def write_overlays(best: Sequence[Example], worst: Sequence[Example], path: Path
 
 
 def _draw(panel: Any, example: Example) -> None:
-    height, width = example.image.shape[:2]
-    panel.imshow(_shown(example), extent=(0, width, height, 0))
+    shown = _shown(example)
+    height, width = shown.shape[:2]
+    panel.imshow(shown, extent=(0, width, height, 0))
     if example.truth is not None and example.answer is not None and example.answer.ndim == 2:
         if example.answer.shape[1:] == (2,):
             panel.scatter(*example.truth.T, s=3, color=TRUE_COLOUR, linewidths=0)
@@ -48,14 +49,17 @@ def _draw(panel: Any, example: Example) -> None:
 
 
 def _shown(example: Example) -> np.ndarray:
-    """The picture, under its class map where it has one."""
-    if example.answer is None or example.answer.shape != example.image.shape[:2]:
+    """The picture, or where it has class maps the picture under the answer and under the label."""
+    if example.answer is None or example.truth is None or example.answer.shape != example.image.shape[:2]:
         return example.image
+    return np.hstack([_coloured(example.image, ids) for ids in (example.answer, example.truth)])
+
+
+def _coloured(image: np.ndarray, class_map: np.ndarray) -> np.ndarray:
     from matplotlib import colormaps
 
     palette = (colormaps["tab20"](np.arange(20))[:, :3] * 255).astype(np.float32)
-    shown = example.image.astype(np.float32)
-    part = example.answer > 0
-    shown[part] = 0.45 * shown[part] + 0.55 * palette[example.answer[part]]
-    shown[example.answer != example.truth] = 255
+    shown = image.astype(np.float32)
+    part = class_map > 0
+    shown[part] = 0.45 * shown[part] + 0.55 * palette[class_map[part]]
     return shown.astype(np.uint8)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -57,6 +58,7 @@ class LabelledSet:
     name: its word in the report. rows: called without arguments, yields its faces from the beginning.
     protocols: those that its labels allow. pairs: for verification. landmarks: id -> (68, 2) points in the
     picture, to paint masks by. tight: whether its pictures are cut too tightly to detect in.
+    every: only one of so many labelled faces is scored, evenly spaced. It does not thin `pairs`.
     """
 
     name: str
@@ -65,6 +67,7 @@ class LabelledSet:
     pairs: Pairs | None = None
     landmarks: Mapping[str, np.ndarray] = field(default_factory=dict)
     tight: bool = False
+    every: int = 1
 
 
 def chosen_protocols(
@@ -103,14 +106,15 @@ def evaluate_set(
     protocols = chosen_protocols(labelled.protocols, wanted, runner.card.tasks, labelled.name)
 
     def samples(rows: Iterable[FaceRow], protocol: str) -> Iterator[Sample]:
-        known = (row for row in rows if protocol not in LABEL_OF or LABEL_OF[protocol] in row.labels)
-        return samples_of(known, runner, detector, task=TASK_OF[protocol], tight=labelled.tight)
+        return samples_of(rows, runner, detector, task=TASK_OF[protocol], tight=labelled.tight)
 
     if "verification" in protocols or "masked" in protocols:
         yield from _verify(labelled, runner, samples, protocols, seed)
     for protocol in protocols:
         if protocol in BY_FACE:
-            yield BY_FACE[protocol](runner, samples(labelled.rows(), protocol), labelled.name)
+            known = (row for row in labelled.rows() if LABEL_OF[protocol] in row.labels)
+            rows = islice(known, 0, None, labelled.every)
+            yield BY_FACE[protocol](runner, samples(rows, protocol), labelled.name)
 
 
 def _verify(
@@ -123,7 +127,9 @@ def _verify(
     pairs = labelled.pairs
     if pairs is None:
         raise DataError(f"Verification on {labelled.name} needs its list of pairs.")
-    plain = embed(runner, samples(labelled.rows(), "verification"))
+    names = {*pairs.a, *(pairs.b if "verification" in protocols else ())}
+    shown = (row for row in labelled.rows() if row.id in names)
+    plain = embed(runner, samples(shown, "verification"))
     if "verification" in protocols:
         yield evaluate_verification(plain, plain, pairs, labelled.name)
     if "masked" in protocols:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
 
-from faceum.data.parquet import Pairs, read_columns, read_landmarks, read_pairs, read_rows
+from faceum.data.parquet import Pairs, count_rows, read_columns, read_landmarks, read_pairs, read_rows
 from faceum.errors import DataError
 from faceum.evaluate.protocols import LabelledSet
 
@@ -33,8 +33,9 @@ def load_set(
     name: its word in the report. path: the file, or a folder that holds `<name>.val.parquet`.
     Beside a file `lfw.val.parquet` a list of pairs `lfw-pairs.val.parquet` allows verification, and points in
     `teacher-landmarks.lfw.val.parquet`, or a column landmarks68, the masked protocol.
-    limit: only the first so many faces, and the pairs among them. tight: whether pictures are cut too tightly
-    to detect in; None decides by the name. Raises DataError for a missing file and one without labels.
+    limit: only so many faces and so many pairs, from all over the file. tight: whether pictures are
+    cut too tightly to detect in; None decides by the name. Raises DataError for a missing file and one
+    without labels.
     """
     file = Path(path)
     if file.is_dir():
@@ -47,8 +48,7 @@ def load_set(
     landmarks: Mapping[str, np.ndarray] = {}
     if pairs_file.exists():
         pairs = read_pairs(pairs_file)
-        if limit is not None:
-            pairs = _among(pairs, {row.id for row in islice(read_rows(file), limit)})
+        pairs = pairs if limit is None else _thinned(pairs, limit)
         landmarks = _mask_points(file, columns)
         protocols += ["verification", *(["masked"] if landmarks else [])]
     if not protocols:
@@ -58,7 +58,8 @@ def load_set(
         )
     return LabelledSet(
         name=name,
-        rows=lambda: read_rows(file, limit),
+        rows=lambda: read_rows(file),
+        every=1 if limit is None else math.ceil(count_rows(file) / limit),
         protocols=tuple(protocols),
         pairs=pairs,
         landmarks=landmarks,
@@ -86,6 +87,7 @@ def _mask_points(file: Path, columns: list[str]) -> Mapping[str, np.ndarray]:
     return read_landmarks(file) if "landmarks68" in columns else {}
 
 
-def _among(pairs: Pairs, names: set[str]) -> Pairs:
-    kept = np.array([a in names and b in names for a, b in zip(pairs.a, pairs.b, strict=True)], bool)
+def _thinned(pairs: Pairs, limit: int) -> Pairs:
+    """At most `limit` pairs, evenly spaced, so that every fold and both kinds are still there."""
+    kept = np.unique(np.linspace(0, len(pairs) - 1, min(limit, len(pairs))).astype(int))
     return Pairs(fold=pairs.fold[kept], a=pairs.a[kept], b=pairs.b[kept], same=pairs.same[kept])
