@@ -1,0 +1,38 @@
+"""Our own detector on the corpus: its faces are found, so that scores speak of the whole road."""
+
+from __future__ import annotations
+
+import os
+from itertools import islice
+from pathlib import Path
+
+import pytest
+
+from faceum.detect.registry import load_detector
+from faceum.evaluate.samples import samples_of
+from faceum.evaluate.sets import load_set
+
+CORPUS = Path(os.environ.get("FACEUM_CORPUS", ""))
+pytestmark = pytest.mark.skipif(
+    "FACEUM_CORPUS" not in os.environ, reason="needs the corpus; set FACEUM_CORPUS to its folder"
+)
+
+PROTOCOLS = {
+    "lfw": ("verification", "masked"),
+    "utkface": ("age",),
+    "celeba": ("attributes",),
+    "ferplus": ("expression",),
+    "celebamask": ("parsing",),
+    "helen_afw": ("landmarks",),
+}
+
+
+@pytest.mark.parametrize("name", PROTOCOLS)
+def test_the_detector_finds_the_faces_of_a_set(name, runner):
+    labelled = load_set(name, CORPUS)
+    assert labelled.protocols == PROTOCOLS[name]
+    rows = islice(labelled.rows(), 0, 60, 5)
+    samples = samples_of(rows, runner, load_detector(threads=1), task="age", tight=labelled.tight)
+    found = [sample.found for sample in samples]
+    assert len(found) == 12
+    assert found.count("detector") >= 11
