@@ -1,0 +1,139 @@
+"""The grouped call through the experts against a plain loop over tokens: values and gradients."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from faceum.errors import ModelError
+from faceum.model.experts import Experts, ExpertsConfig, grouped_matmul
+from faceum.model.router import Choice
+
+WIDTH, HIDDEN = 6, 5
+
+
+def made_choice(expert_PNK: Tensor, taken_PNK: Tensor, gate_PNK: Tensor) -> Choice:
+    """A choice whose sums nobody reads."""
+    nothing = torch.zeros(0)
+    return Choice(expert_PNK, gate_PNK, taken_PNK, nothing, nothing, nothing, nothing)
+
+
+def random_choice(seed: int, *, experts: int, pairs: int = 3, tokens: int = 5, slots: int = 3) -> Choice:
+    generator = torch.Generator().manual_seed(seed)
+    order = torch.rand(pairs, tokens, experts, generator=generator).argsort(-1)[..., :slots]
+    taken = torch.arange(slots) < torch.randint(slots + 1, (pairs, tokens, 1), generator=generator)
+    gate = torch.rand(pairs, tokens, slots, generator=generator, dtype=torch.float64) * taken
+    return made_choice(order, taken, gate.requires_grad_())
+
+
+def filled(experts: int, seed: int = 0) -> Experts:
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        layer = Experts(ExpertsConfig(hidden=HIDDEN), experts=experts, width=WIDTH).double()
+        torch.nn.init.normal_(layer.reduce)
+    return layer
+
+
+def one_by_one(layer: Experts, x_PND: Tensor, choice: Choice) -> Tensor:
+    """What the experts answer, token by token and slot by slot."""
+    rows = []
+    for p in range(x_PND.shape[0]):
+        for n in range(x_PND.shape[1]):
+            total = torch.zeros(WIDTH, dtype=x_PND.dtype)
+            for k in range(choice.expert_PNK.shape[-1]):
+                if choice.taken_PNK[p, n, k]:
+                    expert = choice.expert_PNK[p, n, k]
+                    hidden = x_PND[p, n] @ layer.expand[expert]
+                    hidden = hidden * torch.sigmoid(1.702 * hidden)
+                    total = total + choice.gate_PNK[p, n, k] * (hidden @ layer.reduce[expert])
+            rows.append(total)
+    return torch.stack(rows).view_as(x_PND)
+
+
+@pytest.mark.parametrize("experts", [3, 7, 40])
+def test_the_grouped_call_equals_the_loop_in_values_and_gradients(experts: int) -> None:
+    layer, choice = filled(experts), random_choice(experts, experts=experts)
+    x_PND = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+    x_PND.requires_grad_()
+    towards = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
+    wanted = (layer.expand, layer.reduce, x_PND, choice.gate_PNK)
+
+    grouped, looped = layer(x_PND, choice), one_by_one(layer, x_PND, choice)
+    torch.testing.assert_close(grouped, looped)
+    for ours, theirs in zip(
+        torch.autograd.grad((grouped * towards).sum(), wanted),
+        torch.autograd.grad((looped * towards).sum(), wanted),
+        strict=True,
+    ):
+        assert theirs.abs().max() > 0.01
+        torch.testing.assert_close(ours, theirs)
+
+
+def test_experts_that_nobody_chose_get_no_gradient() -> None:
+    layer = filled(4)
+    chosen = torch.full((1, 3, 1), 2)
+    choice = made_choice(chosen, torch.ones_like(chosen, dtype=torch.bool), torch.ones(1, 3, 1).double())
+    layer(torch.randn(1, 3, WIDTH).double(), choice).sum().backward()
+    assert layer.reduce.grad.flatten(1).abs().sum(-1).nonzero().flatten().tolist() == [2]
+
+
+def test_tokens_without_an_expert_get_nothing() -> None:
+    layer = filled(4)
+    chosen = torch.zeros(2, 3, 2, dtype=torch.long)
+    choice = made_choice(chosen, chosen.bool(), torch.zeros(2, 3, 2).double())
+    x_PND = torch.randn(2, 3, WIDTH).double().requires_grad_()
+    answer = layer(x_PND, choice)
+    assert answer.shape == x_PND.shape and not answer.any()
+    answer.sum().backward()  # nothing to learn, but nothing to break either
+
+
+def test_fresh_experts_add_nothing_and_yet_learn() -> None:
+    layer = Experts(ExpertsConfig(hidden=HIDDEN), experts=4, width=WIDTH)
+    answer = layer(torch.randn(3, 5, WIDTH), random_choice(0, experts=4))
+    assert not answer.any()
+    answer.sum().backward()
+    assert layer.reduce.grad.abs().max() > 0
+
+
+def test_grouped_rows_meet_their_own_matrix() -> None:
+    count_E = torch.tensor([2, 0, 3, 1])
+    x_MD, weight_EDH = torch.randn(6, WIDTH), torch.randn(4, WIDTH, HIDDEN)
+    expert_M = torch.repeat_interleave(torch.arange(4), count_E)
+    wanted = torch.stack([row @ weight_EDH[expert] for row, expert in zip(x_MD, expert_M, strict=True)])
+    torch.testing.assert_close(grouped_matmul(x_MD, weight_EDH, count_E), wanted)
+    assert grouped_matmul(x_MD[:0], weight_EDH, torch.zeros(4, dtype=torch.long)).shape == (0, HIDDEN)
+
+
+def test_autocast_computes_in_its_type() -> None:
+    layer, choice = filled(4).float(), random_choice(3, experts=4)
+    x_PND = torch.randn(3, 5, WIDTH)
+    with torch.autocast("cpu", torch.bfloat16):
+        rough = layer(x_PND, choice)
+    assert rough.dtype == torch.bfloat16
+    exact = layer(x_PND, choice)
+    torch.testing.assert_close(rough.float(), exact, atol=0.03 * float(exact.detach().abs().max()), rtol=0)
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="the grouped kernel is a GPU's")
+@pytest.mark.parametrize(("width", "hidden"), [(16, 24), (20, 12)])
+def test_the_gpu_answers_as_the_loop_does(width: int, hidden: int) -> None:
+    count_E = torch.tensor([5, 0, 9, 3], device="cuda")
+    x_MD = torch.randn(17, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    weight_EDH = torch.randn(4, width, hidden, device="cuda", dtype=torch.bfloat16, requires_grad=True)
+    grouped = F.silu(grouped_matmul(x_MD, weight_EDH, count_E))
+    groups = zip(x_MD.split(count_E.tolist()), weight_EDH, strict=True)
+    looped = F.silu(torch.cat([group @ weight for group, weight in groups]))
+    torch.testing.assert_close(grouped, looped, atol=0.1, rtol=0.02)
+    for ours, theirs in zip(
+        torch.autograd.grad(grouped.square().sum(), (x_MD, weight_EDH)),
+        torch.autograd.grad(looped.square().sum(), (x_MD, weight_EDH)),
+        strict=True,
+    ):
+        torch.testing.assert_close(ours, theirs, atol=0.5, rtol=0.05)
+
+
+def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
+    with pytest.raises(ModelError, match="swish.*silu"):
+        ExpertsConfig(activation="swish")
