@@ -155,7 +155,7 @@ def _exported(network: FaceUM, tasks: Sequence[str], crops: np.ndarray, masks: n
 
 def _sort(values: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
     """torch's stable sort in ONNX's words: TopK of all values, where equal ones keep their order, too."""
-    size = opset.Constant(value_ints=[values.shape[dim]])
+    size: Any = opset.Constant(value_ints=[values.shape[dim]])
     return opset.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
 
 

@@ -11,20 +11,25 @@ from pathlib import Path
 
 
 @contextmanager
-def whole_file(path: str | os.PathLike[str]) -> Iterator[Path]:
+def whole_file(path: str | os.PathLike[str], ending: str | None = None) -> Iterator[Path]:
     """A path beside `path` to write to; it takes `path`'s place when the block ends well, and goes otherwise.
 
+    ending: that of the path to write to, `path`'s own by default, because encoders choose their format by it.
+    Where the writer does not, another one keeps what a power cut leaves from being taken for such a file.
     Folders on the way are made. Readers of `path` see the old file or the whole new one, even where the power
     fails in between. OSError where the folder cannot be written.
     """
     target = Path(path)
     target.parent.mkdir(parents=True, exist_ok=True)
-    # The suffix stays last, because encoders choose their format by it.
-    beside = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(4)}{target.suffix}")
+    ending = target.suffix if ending is None else ending
+    beside = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(4)}{ending}")
+    beside.touch()
+    rights = beside.stat().st_mode  # some writers make files for their owner alone
     try:
         yield beside
         with beside.open("rb") as written:
             os.fsync(written.fileno())
+        beside.chmod(rights)
         beside.replace(target)
     finally:
         beside.unlink(missing_ok=True)
