@@ -130,7 +130,9 @@ def map_of_the_house() -> list[str]:
 
 
 def test_the_map_shows_what_is_there() -> None:
-    assert not [path for path in map_of_the_house() if not (ROOT / path).exists()]
+    shown = map_of_the_house()
+    assert not [path for path in shown if not (ROOT / path).exists()]
+    assert len(shown) == len(set(shown))
 
 
 def test_the_map_shows_every_module(modules: dict[str, Path]) -> None:
