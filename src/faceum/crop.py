@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from faceum.errors import ModelError
+from faceum.errors import ModelError, PictureError
 from faceum.geometry import box_corners, invert, similarity_from_points, transform_points, warp
 
 POLICIES = ("similarity", "box")
@@ -103,8 +103,17 @@ def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) 
 def crop_matrix(
     spec: CropSpec, box: np.ndarray, points5: np.ndarray | None, shape: tuple[int, int]
 ) -> np.ndarray:
-    """The (2, 3) matrix from picture to crop pixels by the spec's policy; shape is the picture's (H, W)."""
+    """The (2, 3) matrix from picture to crop pixels by the spec's policy; shape is the picture's (H, W).
+
+    Raises PictureError where the points are one point, or the box, where it is needed, has no size.
+    """
     box = np.asarray(box, dtype=np.float64)
+    if (spec.policy == "box" or points5 is None) and not (
+        np.isfinite(box).all() and (box[2:] > box[:2]).all()
+    ):
+        raise PictureError(
+            f"The box {box.tolist()} of a face has no size: give x0, y0, x1, y1 with x1 > x0 and y1 > y0."
+        )
     if spec.policy == "box":
         return _stretched_box(spec, box, shape)
     unit = spec.size * spec.eye_distance
@@ -113,7 +122,7 @@ def crop_matrix(
         return similarity_from_points(np.asarray(points5, dtype=np.float64), TEMPLATE * unit + middle)
     eye_distance = ((box[2] - box[0]) + 0.74 * (box[3] - box[1])) / 2 / BOX_SCALE
     eyes = np.array([(box[0] + box[2]) / 2, box[1] + BOX_EYES * (box[3] - box[1])])
-    scale = unit / max(eye_distance, 1e-6)
+    scale = unit / eye_distance
     return np.array([[scale, 0, middle[0] - scale * eyes[0]], [0, scale, middle[1] - scale * eyes[1]]])
 
 
