@@ -42,9 +42,9 @@ LARGEST_IN_TILE = 160
 """LARGEST for scales that are looked at in tiles: what is larger may not be whole in any tile."""
 TILE = {"core": 512, "margin": 96}
 """Tiles of a large picture."""
-CLOSE_TILE = {"core": 256, "margin": 40}
+CLOSE_TILE = {"core": 256, "margin": 32}
 """Tiles that are looked at again in full size."""
-LARGEST_IN_CLOSE_TILE = 80
+LARGEST_IN_CLOSE_TILE = 64
 """Larger faces than this were found well enough before."""
 
 

@@ -41,6 +41,8 @@ class Session:
                 options.intra_op_num_threads = self._threads
                 options.inter_op_num_threads = 1
                 options.log_severity_level = QUIET
+                # Threads that spin while they wait starve each other as soon as the processors are shared.
+                options.add_session_config_entry("session.intra_op.allow_spinning", "0")
                 self._session = onnxruntime.InferenceSession(
                     str(self._find_file()), options, providers=["CPUExecutionProvider"]
                 )
