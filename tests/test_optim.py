@@ -1,0 +1,74 @@
+"""The optimiser's groups, the schedule at its corners, and the moving average by hand."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import nn
+
+from faceum.model.configs import COMPACT
+from faceum.model.network import FaceUM
+from faceum.optim import MovingAverage, build_optimizer, learning_rate
+
+
+def test_matrices_are_decayed_and_vectors_positions_and_gates_are_not() -> None:
+    network, head = FaceUM(COMPACT), nn.Linear(3, 2)
+    optimizer = build_optimizer(network, head, lr=1e-3, weight_decay=0.05)
+    decayed, free = optimizer.param_groups
+    assert (decayed["weight_decay"], free["weight_decay"]) == (0.05, 0.0)
+    names = {id(value): name for name, value in [*network.named_parameters(), *head.named_parameters()]}
+    assert len(decayed["params"]) + len(free["params"]) == len(names), "each parameter once"
+    free_names = {names[id(value)] for value in free["params"]}
+    assert {
+        "trunk.positions",
+        "mixtures.0.moe.router.weight",
+        "mixtures.1.moe.router.weight",
+        "bias",
+    } < free_names
+    decayed_names = {names[id(value)] for value in decayed["params"]}
+    assert {"mixtures.0.moe.experts.expand", "mixtures.1.moe.shared.reduce.weight", "weight"} < decayed_names
+    assert all("norm" not in name and "bias" not in name for name in decayed_names)
+
+
+def test_the_rate_climbs_then_falls_to_zero() -> None:
+    rates = [learning_rate(step, peak=2.0, warmup=4, steps=12) for step in range(13)]
+    assert rates[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
+    assert rates[8] == pytest.approx(1.0)
+    assert rates[12] == pytest.approx(0)
+    assert sorted(rates[4:], reverse=True) == rates[4:]
+    assert learning_rate(99, peak=2.0, warmup=4, steps=12) == pytest.approx(0)
+    assert learning_rate(0, peak=2.0, warmup=0, steps=12) == 2.0
+
+
+class Counter(nn.Module):
+    """One weight and one buffer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1))
+        self.register_buffer("bias", torch.zeros(1))
+
+
+def test_the_average_follows_by_hand() -> None:
+    network = Counter()
+    average = MovingAverage(network, decay=0.25)
+    weight = 0.0
+    for update, value in enumerate([11.0, 4.0, 4.0, 4.0], 1):
+        with torch.no_grad():
+            network.weight.fill_(value)
+        network.bias.fill_(value)
+        average.update(network)
+        keep = min(0.25, (1 + update) / (10 + update))  # 2/11, then 3/12, then the decay itself
+        weight = keep * weight + (1 - keep) * value
+        assert average.state["weight"].item() == pytest.approx(weight, rel=1e-6)
+        assert average.state["bias"].item() == value, "buffers are copied"
+    assert average.updates == 4
+
+
+def test_the_average_is_no_part_of_the_network() -> None:
+    network = Counter()
+    average = MovingAverage(network, decay=0.9)
+    with torch.no_grad():
+        network.weight.fill_(5)
+    assert average.state["weight"].item() == 0
+    assert not average.state["weight"].requires_grad
