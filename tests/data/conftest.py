@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
 import numpy as np
 import pytest
 
@@ -36,3 +41,19 @@ def picture() -> np.ndarray:
     y, x = np.mgrid[0:200, 0:200]
     noise = np.random.default_rng(0).integers(0, 12, (200, 200))
     return np.stack([150 + x // 4 + noise, 110 + y // 4 + noise, 90 + noise], axis=-1).astype(np.uint8)
+
+
+@pytest.fixture
+def put(picture: np.ndarray) -> Callable[..., Path]:
+    """Write a picture of its own at a path, folders included: put(path), or put(path, array)."""
+
+    def write(path: Path, image: np.ndarray | None = None) -> Path:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        if image is None:
+            blots = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 60, (10, 10, 3))
+            image = np.clip(picture.astype(int) + np.kron(blots, np.ones((20, 20, 1), int)), 0, 255)
+            image = image.astype(np.uint8)
+        assert cv2.imwrite(str(path), image)
+        return path
+
+    return write

@@ -1,0 +1,63 @@
+"""Layer 3. The folder of AffectNet (the layout with CSV lists) -> samples with one expression each."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from faceum.crop import points5_from_landmarks
+from faceum.data.layout import choose, find, number, numbers, one_vote
+from faceum.data.sample import Sample
+from faceum.errors import DataError
+
+SPLITS = {"train": "training.csv", "val": "validation.csv"}
+LABELS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
+"""AffectNet's labels 0 to 7; 8 none, 9 uncertain and 10 no face are no expressions and are left out."""
+COLUMNS = (
+    "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
+    "expression", "valence", "arousal",
+)  # fmt: skip
+
+
+def read_affectnet(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of AffectNet, its manually labelled part.
+
+    root, or root/Manually_Annotated, holds Manually_Annotated_Images and
+    Manually_Annotated_file_lists/{training,validation}.csv.
+    Its 68 landmarks were found by a machine, so only the five points are taken.
+    """
+    name = choose(split, SPLITS, "AffectNet")
+    inner = "Manually_Annotated_file_lists"
+    path = find(root, "AffectNet's list", f"{inner}/{name}", f"Manually_Annotated/{inner}/{name}", name)
+    inner = "Manually_Annotated_Images"
+    pictures = find(root, "AffectNet's folder of pictures", inner, f"Manually_Annotated/{inner}")
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        for words in csv.reader(file):
+            if words and words[0] != COLUMNS[0]:  # some copies of the lists have no header
+                sample = _sample(path, pictures, words)
+                if sample is not None:
+                    yield sample
+
+
+def _sample(path: Path, pictures: Path, words: list[str]) -> Sample | None:
+    if len(words) != len(COLUMNS):
+        raise DataError(f"{path}: a line has {len(words)} columns; AffectNet's have {', '.join(COLUMNS)}.")
+    row = dict(zip(COLUMNS, words, strict=True))
+    label = int(number(row["expression"], path))
+    if not 0 <= label < len(LABELS):
+        return None
+    # Faces that the makers' detector missed have no box; its columns then hold -1 or NULL.
+    box = [row[name] for name in COLUMNS[1:5]]
+    found = all(value.isdecimal() for value in box)
+    corner_size = numbers(box, path).reshape(2, 2) if found else None
+    landmarks = row["facial_landmarks"].split(";")
+    points = numbers(landmarks, path).reshape(68, 2) if len(landmarks) == 136 else None
+    return Sample(
+        id=f"affectnet-{Path(row[COLUMNS[0]]).stem}",
+        source="affectnet",
+        picture=pictures / row[COLUMNS[0]],
+        box=None if corner_size is None else corner_size.cumsum(axis=0).ravel(),
+        points5=None if points is None else points5_from_landmarks(points),
+        expression_votes=one_vote(LABELS[label]),
+    )

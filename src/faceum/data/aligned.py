@@ -1,0 +1,24 @@
+"""Layer 3. Pictures aligned as insightface's sets are: encoded bytes in, where the five points lie out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from faceum.errors import PictureError
+from faceum.header import read_header
+
+ALIGNED_SIDE = 112
+ALIGNED_POINTS5 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+) + 0.5  # fmt: skip
+"""The targets of the alignment (ArcFace, arXiv 1801.07698) in continuous coordinates; theirs count pixel
+centres from zero."""
+
+
+def aligned_points5(picture: bytes) -> np.ndarray | None:
+    """The five points (5, 2) of a picture of 112 x 112; None for other sizes and for what is no picture."""
+    try:
+        header = read_header(picture)
+    except PictureError:
+        return None  # whoever reads the picture will say what is wrong with it
+    return ALIGNED_POINTS5.copy() if (header.width, header.height) == (ALIGNED_SIDE, ALIGNED_SIDE) else None

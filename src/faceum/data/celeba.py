@@ -1,0 +1,63 @@
+"""Layer 3. The folder of CelebA -> samples with 40 attributes, identity, box and five points."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from faceum.data.layout import choose, find, find_any, numbers, read_words
+from faceum.data.sample import Sample
+from faceum.errors import DataError
+from faceum.tasks import ATTRIBUTES
+
+SPLITS = {"train": "0", "val": "1", "test": "2", "all": None}
+
+
+def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of CelebA in the order of its list.
+
+    root holds list_attr_celeba.txt and, where present, identity_CelebA.txt, list_eval_partition.txt,
+    list_bbox_celeba.txt and list_landmarks_*.txt (also in Anno/ and Eval/, also as .csv), and either the
+    pictures in the wild (img_celeba, with box) or the aligned ones (img_align_celeba); the former win.
+    Points are taken as they are: whole pixels of unknown origin.
+    """
+    wanted = choose(split, SPLITS, "CelebA")
+    attributes = find(root, "CelebA's list of attributes", *_places("list_attr_celeba"))
+    wild = find_any(root, "img_celeba", "Img/img_celeba", "Img/img_celeba.7z/img_celeba")
+    aligned = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
+    pictures = wild or find(root, "CelebA's folder of pictures", "img_celeba", *aligned)
+    points = _table(root, "list_landmarks_celeba" if wild else "list_landmarks_align_celeba")
+    boxes = _table(root, "list_bbox_celeba") if wild else {}
+    identities = _table(root, "identity_CelebA")
+    partition = {}
+    if wanted is not None:
+        parts = find(root, "CelebA's list of partitions", *_places("list_eval_partition"))
+        partition = {words[0]: words[1] for words in read_words(parts)}
+    for name, *signs in read_words(attributes):
+        if not name.endswith(".jpg") or (wanted is not None and partition.get(name) != wanted):
+            continue
+        if len(signs) != len(ATTRIBUTES):
+            raise DataError(f"{attributes}: {name} has {len(signs)} attributes, not {len(ATTRIBUTES)}.")
+        yield Sample(
+            id=f"celeba-{Path(name).stem}",
+            source="celeba",
+            picture=pictures / name,
+            box=boxes[name].reshape(2, 2).cumsum(axis=0).ravel() if name in boxes else None,
+            points5=points[name].reshape(5, 2) if name in points else None,
+            attributes=np.array([sign == "1" for sign in signs]),
+            identity=int(identities[name][0]) if name in identities else None,
+        )
+
+
+def _places(stem: str) -> list[str]:
+    return [f"{folder}{stem}{end}" for folder in ("", "Anno/", "Eval/") for end in (".txt", ".csv")]
+
+
+def _table(root: str | Path, stem: str) -> dict[str, np.ndarray]:
+    """Picture name -> its numbers; empty where the file is missing."""
+    path = find_any(root, *_places(stem))
+    if path is None:
+        return {}
+    return {name: numbers(words, path) for name, *words in read_words(path) if name.endswith(".jpg")}

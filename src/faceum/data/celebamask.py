@@ -1,0 +1,83 @@
+"""Layer 3. The folder of CelebAMask-HQ -> samples with a parsing mask, from a file a part or merged."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from functools import partial
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from faceum.data.layout import choose, find, find_any, read_mask, read_words
+from faceum.data.sample import Sample
+from faceum.errors import DataError
+from faceum.tasks import ATTRIBUTES, PARSING_CLASSES
+
+SPLITS = {"train": (1, 162_770), "val": (162_771, 182_637), "test": (182_638, 202_599), "all": (0, 1 << 30)}
+"""First and last CelebA file number of each split; CelebAMask-HQ inherits CelebA's."""
+PARTS_A_FOLDER = 2000
+
+
+def read_celebamask(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of CelebAMask-HQ.
+
+    root holds CelebA-HQ-img/<n>.jpg, CelebA-HQ-to-CelebA-mapping.txt (not needed for "all"), the masks
+    either merged (mask/<n>.png, class ids in our order) or a file a part (CelebAMask-HQ-mask-anno/<0-14>/
+    <00000>_<part>.png), and perhaps CelebAMask-HQ-attribute-anno.txt. Parts are painted in the order of
+    their ids, so hair covers skin and a hat covers hair, as the set's own script does.
+    """
+    first, last = choose(split, SPLITS, "CelebAMask-HQ")
+    pictures = find(root, "CelebAMask-HQ's folder of pictures", "CelebA-HQ-img")
+    merged = find_any(root, "mask", "CelebAMaskHQ-mask", "masks")
+    parts = merged or find(root, "CelebAMask-HQ's masks", "CelebAMask-HQ-mask-anno", "mask")
+    mapping = _mapping(root, needed=split != "all")
+    attributes = _attributes(root)
+    numbers = [int(path.stem) for path in pictures.glob("*.jpg") if path.stem.isdecimal()]
+    for number in sorted(numbers):
+        if split != "all" and not first <= mapping.get(number, -1) <= last:
+            continue
+        mask = partial(read_mask, merged / f"{number}.png") if merged else partial(_merge, parts, number)
+        yield Sample(
+            id=f"celebamask-{number}",
+            source="celebamask",
+            picture=pictures / f"{number}.jpg",
+            mask=mask,
+            attributes=attributes.get(number),
+        )
+
+
+def _merge(folder: Path, number: int) -> np.ndarray:
+    """One mask (h, w) uint8 from the files of its parts; a part without a file is not in the picture."""
+    mask: np.ndarray | None = None
+    for class_id, part in enumerate(PARSING_CLASSES):
+        path = folder / str(number // PARTS_A_FOLDER) / f"{number:05d}_{part}.png"
+        if class_id == 0 or not path.exists():
+            continue
+        painted = cv2.imread(str(path), cv2.IMREAD_GRAYSCALE)
+        if painted is None or (mask is not None and painted.shape != mask.shape):
+            raise DataError(f"{path} cannot be read, or is not of the size of the picture's other parts.")
+        if mask is None:
+            mask = np.zeros(painted.shape, np.uint8)
+        mask[painted > 0] = class_id
+    if mask is None:
+        raise DataError(f"Picture {number} has no masks: looked for {number:05d}_<part>.png in {folder}.")
+    return mask
+
+
+def _mapping(root: str | Path, *, needed: bool) -> Mapping[int, int]:
+    """Number in CelebAMask-HQ -> number of the file in CelebA."""
+    name = "CelebA-HQ-to-CelebA-mapping.txt"
+    path = find(root, "CelebAMask-HQ's mapping to CelebA", name) if needed else find_any(root, name)
+    if path is None:
+        return {}
+    rows = (words for words in read_words(path) if words[0].isdecimal())
+    return {int(index): int(Path(file).stem) for index, _, file in rows}
+
+
+def _attributes(root: str | Path) -> dict[int, np.ndarray]:
+    path = find_any(root, "CelebAMask-HQ-attribute-anno.txt")
+    if path is None:
+        return {}
+    rows = (words for words in read_words(path) if len(words) == len(ATTRIBUTES) + 1)
+    return {int(Path(name).stem): np.array([sign == "1" for sign in signs]) for name, *signs in rows}

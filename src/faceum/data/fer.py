@@ -1,0 +1,117 @@
+"""Layer 3. FER2013 and FERPlus, as CSV or as folders -> samples with an expression or with votes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from faceum.data.layout import (
+    choose,
+    find,
+    find_any,
+    folders_in,
+    number,
+    numbers,
+    one_vote,
+    pictures_in,
+    read_csv,
+)
+from faceum.data.sample import Sample
+from faceum.errors import DataError
+from faceum.tasks import EXPRESSIONS
+
+SIDE = 48
+USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
+"""Our splits -> the word in the column Usage of both tables."""
+FERPLUS_FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
+LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
+"""FER2013's labels 0 to 6; it has no contempt."""
+FOLDER_WORDS = {
+    "angry": "anger", "disgusted": "disgust", "fearful": "fear", "happy": "happiness", "sad": "sadness",
+    "surprised": "surprise",
+} | {name: name for name in EXPRESSIONS}  # fmt: skip
+"""Names of class folders -> our words."""
+
+
+def read_fer2013(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of FER2013 with one label each.
+
+    root holds fer2013.csv (or icml_face_data.csv), or folders train, test (and val) with a folder a class:
+    angry, disgust, fear, happy, sad, surprise, neutral.
+    """
+    usage = choose(split, USAGES, "FER2013")
+    table = find_any(root, *_TABLES)
+    if table is None:
+        yield from _from_folders(find(root, "FER2013", *_TABLES, split), split)
+        return
+    for index, row in enumerate(read_csv(table, ("emotion", "pixels", "Usage"))):
+        if row["Usage"] == usage:
+            label = int(number(row["emotion"], table))
+            if not 0 <= label < len(LABELS):
+                raise DataError(
+                    f"{table}: row {index} has emotion {label}; 0 to {len(LABELS) - 1} are known."
+                )
+            yield Sample(
+                id=f"fer2013-{index:05d}",
+                source="fer2013",
+                picture=_png(row["pixels"], f"{table}, row {index}"),
+                expression_votes=one_vote(LABELS[label]),
+            )
+
+
+def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of FER2013 with FERPlus' votes.
+
+    root holds fer2013new.csv and the pictures: fer2013.csv, row by row the same, or FER2013Train,
+    FER2013Valid and FER2013Test. Votes for "unknown" and "not a face" are dropped; a picture
+    all of whose votes are such, or that FERPlus gives no name, is left out.
+    """
+    usage = choose(split, USAGES, "FERPlus")
+    folder_name = choose(split, FERPLUS_FOLDERS, "FERPlus")
+    labels = find(root, "FERPlus' table of votes", "fer2013new.csv")
+    folder = find_any(root, folder_name, f"images/{folder_name}", f"data/{folder_name}")
+    table = None if folder else find(root, "FERPlus' pictures", *_TABLES, folder_name)
+    rows = read_csv(labels, ("Usage", "Image name", *EXPRESSIONS))
+    pixels = (row["pixels"] for row in read_csv(table, ("pixels",))) if table else None
+    for index, row in enumerate(rows):
+        face = "" if pixels is None else next(pixels, None)
+        if face is None:
+            raise DataError(f"{table} ends before row {index} of {labels}; both must have the same rows.")
+        votes = numbers([row[name] for name in EXPRESSIONS], labels).astype(np.float32)
+        name = row["Image name"].strip()
+        if row["Usage"] == usage and name and votes.sum() > 0:
+            yield Sample(
+                id=f"ferplus-{Path(name).stem}",
+                source="ferplus",
+                picture=folder / name if folder else _png(face, f"{table}, row {index}"),
+                expression_votes=votes,
+            )
+
+
+_TABLES = ("fer2013.csv", "icml_face_data.csv", "fer2013/fer2013.csv")
+
+
+def _from_folders(root: Path, split: str) -> Iterator[Sample]:
+    for folder in folders_in(root):
+        expression = FOLDER_WORDS.get(folder.name.lower())
+        if expression is None:
+            raise DataError(
+                f"{folder} names no expression; folders like {', '.join(FOLDER_WORDS)} are wanted."
+            )
+        for path in pictures_in(folder):
+            yield Sample(
+                id=f"fer2013-{split}-{folder.name}-{path.stem}",
+                source="fer2013",
+                picture=path,
+                expression_votes=one_vote(expression),
+            )
+
+
+def _png(pixels: str, where: str) -> bytes:
+    values = numbers(pixels.split(), where)
+    if len(values) != SIDE * SIDE or values.min() < 0 or values.max() > 255:
+        raise DataError(f"{where}: {SIDE * SIDE} gray values from 0 to 255 are wanted; came {len(values)}.")
+    return bytes(cv2.imencode(".png", values.reshape(SIDE, SIDE).astype(np.uint8))[1])

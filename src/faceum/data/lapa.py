@@ -1,0 +1,81 @@
+"""Layer 3. The folder of LaPa -> samples with a parsing mask in our classes, box and five points.
+
+LaPa's 11 classes become ours: skin, nose, lips, inner mouth and hair by name. Its sides are settled by the
+landmarks of the same picture, not by name, since sets disagree whose left is meant: ours is CelebAMask-HQ's,
+the person's own left. LaPa does not know ears, neck, glasses, hat, earring, necklace and cloth: what it calls
+background there is background in the mask, too, so a network trained on both sets sees them contradict.
+Its 106 landmarks do not hold the 68 (eyes have eight points, brows a thickness), so none are given.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from faceum.data.layout import box_by_points, choose, find, numbers, pictures_in, read_mask, read_words
+from faceum.data.sample import Sample
+from faceum.errors import DataError
+from faceum.tasks import PARSING_CLASSES
+
+SPLITS = {name: (name,) for name in ("train", "val", "test")} | {"all": ("train", "val", "test")}
+TO_OURS = np.array(
+    [
+        PARSING_CLASSES.index(name)
+        for name in ("background", "skin", "l_brow", "r_brow", "l_eye", "r_eye", "nose", "u_lip", "mouth",
+                     "l_lip", "hair")
+    ],
+    np.uint8,
+)  # fmt: skip
+"""LaPa's class id -> ours, before the sides are settled."""
+POINTS5 = (104, 105, 54, 84, 90)
+"""Of the 106 landmarks: the pupils, the nose tip and the mouth's corners, left and right as seen upright."""
+SIDES = (((2, 3), slice(33, 42), slice(42, 51)), ((4, 5), slice(66, 75), slice(75, 84)))
+"""Two classes that are each other's mirror, and the landmarks of the part on the person's right and left."""
+
+
+def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of LaPa: root holds {train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}."""
+    for part in choose(split, SPLITS, "LaPa"):
+        for picture in pictures_in(find(root, f"LaPa's {part} pictures", f"{part}/images")):
+            folder = picture.parent.parent
+            points = _landmarks(folder / "landmarks" / f"{picture.stem}.txt")
+            points5 = points[list(POINTS5)]
+            yield Sample(
+                id=f"lapa-{picture.stem}",
+                source="lapa",
+                picture=picture,
+                box=box_by_points(points5),
+                points5=points5,
+                mask=partial(_mask, folder / "labels" / f"{picture.stem}.png", points),
+            )
+
+
+def _landmarks(path: Path) -> np.ndarray:
+    if not path.exists():
+        raise DataError(f"LaPa's landmarks are missing: looked for {path}.")
+    count, *rows = [numbers(words, path) for words in read_words(path)]
+    points = np.array([row for row in rows if len(row) == 2])
+    if count[0] != 106 or points.shape != (106, 2):
+        raise DataError(f"{path} holds {len(points)} points; LaPa's 106 are wanted.")
+    return points
+
+
+def _mask(path: Path, points: np.ndarray) -> np.ndarray:
+    lapa = read_mask(path)
+    if lapa.max() >= len(TO_OURS):
+        raise DataError(f"{path} holds class {lapa.max()}; LaPa's classes are 0 to {len(TO_OURS) - 1}.")
+    to_ours = TO_OURS.copy()
+    for classes, right, left in SIDES:
+        rights = 0.0  # how far the first class lies nearer to the person's right than to the left
+        for sign, class_id in zip((1, -1), classes, strict=True):
+            if (lapa == class_id).any():
+                centre = np.argwhere(lapa == class_id).mean(axis=0)[::-1] + 0.5
+                distances = [np.linalg.norm(points[side].mean(axis=0) - centre) for side in (left, right)]
+                rights += sign * float(distances[0] - distances[1])
+        if rights > 0:
+            to_ours[list(classes)] = TO_OURS[list(classes[::-1])]
+    mask: np.ndarray = to_ours[lapa]
+    return mask

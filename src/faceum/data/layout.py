@@ -1,0 +1,133 @@
+"""Layer 3. What the readers of public data sets share: finding files, reading tables, splitting, votes.
+
+Every sentence about a missing file says what was looked for and where.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TypeVar
+
+import cv2
+import numpy as np
+
+from faceum.crop import box_from_points
+from faceum.errors import DataError, PictureError
+from faceum.tasks import EXPRESSIONS
+
+PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
+T = TypeVar("T")
+
+
+def find(root: str | Path, what: str, *candidates: str) -> Path:
+    """The first of the candidates, paths relative to `root`, that exists; DataError that lists them all."""
+    path = find_any(root, *candidates)
+    if path is None:
+        raise DataError(
+            f"{what} was not found: looked for {' or '.join(candidates)} in {root}; "
+            "give the folder that holds it."
+        )
+    return path
+
+
+def find_any(root: str | Path, *candidates: str) -> Path | None:
+    """The first of the candidates that exists under `root`, or None; DataError where `root` is no folder."""
+    if not Path(root).is_dir():
+        raise DataError(f"There is no folder {root}; give the folder of the data set.")
+    return next((Path(root) / name for name in candidates if (Path(root) / name).exists()), None)
+
+
+def choose(split: str, splits: Mapping[str, T], source: str) -> T:
+    """What stands for a split; DataError listing the splits that the set has."""
+    if split not in splits:
+        raise DataError(f"{source} has no split '{split}'; choose one of {', '.join(splits)}.")
+    return splits[split]
+
+
+def hashed_split(key: str) -> str:
+    """train (80 %), val (10 %) or test (10 %) by a hash of the key, for sets that come without a split."""
+    tenth = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 10
+    return {0: "val", 1: "test"}.get(tenth, "train")
+
+
+def in_split(key: str, split: str, source: str) -> bool:
+    """Whether the key's hashed split is the wanted one; every key is in "all"."""
+    choose(split, dict.fromkeys(("train", "val", "test", "all")), source)
+    return split in ("all", hashed_split(key))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The pictures in a folder and its subfolders, sorted; hidden ones left out."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in PICTURE_SUFFIXES and not path.name.startswith(".")
+    )
+
+
+def folders_in(folder: Path) -> list[Path]:
+    """The folders directly in a folder, sorted; hidden ones left out."""
+    return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
+
+
+def read_words(path: Path) -> Iterator[list[str]]:
+    """The words of every line that has some; commas separate like spaces."""
+    with path.open(encoding="utf-8", errors="replace") as file:
+        for line in file:
+            words = line.replace(",", " ").split()
+            if words:
+                yield words
+
+
+def read_csv(path: Path, needed: Iterable[str]) -> Iterator[dict[str, str]]:
+    """The rows of a CSV file with a header; DataError where a needed column is missing."""
+    with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
+        rows = csv.DictReader(file, skipinitialspace=True)
+        missing = set(needed) - set(rows.fieldnames or ())
+        if missing:
+            raise DataError(f"{path} has no column {', '.join(sorted(missing))}; is it the set's own table?")
+        yield from rows
+
+
+def numbers(words: Iterable[str], where: object) -> np.ndarray:
+    """Words as float64 numbers; DataError naming `where` for a word that is none."""
+    words = list(words)
+    try:
+        return np.array([float(word) for word in words])
+    except ValueError as error:
+        raise DataError(f"{where}: {' '.join(words)[:60]!r} should be numbers.") from error
+
+
+def number(word: str, where: object) -> float:
+    """One word as a number; DataError naming `where` where it is none."""
+    return float(numbers([word], where)[0])
+
+
+def box_by_points(points: np.ndarray) -> np.ndarray | None:
+    """The box (4,) of a face by its 5 or 68 points; None where they are of another number or no face's."""
+    if np.shape(points) not in ((5, 2), (68, 2)):
+        return None
+    try:
+        return box_from_points(points)
+    except PictureError:
+        return None  # whoever checks the points will say what is wrong with them
+
+
+def one_vote(expression: str) -> np.ndarray:
+    """Votes (8,) float32 with a single one, for sets that give each face one expression."""
+    votes = np.zeros(len(EXPRESSIONS), np.float32)
+    votes[EXPRESSIONS.index(expression)] = 1
+    return votes
+
+
+def read_mask(path: Path) -> np.ndarray:
+    """A picture of class ids (h, w) uint8; DataError where it is missing or has more than one channel."""
+    mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
+    if mask is None:
+        raise DataError(f"{path} is missing or cannot be read as a picture.")
+    if mask.ndim != 2:
+        raise DataError(f"{path} is no mask: one channel of class ids is wanted, it has {mask.shape[2]}.")
+    return np.asarray(mask)

@@ -1,0 +1,34 @@
+"""Layer 3. The folder of MORPH II with its CSV -> samples with age, gender and identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from faceum.data.layout import find, in_split, number, read_csv
+from faceum.data.sample import Sample
+
+GENDERS = {"M": 0, "F": 1}
+
+
+def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of MORPH II (Album 2).
+
+    root holds morph_2008_nonCommercial.csv with at least the columns id_num, gender, age and photo, a path
+    relative to root. The set has no split of its own: people go to train, val and test 80:10:10 by a hash of
+    id_num, which is stricter than the random split of pictures that many papers use.
+    """
+    name = "morph_2008_nonCommercial.csv"
+    path = find(root, "MORPH II's table", name, f"MORPH_nonCommercial/{name}", "morph.csv")
+    for row in read_csv(path, ("id_num", "gender", "age", "photo")):
+        person = row["id_num"].strip()
+        if in_split(person, split, "MORPH II"):
+            photo = path.parent / row["photo"].strip().replace("\\", "/")
+            yield Sample(
+                id=f"morph-{photo.stem}",
+                source="morph",
+                picture=photo,
+                age=number(row["age"], path),
+                gender=GENDERS.get(row["gender"].strip().upper()),
+                identity=person,
+            )

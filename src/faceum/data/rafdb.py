@@ -1,0 +1,63 @@
+"""Layer 3. The folder of RAF-DB (basic expressions) -> samples with one expression each, and gender."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from faceum.data.layout import choose, find, find_any, number, numbers, one_vote, read_words
+from faceum.data.sample import Sample
+from faceum.errors import DataError
+
+SPLITS = ("train", "test", "all")
+LABELS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
+"""RAF-DB's labels 1 to 7; it has no contempt."""
+
+
+def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Faces of RAF-DB's single-label part.
+
+    root, or root/basic, holds EmoLabel/list_patition_label.txt (spelled so) and Image/original, or else
+    Image/aligned; with the originals, Annotation/boundingbox and Annotation/manual are read where present.
+    """
+    choose(split, dict.fromkeys(SPLITS), "RAF-DB")
+    names = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
+    path = find(root, "RAF-DB's list of labels", *names, *(f"basic/{name}" for name in names))
+    base = path.parent.parent
+    original = find_any(base, "Image/original")
+    pictures = original or find(base, "RAF-DB's folder of pictures", "Image/original", "Image/aligned")
+    for name, label in read_words(path):
+        stem = Path(name).stem
+        if split != "all" and not stem.startswith(split):
+            continue
+        if not (label.isdecimal() and 1 <= int(label) <= len(LABELS)):
+            raise DataError(f"{path}: {name} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
+        points5, gender = _manual(base / "Annotation/manual" / f"{stem}_manu_attri.txt")
+        yield Sample(
+            id=f"rafdb-{stem}",
+            source="rafdb",
+            picture=pictures / (name if original else f"{stem}_aligned.jpg"),
+            box=_box(base / "Annotation/boundingbox" / f"{stem}_boundingbox.txt") if original else None,
+            points5=points5 if original else None,  # they belong to the original picture
+            gender=gender,
+            expression_votes=one_vote(LABELS[int(label) - 1]),
+        )
+
+
+def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:
+    """Five points and gender from an annotator's file: five lines x y, then gender, race, age band."""
+    if not path.exists():
+        return None, None
+    words = [word for line in read_words(path) for word in line]
+    if len(words) != 13:
+        raise DataError(f"{path} holds {len(words)} numbers; five points, gender, race and age are 13.")
+    gender = int(number(words[10], path))
+    return numbers(words[:10], path).reshape(5, 2), gender if gender in (0, 1) else None  # 2 is unsure
+
+
+def _box(path: Path) -> np.ndarray | None:
+    if not path.exists():
+        return None
+    return numbers([word for line in read_words(path) for word in line], path)

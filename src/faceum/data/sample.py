@@ -1,0 +1,135 @@
+"""Layer 3. `Sample`, one labelled face as a data set's reader gives it; and the check of its labels.
+
+A reader gives what its files say, right or wrong; `check_sample` names what cannot be right.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from faceum.errors import DataError, FaceumError
+from faceum.image import read_image
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
+
+OLDEST = 130
+"""Ages above this many years are wrong labels."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Sample:
+    """One labelled face of a data set; every label is None where the set does not know it.
+
+    id: unique in its source, fit to be a row's name. source: the data set's name.
+    picture: the file's path, or its encoded bytes.
+    box: (4,) x0 y0 x1 y1, points5: (5, 2), landmarks68: (68, 2) in iBUG order; all in picture pixels.
+    age: years. gender: 0 male, 1 female, as the set's makers perceived it. attributes: (40,) bool.
+    expression_votes: (8,) in the order of tasks.EXPRESSIONS; one vote where the set has one label.
+    mask: gives (h, w) uint8 class ids of tasks.PARSING_CLASSES when called; it covers the whole picture,
+        perhaps at another resolution.
+    identity: number or name of the person, unique in its source. masked: wears a face mask.
+    """
+
+    id: str
+    source: str
+    picture: Path | bytes
+    box: np.ndarray | None = None
+    points5: np.ndarray | None = None
+    age: float | None = None
+    gender: int | None = None
+    attributes: np.ndarray | None = None
+    expression_votes: np.ndarray | None = None
+    mask: Callable[[], np.ndarray] | None = None
+    landmarks68: np.ndarray | None = None
+    identity: int | str | None = None
+    masked: bool | None = None
+
+    @property
+    def name(self) -> str:
+        """How a sentence names this sample: its file where it has one."""
+        return str(self.picture) if isinstance(self.picture, Path) else f"{self.source} {self.id}"
+
+    def read(self) -> np.ndarray:
+        """The picture, RGB uint8 (H, W, 3), upright; DataError naming it where it cannot be read."""
+        try:
+            return read_image(self.picture)
+        except FaceumError as error:
+            raise DataError(f"{self.name}: {error}") from error
+
+
+def check_sample(sample: Sample) -> None:
+    """Raise DataError naming the file and the label that cannot be right; reads the mask, not the picture."""
+    problem = _first_problem(sample)
+    if problem:
+        raise DataError(f"{sample.name}: {problem}.")
+
+
+def checked(samples: Iterable[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[Sample]:
+    """The samples whose labels can be right; of the others the sentence goes to `skipped`.
+
+    refuse: raise the first DataError instead.
+    """
+    for sample in samples:
+        try:
+            check_sample(sample)
+        except DataError as error:
+            if refuse:
+                raise
+            skipped.append(str(error))
+            continue
+        yield sample
+
+
+def _first_problem(sample: Sample) -> str | None:
+    if sample.age is not None and not 0 <= sample.age <= OLDEST:
+        return f"its age is {sample.age:g}; ages lie between 0 and {OLDEST} years"
+    if sample.gender is not None and sample.gender not in (0, 1):
+        return f"its gender is {sample.gender}; 0 (male), 1 (female) or none is wanted"
+    if sample.attributes is not None and np.shape(sample.attributes) != (len(ATTRIBUTES),):
+        return f"it has {np.size(sample.attributes)} attributes; {len(ATTRIBUTES)} are wanted"
+    return (
+        _votes_problem(sample.expression_votes)
+        or _points_problem("landmarks", sample.landmarks68, 68)
+        or _points_problem("points", sample.points5, 5)
+        or _box_problem(sample.box)
+        or (_mask_problem(sample.mask()) if sample.mask is not None else None)
+    )
+
+
+def _votes_problem(votes: np.ndarray | None) -> str | None:
+    if votes is None:
+        return None
+    if np.shape(votes) != (len(EXPRESSIONS),):
+        return f"it has votes for {np.size(votes)} expressions; {len(EXPRESSIONS)} are wanted"
+    if not np.isfinite(votes).all() or np.min(votes) < 0:
+        return "its expression votes hold a negative number or NaN"
+    return None if np.sum(votes) > 0 else "its expression votes are all zero, so they say nothing"
+
+
+def _points_problem(what: str, points: np.ndarray | None, count: int) -> str | None:
+    if points is None:
+        return None
+    if np.shape(points) != (count, 2):
+        return f"it has {len(points)} {what}; {count} of x and y are wanted"
+    return None if np.isfinite(points).all() else f"its {what} hold NaN or infinity"
+
+
+def _box_problem(box: np.ndarray | None) -> str | None:
+    if box is None:
+        return None
+    if np.shape(box) != (4,) or not np.isfinite(box).all():
+        return f"its box {np.asarray(box).tolist()} is not four finite numbers x0 y0 x1 y1"
+    if box[2] <= box[0] or box[3] <= box[1]:
+        return f"its box {np.asarray(box).tolist()} is reversed or empty; x0 < x1 and y0 < y1 are wanted"
+    return None
+
+
+def _mask_problem(mask: np.ndarray) -> str | None:
+    if mask.ndim != 2 or mask.dtype != np.uint8 or mask.size == 0:
+        return f"its mask is {mask.dtype} {mask.shape}; one class id (uint8) a pixel is wanted"
+    if mask.max() >= len(PARSING_CLASSES):
+        return f"its mask holds class {mask.max()}; classes are 0 to {len(PARSING_CLASSES) - 1}"
+    return None

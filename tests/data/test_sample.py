@@ -1,0 +1,77 @@
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from faceum.data.sample import Sample, check_sample, checked
+from faceum.errors import DataError
+
+GOOD = Sample(
+    id="a1",
+    source="made",
+    picture=Path("folder/a1.jpg"),
+    box=np.array([1.0, 2.0, 30.0, 40.0]),
+    points5=np.ones((5, 2)),
+    age=30,
+    gender=1,
+    attributes=np.zeros(40, bool),
+    expression_votes=np.eye(8)[0],
+    mask=lambda: np.full((4, 4), 18, np.uint8),
+    landmarks68=np.ones((68, 2)),
+    identity="someone",
+)
+
+
+def test_right_labels_and_missing_ones_pass():
+    check_sample(GOOD)
+    check_sample(Sample(id="a2", source="made", picture=b""))
+
+
+@pytest.mark.parametrize(
+    ("wrong", "sentence"),
+    [
+        ({"age": 300}, "age is 300"),
+        ({"age": float("nan")}, "age is nan"),
+        ({"age": -1}, "age is -1"),
+        ({"gender": 2}, "gender is 2"),
+        ({"attributes": np.zeros(39, bool)}, "39 attributes; 40"),
+        ({"expression_votes": np.zeros(8)}, "all zero"),
+        ({"expression_votes": np.zeros(7)}, "7 expressions; 8"),
+        ({"expression_votes": np.array([1, -1, 0, 0, 0, 0, 0, 0])}, "negative"),
+        ({"landmarks68": np.ones((67, 2))}, "67 landmarks; 68"),
+        ({"landmarks68": np.full((68, 2), np.nan)}, "landmarks hold NaN"),
+        ({"points5": np.ones((4, 2))}, "4 points; 5"),
+        ({"box": np.array([30, 2, 1, 40])}, "reversed"),
+        ({"box": np.array([1, 2, np.inf, 40])}, "not four finite"),
+        ({"mask": lambda: np.full((4, 4), 19, np.uint8)}, "class 19; classes are 0 to 18"),
+        ({"mask": lambda: np.zeros((4, 4, 3), np.uint8)}, "one class id"),
+    ],
+)
+def test_wrong_labels_are_named_with_their_file(wrong, sentence):
+    with pytest.raises(DataError, match=rf"^folder/a1\.jpg: its?.*{re.escape(sentence)}.*\.$"):
+        check_sample(replace(GOOD, **wrong))
+
+
+def test_wrong_samples_are_skipped_or_refused_as_asked():
+    samples = [GOOD, replace(GOOD, age=300), GOOD]
+    skipped: list[str] = []
+    assert list(checked(samples, refuse=False, skipped=skipped)) == [GOOD, GOOD]
+    assert len(skipped) == 1 and "300" in skipped[0]
+    with pytest.raises(DataError, match="300"):
+        list(checked(samples, refuse=True, skipped=[]))
+
+
+def test_a_picture_is_read_as_rgb_or_named(tmp_path, put):
+    red = np.zeros((8, 9, 3), np.uint8)
+    red[..., 2] = 255  # OpenCV writes blue first
+    path = put(tmp_path / "red.png", red)
+    assert (replace(GOOD, picture=path).read() == [255, 0, 0]).all()
+    assert (replace(GOOD, picture=path.read_bytes()).read() == [255, 0, 0]).all()
+    with pytest.raises(DataError, match="made a1"):
+        replace(GOOD, picture=b"no picture").read()
+    with pytest.raises(DataError, match="gone.jpg"):
+        replace(GOOD, picture=tmp_path / "gone.jpg").read()
