@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import importlib.util
+import sys
 from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 import torch
@@ -51,5 +57,43 @@ def lively() -> Callable[[FaceUMConfig], FaceUM]:
                     if name.endswith("router.bias"):
                         value.normal_(std=0.03)
         return network
+
+    return build
+
+
+@pytest.fixture(scope="session")
+def published() -> ModuleType:
+    """published_network.py beside this file; tests are no package that it could be imported from."""
+    place = Path(__file__).with_name("published_network.py")
+    spec = importlib.util.spec_from_file_location(place.stem, place)
+    assert spec is not None and spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="session")
+def of_sizes() -> Callable[[FaceUMConfig, Any], FaceUMConfig]:
+    """A named config at the widths that published_network.Sizes tells."""
+
+    def build(config: FaceUMConfig, sizes: Any) -> FaceUMConfig:
+        return replace(
+            config,
+            block=replace(
+                config.block,
+                width=sizes.width,
+                heads=sizes.heads,
+                head_dim=sizes.width // sizes.heads,
+                hidden=sizes.hidden,
+            ),
+            moe=replace(
+                config.moe,
+                shared_hidden=sizes.hidden,
+                experts=replace(config.moe.experts, hidden=sizes.expert_hidden),
+            ),
+            depth=sizes.dense_blocks,
+            mixtures=sizes.mixtures,
+        )
 
     return build

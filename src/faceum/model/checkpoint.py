@@ -47,7 +47,7 @@ def save_checkpoint(
         "config": config_to_dict(model.config),
         "labels": {**labels, **metadata.get("labels", {})},
     }
-    with whole_file(path) as beside:
+    with whole_file(path, ending=".part") as beside:
         save_file(tensors, beside, metadata={"faceum": json.dumps(header)})
 
 
@@ -57,8 +57,7 @@ def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:
     Raises ModelError where the file is no such file, or a tensor is missing, unknown or of a wrong shape.
     """
     header = read_metadata(path)
-    with torch.device("meta"):  # no time and memory for random weights that are thrown away
-        model = FaceUM(config_from_dict(header.get("config", {})))
+    model = FaceUM(config_from_dict(header.get("config", {})))
     wanted = model.state_dict()
     with safe_open(path, framework="pt") as file:
         tensors = {name: file.get_tensor(name) for name in file.keys()}
