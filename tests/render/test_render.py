@@ -130,6 +130,7 @@ def test_long_text_is_cut_with_an_ellipsis():
 
 
 def test_notable_attributes_are_the_most_certain_ones():
-    assert notable({"Bald": 0.2, "Smiling": 0.7, "Young": 0.9}) == [("Young", 0.9), ("Smiling", 0.7)]
+    values = {"Bald": 0.2, "Smiling": 0.7, "Young": 0.9, "Attractive": 0.99}
+    assert notable(values) == [("Young", 0.9), ("Smiling", 0.7)]
     assert attribute_words("5_o_Clock_Shadow") == "5 o'clock shadow"
     assert attribute_words("Wearing_Hat") == "Wearing hat"

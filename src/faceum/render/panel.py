@@ -26,6 +26,9 @@ LONGEST = 1400
 MOST_CHIPS = 8
 """Attributes that a card names at most."""
 
+UNSPOKEN = ("Attractive", "Blurry")
+"""Attributes that drawings and tables leave out: a verdict on a person, and one on the picture."""
+
 
 @dataclass(kw_only=True, eq=False)
 class Page:
@@ -188,9 +191,9 @@ def draw_embedding(page: Page, embedding: np.ndarray) -> None:
 
 
 def notable(attributes: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The attributes above one half, most certain first, at most MOST_CHIPS."""
-    seen = sorted((item for item in attributes.items() if item[1] >= 0.5), key=lambda item: -item[1])
-    return seen[:MOST_CHIPS]
+    """The attributes above one half, most certain first, at most MOST_CHIPS, without the UNSPOKEN."""
+    seen = [item for item in attributes.items() if item[1] >= 0.5 and item[0] not in UNSPOKEN]
+    return sorted(seen, key=lambda item: -item[1])[:MOST_CHIPS]
 
 
 def attribute_words(name: str) -> str:
