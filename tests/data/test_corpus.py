@@ -1,0 +1,165 @@
+"""The corpus in memory: a small made-up folder everywhere, the real one where it is at hand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from faceum.data.corpus import LabelledFace, read_corpus
+from faceum.errors import DataError
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+Row = dict[str, Any]
+
+
+def encoded(image: np.ndarray, suffix: str = ".png") -> bytes:
+    return cv2.imencode(suffix, image)[1].tobytes()
+
+
+def colour(number: int) -> np.ndarray:
+    """A 20 x 30 RGB picture of one colour that tells red from blue."""
+    return np.full((20, 30, 3), (200, 100, number), np.uint8)
+
+
+def row(number: int, **labels: Any) -> Row:
+    return {
+        "id": f"made/{number}",
+        "image": encoded(colour(number)[..., ::-1]),
+        "box": [2.0, 3.0, 22.5, 18.0],
+        "points5": [float(n) for n in range(10)],
+        "detector_score": 0.9,
+        **labels,
+    }
+
+
+@pytest.fixture
+def write(tmp_path: Path) -> Callable[..., Path]:
+    """Write rows as files of a corpus folder: `made.val` to made.val.parquet, and so on."""
+
+    def files(**named: list[Row]) -> Path:
+        for name, rows in named.items():
+            path = tmp_path / f"{name.replace('__', '-').replace('_', '.')}.parquet"
+            columns = sorted({column for row in rows for column in row})
+            table = pa.table({column: [row.get(column) for row in rows] for column in columns})
+            parquet.write_table(table, path)
+        return tmp_path
+
+    return files
+
+
+def read(folder: Path) -> list[LabelledFace]:
+    return read_corpus(folder, ("made",), "val")["made"]
+
+
+def test_rows_become_faces_with_what_is_known(write: Callable[..., Path]) -> None:
+    mask = (np.arange(600) % 19).reshape(20, 30).astype(np.uint8)
+    landmarks = np.arange(136.0) / 7
+    folder = write(
+        made_val=[
+            row(1, age=33.0, attributes=[n % 2 == 0 for n in range(40)], identity=12),
+            row(2, mask=encoded(mask), landmarks68=landmarks.tolist()),
+            row(3, expression_votes=[0, 4, 0, 0, 0, 6, 0, 0]),
+        ]
+    )
+    first, second, third = read(folder)
+    assert (first.source, first.image.dtype) == ("made", np.uint8)
+    np.testing.assert_array_equal(first.image, colour(1))
+    assert first.box.tolist() == [2.0, 3.0, 22.5, 18.0]
+    assert first.points5 is not None and first.points5[1].tolist() == [2.0, 3.0]
+    assert set(first.labels) == {"age", "attributes", "identity"}
+    assert first.labels["age"] == 33 and first.labels["identity"] == 12
+    assert first.labels["attributes"].sum() == 20
+    assert set(second.labels) == {"parsing", "landmarks"}
+    np.testing.assert_array_equal(second.labels["parsing"], mask)
+    np.testing.assert_allclose(second.labels["landmarks"].ravel(), landmarks, rtol=1e-6)
+    assert third.labels["expression_votes"].tolist() == [0, 4, 0, 0, 0, 6, 0, 0]
+    assert all(
+        isinstance(value, np.ndarray) for face in (first, second, third) for value in face.labels.values()
+    )
+
+
+def test_votes_that_say_nothing_and_guessed_places_are_left_out(write: Callable[..., Path]) -> None:
+    silent, guessed, missing = read(
+        write(
+            made_val=[
+                row(1, expression_votes=[0] * 8),
+                row(2, detector_score=0.0),
+                row(3, points5=None),
+            ]
+        )
+    )
+    assert silent.labels == {} and silent.points5 is not None
+    assert guessed.points5 is None and missing.points5 is None
+
+
+def test_teachers_answer_by_id_where_they_agree(write: Callable[..., Path]) -> None:
+    points = (np.arange(136.0) / 9).tolist()
+    folder = write(
+        made_val=[row(1), row(2), row(3, landmarks68=[1.0] * 136), row(4)],
+        teacher__embedding_made_val=[{"id": "made/2", "embedding": bytes([255, *range(255)])}],
+        teacher__landmarks_made_val=[
+            {"id": "made/1", "landmarks68": points, "disagreement": 0.02},
+            {"id": "made/2", "landmarks68": points, "disagreement": 0.3},
+            {"id": "made/3", "landmarks68": points, "disagreement": 0.01},
+        ],
+    )
+    agreed, doubted, annotated, alone = read(folder)
+    np.testing.assert_allclose(agreed.labels["landmarks"].ravel(), points, rtol=1e-6)
+    assert agreed.rough_landmarks
+    assert set(doubted.labels) == {"embedding"} and not doubted.rough_landmarks
+    assert doubted.labels["embedding"].dtype == np.int8 and doubted.labels["embedding"][0] == -1
+    assert (annotated.labels["landmarks"] == 1).all() and not annotated.rough_landmarks
+    assert alone.labels == {}
+
+
+def test_a_missing_source_says_where_it_was_looked_for(tmp_path: Path) -> None:
+    with pytest.raises(DataError, match=r"made\.val\.parquet"):
+        read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "broken",
+    [
+        {"image": b"no picture"},
+        {"image": b""},
+        {"mask": b"no mask"},
+        {"mask": encoded(np.full((20, 30), 19, np.uint8))},
+        {"mask": encoded(np.zeros((20, 30, 3), np.uint8))},
+        {"mask": encoded(np.zeros((21, 30), np.uint8))},
+    ],
+    ids=["picture", "no bytes", "mask", "class 19", "colours", "size"],
+)
+def test_a_broken_row_is_named(write: Callable[..., Path], broken: Row) -> None:
+    with pytest.raises(DataError, match="made/2"):
+        read(write(made_val=[row(1, mask=encoded(np.zeros((20, 30), np.uint8))), row(2, **broken)]))
+
+
+@pytest.mark.skipif("FACEUM_CORPUS" not in os.environ, reason="needs the corpus: set FACEUM_CORPUS")
+@pytest.mark.parametrize(
+    ("source", "split", "labels"),
+    [
+        ("celebamask", "val", {"parsing"}),
+        ("helen_afw", "val", {"landmarks"}),
+        ("ytf", "val", {"landmarks", "embedding"}),
+        ("masked", "val", set()),
+    ],
+)
+def test_the_corpus_is_whole(source: str, split: str, labels: set[str]) -> None:
+    faces = read_corpus(os.environ["FACEUM_CORPUS"], (source,), split)[source]
+    assert len(faces) > 50
+    for face in faces:
+        assert labels <= set(face.labels)
+        height, width = face.image.shape[:2]
+        x0, y0, x1, y1 = face.box
+        assert -width < x0 < x1 < 2 * width and -height < y0 < y1 < 2 * height
+        if "landmarks" in face.labels and not face.rough_landmarks:
+            middle = face.labels["landmarks"].mean(0)
+            assert x0 < middle[0] < x1 and y0 < middle[1] < y1

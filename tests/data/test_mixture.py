@@ -1,0 +1,166 @@
+"""The stream of batches: seeded, every row once an epoch, the same from any worker and after any break."""
+
+from __future__ import annotations
+
+from collections import Counter
+
+import numpy as np
+import pytest
+import torch
+
+from faceum.crop import CropSpec
+from faceum.data.augment import NO_AUGMENTATION
+from faceum.data.corpus import LabelledFace
+from faceum.data.mixture import LABEL_OF_TASK, Batch, Mixture, Share
+from faceum.errors import DataError
+from faceum.tasks import TASKS
+from faceum.train import batches
+
+SPEC = CropSpec(policy="similarity", size=32, grid=2)
+
+
+def numbered(source: str, count: int, first: int = 0) -> list[LabelledFace]:
+    """Faces whose age is their number, on pictures of that gray."""
+    return [
+        LabelledFace(
+            source=source,
+            image=np.full((40, 40, 3), first + number, np.uint8),
+            box=np.array([5, 5, 35, 38], np.float32),
+            points5=None,
+            labels={"age": np.array(first + number, np.float32)},
+        )
+        for number in range(count)
+    ]
+
+
+FACES = {"few": numbered("few", 5), "many": numbered("many", 12, 100)}
+SHARES = {"few": Share(count=2), "many": Share(count=3, augment=NO_AUGMENTATION)}
+
+
+def mixture(seed: int = 1, count: int = 40) -> Mixture:
+    return Mixture(FACES, SHARES, spec=SPEC, seed=seed, batches=count)
+
+
+def ages(batch: Batch) -> list[int]:
+    return [int(age) for age in batch.labels["age"]]
+
+
+def same(one: Batch, other: Batch) -> bool:
+    """Whether two batches hold the same values throughout."""
+    tensors = [
+        [
+            b.crop_BCHW,
+            b.face_mask_BN,
+            b.eye_distance,
+            b.landmark_weight,
+            *b.labels.values(),
+            *b.wanted.values(),
+        ]
+        for b in (one, other)
+    ]
+    return list(one.labels) == list(other.labels) and all(map(torch.equal, *tensors))
+
+
+def test_every_row_comes_once_an_epoch_and_each_epoch_in_another_order() -> None:
+    stream = mixture()
+    seen = [age for number in range(len(stream)) for age in ages(stream[number])]
+    for source, faces, every in (("few", FACES["few"], 80), ("many", FACES["many"], 120)):
+        wanted = {int(face.labels["age"]) for face in faces}
+        of_source = [age for age in seen if age in wanted]
+        assert len(of_source) == every
+        epochs = [of_source[at : at + len(faces)] for at in range(0, every - len(faces) + 1, len(faces))]
+        assert all(set(epoch) == wanted and len(epoch) == len(wanted) for epoch in epochs), source
+        assert len({tuple(epoch) for epoch in epochs}) > 1
+
+
+def test_a_batch_depends_on_the_seed_and_its_number_alone() -> None:
+    forwards, backwards = mixture(), mixture()
+    wanted = [forwards[number] for number in range(20)]
+    for number in reversed(range(20)):
+        assert same(backwards[number], wanted[number])
+    assert same(mixture(count=7)[5], wanted[5]), "nor on how many there are"
+    assert not same(mixture(seed=2)[5], wanted[5])
+
+
+def test_a_face_is_augmented_anew_each_time() -> None:
+    stream = Mixture({"one": numbered("one", 1, 90)}, {"one": Share(count=2)}, spec=SPEC, seed=0, batches=3)
+    batch = stream[0]
+    assert not torch.equal(batch.crop_BCHW[0], batch.crop_BCHW[1])
+    assert not torch.equal(batch.crop_BCHW, stream[1].crop_BCHW)
+
+
+def test_sources_stand_together_in_the_mixtures_order() -> None:
+    batch = mixture()[3]
+    assert batch.crop_BCHW.shape == (5, 3, 32, 32) and batch.crop_BCHW.dtype == torch.uint8
+    assert batch.face_mask_BN.shape == (5, 4) and batch.face_mask_BN.dtype == torch.bool
+    assert [age >= 100 for age in ages(batch)] == [False, False, True, True, True]
+    assert batch.crop_BCHW[2:, :, 16, 16].tolist() == [[age] * 3 for age in ages(batch)[2:]], (
+        "their own pictures"
+    )
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_workers_give_the_stream_that_one_process_gives(workers: int) -> None:
+    order = range(4, 12)
+    for alone, together in zip(batches(mixture(), order, 0), batches(mixture(), order, workers), strict=True):
+        assert same(alone, together)
+
+
+def test_the_streams_start_leaves_torchs_random_numbers_alone() -> None:
+    torch.manual_seed(5)
+    before = torch.get_rng_state()
+    next(batches(mixture(), range(3), 0))
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_labels_are_gathered_for_the_faces_that_have_them(landmarks68: np.ndarray) -> None:
+    labels = {
+        "age": np.array(30, np.float32),
+        "attributes": np.arange(40) % 2 == 0,
+        "expression_votes": np.arange(8, dtype=np.float32),
+        "parsing": np.ones((200, 200), np.uint8),
+        "landmarks": landmarks68,
+        "embedding": np.frombuffer(bytes(range(256)), np.int8),
+        "identity": np.array(7),
+    }
+    base = {"image": np.zeros((200, 200, 3), np.uint8), "box": np.array([40, 40, 160, 180], np.float32)}
+    faces = {
+        "all": [LabelledFace(source="all", points5=None, labels=labels, **base)],
+        "taught": [
+            LabelledFace(
+                source="taught", points5=None, labels={"landmarks": landmarks68}, rough_landmarks=True, **base
+            )
+        ],
+        "none": [LabelledFace(source="none", points5=None, labels={}, **base)],
+    }
+    batch = Mixture(faces, {name: Share(count=1) for name in faces}, spec=SPEC, seed=0, batches=1)[0]
+    assert tuple(batch.wanted) == tuple(batch.labels) == tuple(TASKS) == tuple(LABEL_OF_TASK)
+    for task, wanted in batch.wanted.items():
+        assert wanted.tolist() == [True, task == "landmarks", False]
+    shapes = {task: tuple(value.shape) for task, value in batch.labels.items()}
+    assert shapes == {
+        "recognition": (1, 256),
+        "age": (1,),
+        "attributes": (1, 40),
+        "expression": (1, 8),
+        "parsing": (1, 32, 32),
+        "landmarks": (2, 68, 2),
+    }
+    assert batch.landmark_weight.tolist() == pytest.approx([1, 0.3])
+    assert batch.eye_distance.shape == (2,)
+
+
+def test_a_task_without_labels_in_a_batch_is_not_asked() -> None:
+    assert tuple(mixture()[0].wanted) == ("age",)
+
+
+def test_an_empty_source_is_a_sentence() -> None:
+    for faces in ({"few": []}, {}):
+        with pytest.raises(DataError, match="few"):
+            Mixture(faces, {"few": Share(count=1)}, spec=SPEC, seed=0, batches=1)
+
+
+def test_all_rows_take_part_where_a_batch_is_larger_than_its_source() -> None:
+    stream = Mixture({"few": FACES["few"]}, {"few": Share(count=12)}, spec=SPEC, seed=0, batches=5)
+    counts = Counter(age for number in range(5) for age in ages(stream[number]))
+    assert set(counts.values()) == {12}
