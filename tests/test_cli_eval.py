@@ -39,6 +39,7 @@ def set_file(tmp_path: Path) -> Path:
     rows = [
         {
             "id": str(age),
+            "source": "ages",
             "image": picture,
             "box": [30.0, 30.0, 70.0, 80.0],
             "points5": (TEMPLATE * 16 + 50).ravel().tolist(),

@@ -25,7 +25,9 @@ def evaluate_command(
     sets: Annotated[
         list[str],
         typer.Option(
-            "--set", metavar="NAME=PATH", help="A set: its name and its Parquet file or folder. Repeat."
+            "--set",
+            metavar="NAME=PATH",
+            help="A set: its name and its Parquet file, .bin file, or LAYOUT/SPLIT:FOLDER. Repeat.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="The folder that the report is written to.")],
@@ -50,12 +52,12 @@ def evaluate_command(
     from faceum.evaluate.sets import load_set, parse_sets
     from faceum.runner import load_runner
 
-    labelled = [load_set(name, path, limit=limit) for name, path in parse_sets(sets).items()]
+    labelled = [load_set(name, place) for name, place in parse_sets(sets).items()]
     runner = load_runner(model, runtime, device, threads)
     finder = None if detector == "none" else load_detector(detector, threads=threads)
     evaluations = []
     for one in labelled:
-        for evaluation in evaluate_set(one, runner, finder, protocol or (), seed):
+        for evaluation in evaluate_set(one, runner, finder, protocol or (), limit=limit, seed=seed):
             typer.echo(score_line(evaluation))
             evaluations.append(evaluation)
     about = {
@@ -79,8 +81,9 @@ def _load_of_experts(
     from itertools import islice
 
     from faceum.assets import has_part
+    from faceum.data.parquet import face_row
     from faceum.evaluate.experts import expert_load
-    from faceum.evaluate.samples import samples_of
+    from faceum.evaluate.samples import cut_faces
     from faceum.load import load_model
     from faceum.runner import torch_is_installed
 
@@ -91,9 +94,10 @@ def _load_of_experts(
     for _, tasks in runner.card.crops:
         crops: list[Crop] = []
         for one in sets:
-            rows = islice(one.rows(), EXPERT_FACES)
-            samples = samples_of(rows, runner, detector, task=tasks[0], tight=one.tight)
-            crops += [sample.crop for sample in samples]
+            rows = (face_row(sample, parsing=False) for sample in islice(one.faces(), EXPERT_FACES))
+            asked = None if one.aligned else detector
+            faces = cut_faces(rows, runner, asked, task=tasks[0], tight=one.tight)
+            crops += [face.crop for face in faces]
         for region, by_task in expert_load(network, crops, tasks).items():
             load.setdefault(region, {}).update(by_task)
     return load or None

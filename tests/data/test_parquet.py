@@ -10,7 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
-from faceum.data.parquet import count_rows, read_columns, read_landmarks, read_pairs, read_rows
+from faceum.data.parquet import face_row, packed_file, read_landmarks, read_pairs, read_rows
+from faceum.data.sample import Sample
 from faceum.errors import DataError
 
 
@@ -23,6 +24,7 @@ def face(name: str, **columns: object) -> dict[str, object]:
     picture[..., 0] = 200  # blue for OpenCV
     return {
         "id": name,
+        "source": "toy",
         "image": png(picture),
         "box": [5.0, 6.0, 25.0, 36.0],
         "points5": [float(number) for number in range(10)],
@@ -70,30 +72,47 @@ def test_rows_come_in_order_with_their_labels(tmp_path):
 def test_many_rows_come_in_order_and_once(tmp_path):
     path = write(tmp_path, *(face(str(number)) for number in range(150)))
     assert [row.id for row in read_rows(path)] == [str(number) for number in range(150)]
-    assert count_rows(path) == 150
 
 
 @pytest.mark.parametrize(
     ("columns", "sentence"),
     [
-        ({"age": 300}, "An age lies between 0 and 130 years; came 300"),
-        ({"gender": 2}, "0 .male. or 1 .female.; came 2"),
-        ({"landmarks68": [1.0] * 134}, "68 landmarks are 136 finite numbers; came 134"),
-        ({"box": [1.0, 2.0, 3.0, float("nan")]}, "corners of a box are 4 finite numbers"),
-        ({"attributes": [True] * 39}, "40 attributes; came 39"),
+        ({"age": 300}, "its age is 300; ages lie between 0 and 130 years"),
+        ({"gender": 2}, "its gender is 2"),
+        ({"landmarks68": [1.0] * 134}, "it has 67 landmarks; 68"),
+        ({"box": [1.0, 2.0, 3.0, float("nan")]}, "not four finite numbers"),
+        ({"attributes": [True] * 39}, "it has 39 attributes; 40"),
         ({"expression_votes": [0] * 8}, "all zero"),
-        ({"mask": png(np.full((40, 30), 19, np.uint8))}, "holds class 19; classes are 0 to 18"),
-        ({"mask": png(np.zeros((30, 40), np.uint8))}, "its mask is 40 x 30 and its picture 30 x 40"),
-        ({"mask": b"no picture"}, "not a PNG of one channel"),
-        ({"image": b"no picture"}, "toy"),
+        ({"mask": png(np.full((40, 30), 19, np.uint8))}, "its mask holds class 19"),
+        ({"mask": b"no picture"}, "its mask cannot be decoded"),
+        ({"image": b"no picture"}, "toy wrong"),
     ],
 )
-def test_a_wrong_label_is_named_with_its_file_and_row(tmp_path, columns, sentence):
+def test_a_wrong_label_is_named_with_its_file_and_face(tmp_path, columns, sentence):
     empty = {column: None for column in columns if column not in face("")}
     path = write(tmp_path, face("fine", **empty), face("wrong", **columns))
     with pytest.raises(DataError, match=sentence) as caught:
         list(read_rows(path))
-    assert str(caught.value).startswith("toy.val.parquet, row wrong: ") or "row wrong" in str(caught.value)
+    assert "toy.val.parquet" in str(caught.value) and "wrong" in str(caught.value)
+
+
+def test_a_mask_of_another_size_scales_the_picture_and_all_points(tmp_path):
+    mask = np.zeros((20, 15), np.uint8)
+    points = [float(number) for number in range(136)]
+    (row,) = read_rows(write(tmp_path, face("a", mask=png(mask), landmarks68=points)))
+    assert row.image.shape == (20, 15, 3) and row.labels["parsing"].shape == (20, 15)
+    assert row.box.tolist() == [2.5, 3, 12.5, 18]
+    assert row.points5[4].tolist() == [4, 4.5]
+    assert row.labels["landmarks"][67].tolist() == [67, 67.5]
+
+
+def test_a_mask_that_is_not_wanted_is_not_read():
+    def never() -> np.ndarray:
+        raise AssertionError("the mask was read")
+
+    sample = Sample(id="a", source="toy", picture=png(np.zeros((4, 4, 3), np.uint8)), mask=never)
+    row = face_row(sample, parsing=False)
+    assert row.labels == {} and row.box is None and row.points5 is None
 
 
 def test_pairs_and_landmarks(tmp_path):
@@ -112,11 +131,13 @@ def test_pairs_and_landmarks(tmp_path):
 
 def test_files_that_are_none_are_sentences(tmp_path):
     with pytest.raises(DataError, match="There is no file"):
-        read_columns(tmp_path / "missing.parquet")
+        packed_file(tmp_path / "missing.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")
-    with pytest.raises(DataError, match="not a Parquet file"):
-        read_columns(tmp_path / "text.parquet")
-    with pytest.raises(DataError, match="lacks the columns box, image"):
+    with pytest.raises(DataError, match="no Parquet file"):
+        packed_file(tmp_path / "text.parquet")
+    with pytest.raises(DataError, match="no set of faces: the columns id, source and image"):
         list(read_rows(write(tmp_path, {"id": "a"})))
     with pytest.raises(DataError, match="no list of pairs: it lacks the columns a, b, fold, same"):
         read_pairs(write(tmp_path, {"id": "a"}))
+    with pytest.raises(DataError, match="x: 68 landmarks are 136 numbers; came 2"):
+        read_landmarks(write(tmp_path, {"id": "x", "landmarks68": [1.0, 2.0]}))

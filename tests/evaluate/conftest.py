@@ -18,6 +18,7 @@ import pytest
 
 from faceum.crop import TEMPLATE, CropSpec
 from faceum.data.parquet import FaceRow
+from faceum.data.sample import Sample
 from faceum.detect.protocol import Detection
 from faceum.runner import NetworkCard
 from faceum.tasks import TASKS
@@ -101,6 +102,13 @@ def row(name: str, colour: int | tuple[int, int, int], **labels: object) -> Face
     return FaceRow(id=name, image=image, box=face_box(), points5=face_points(), labels=labels)
 
 
+def sample(name: str, colour: int | tuple[int, int, int], **labels: object) -> Sample:
+    """The same picture as a data set's reader gives it."""
+    made = row(name, colour)
+    picture = cv2.imencode(".png", made.image[..., ::-1])[1].tobytes()
+    return Sample(id=name, source="toy", picture=picture, box=made.box, points5=made.points5, **labels)
+
+
 def detection(
     centre: tuple[float, float] = (50, 50), eye_distance: float = 16, score: float = 0.9
 ) -> Detection:
@@ -124,6 +132,7 @@ def toy() -> SimpleNamespace:
         POINTS=POINTS,
         Detector=FakeDetector,
         row=row,
+        sample=sample,
         detection=detection,
         face_box=face_box,
         face_points=face_points,
@@ -142,6 +151,7 @@ def corpus(tmp_path: Path, toy: SimpleNamespace) -> Path:
             rows.append(
                 {
                     "id": name + picture,
+                    "source": "toy",
                     "image": cv2.imencode(".png", image[..., ::-1])[1].tobytes(),
                     "box": face_box().tolist(),
                     "points5": face_points().ravel().tolist(),

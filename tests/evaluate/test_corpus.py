@@ -8,8 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from faceum.data.parquet import face_row
 from faceum.detect.registry import load_detector
-from faceum.evaluate.samples import samples_of
+from faceum.evaluate.samples import cut_faces
 from faceum.evaluate.sets import load_set
 
 CORPUS = Path(os.environ.get("FACEUM_CORPUS", ""))
@@ -31,8 +32,8 @@ PROTOCOLS = {
 def test_the_detector_finds_the_faces_of_a_set(name, runner):
     labelled = load_set(name, CORPUS)
     assert labelled.protocols == PROTOCOLS[name]
-    rows = islice(labelled.rows(), 0, 60, 5)
-    samples = samples_of(rows, runner, load_detector(threads=1), task="age", tight=labelled.tight)
+    rows = map(face_row, islice(labelled.faces(), 0, 60, 5))
+    samples = cut_faces(rows, runner, load_detector(threads=1), task="age", tight=labelled.tight)
     found = [sample.found for sample in samples]
     assert len(found) == 12
     assert found.count("detector") >= 11

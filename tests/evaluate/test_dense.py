@@ -6,7 +6,7 @@ import pytest
 from faceum.crop import crop_face
 from faceum.errors import DataError
 from faceum.evaluate.dense import REGIONS, evaluate_landmarks, evaluate_parsing
-from faceum.evaluate.samples import samples_of
+from faceum.evaluate.samples import cut_faces
 from faceum.geometry import invert, transform_points
 from faceum.metrics.landmarks import OUTER_EYES
 
@@ -30,7 +30,7 @@ def test_landmarks_in_picture_pixels(toy, runner):
         with_landmarks(toy, "near", 0.04),
         with_landmarks(toy, "far", 0.2),
     ]
-    result = evaluate_landmarks(runner, samples_of(rows, runner, None, task="landmarks", tight=True), "toy")
+    result = evaluate_landmarks(runner, cut_faces(rows, runner, None, task="landmarks", tight=True), "toy")
     assert result.scores["nme"].value == pytest.approx(8, abs=1e-3)
     assert result.scores["fr10"].value == pytest.approx(100 / 3)
     assert result.scores["auc10"].value == pytest.approx(160 / 3, abs=1e-2)
@@ -46,7 +46,7 @@ def test_every_point_has_one_region():
 
 def test_a_missed_face_is_a_failure(toy, runner):
     rows = [with_landmarks(toy, "right", 0)]
-    samples = samples_of(rows, runner, toy.Detector(), task="landmarks", tight=False)
+    samples = cut_faces(rows, runner, toy.Detector(), task="landmarks", tight=False)
     result = evaluate_landmarks(runner, samples)
     assert result.scores["nme"].value == pytest.approx(0, abs=1e-3)
     assert (result.scores["fr10"].value, result.scores["auc10"].value) == (100, 0)
@@ -64,7 +64,7 @@ def striped(toy, name: str, label_shift: int = 0):
 
 
 def test_parsing_of_the_whole_picture(toy, runner):
-    samples = samples_of([striped(toy, "a"), striped(toy, "b")], runner, None, task="parsing", tight=True)
+    samples = cut_faces([striped(toy, "a"), striped(toy, "b")], runner, None, task="parsing", tight=True)
     result = evaluate_parsing(runner, samples, "toy")
     # The squares' edges lie on crop pixels, so nothing is lost between picture and crop.
     assert result.scores["f1_18"].value == 100
@@ -78,15 +78,15 @@ def test_parsing_of_the_whole_picture(toy, runner):
 
 def test_the_main_parsing_score_is_named_by_its_number_of_classes(toy, runner):
     rows = [striped(toy, str(index)) for index in range(20)]
-    result = evaluate_parsing(runner, samples_of(rows, runner, None, task="parsing", tight=True), "toy")
+    result = evaluate_parsing(runner, cut_faces(rows, runner, None, task="parsing", tight=True), "toy")
     assert list(result.scores) == ["f1_2", "f1_18", "pixel_accuracy"]
     assert result.scores["f1_2"].value == pytest.approx(result.scores["f1_18"].value)
 
 
 def test_a_shifted_label_scores_by_hand(toy, runner):
-    (good,) = samples_of([striped(toy, "a")], runner, None, task="parsing", tight=True)
+    (good,) = cut_faces([striped(toy, "a")], runner, None, task="parsing", tight=True)
     shifted = evaluate_parsing(
-        runner, samples_of([striped(toy, "a", label_shift=12)], runner, None, task="parsing", tight=True)
+        runner, cut_faces([striped(toy, "a", label_shift=12)], runner, None, task="parsing", tight=True)
     )
     # Half of the inner square's pixels lie under the shifted label: F1 = 1/2.
     inner = next(cells for cells in shifted.tables[0].rows if cells[0] == "nose")
@@ -95,7 +95,7 @@ def test_a_shifted_label_scores_by_hand(toy, runner):
 
 
 def test_a_missed_face_is_all_background(toy, runner):
-    samples = samples_of([striped(toy, "a")], runner, toy.Detector(), task="parsing", tight=False)
+    samples = cut_faces([striped(toy, "a")], runner, toy.Detector(), task="parsing", tight=False)
     result = evaluate_parsing(runner, samples)
     assert result.scores["f1_18"].value == 0
     assert result.scores["pixel_accuracy"].value == pytest.approx(100 * (1 - 0.16))

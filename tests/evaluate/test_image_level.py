@@ -7,12 +7,12 @@ import pytest
 
 from faceum.errors import DataError
 from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression
-from faceum.evaluate.samples import samples_of
+from faceum.evaluate.samples import cut_faces
 from faceum.tasks import ATTRIBUTES
 
 
 def samples(runner, rows, task, detector=None, tight=True):
-    return samples_of(rows, runner, detector, task=task, tight=tight)
+    return cut_faces(rows, runner, detector, task=task, tight=tight)
 
 
 def test_age(toy, runner):

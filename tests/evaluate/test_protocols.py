@@ -1,17 +1,21 @@
 """Which protocols run on a set, in which order, and what they do with the detector."""
 
+from dataclasses import replace
+
+import cv2
+import numpy as np
 import pytest
 
 from faceum.errors import DataError
 from faceum.evaluate.protocols import BY_FACE, LABEL_OF, TASK_OF, LabelledSet, chosen_protocols, evaluate_set
 from faceum.evaluate.report import PROTOCOLS
-from faceum.evaluate.sets import PROTOCOL_OF_COLUMN, load_set
-from faceum.tasks import TASKS
+from faceum.evaluate.sets import load_set
+from faceum.tasks import PARSING_CLASSES, TASKS
 
 
 def test_every_protocol_is_known_everywhere():
     assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {"verification", "masked"}
-    assert set(BY_FACE) == set(LABEL_OF) == set(PROTOCOL_OF_COLUMN.values())
+    assert set(BY_FACE) == set(LABEL_OF)
     assert set(TASK_OF.values()) == set(TASKS)
 
 
@@ -31,8 +35,8 @@ def test_chosen_protocols():
 def test_a_whole_set(corpus, runner, toy):
     labelled = load_set("toy", corpus)
     done = list(evaluate_set(labelled, runner, toy.Detector(toy.detection())))
-    assert [one.protocol for one in done] == ["verification", "age", "attributes"]
-    verification, age, attributes = done
+    assert [one.protocol for one in done] == ["verification", "masked", "age", "attributes"]
+    verification, _, age, attributes = done
     assert verification.scores["accuracy"].value == 100
     assert verification.found == {"detector": 8}
     # Red of 9 is read as 9 years, red of 200 as no year, which is 50; true are 9, 29, 49 and 69.
@@ -44,10 +48,10 @@ def test_a_whole_set(corpus, runner, toy):
 
 def test_masks_change_the_second_side_alone(corpus, runner, toy):
     labelled = load_set("toy", corpus)
-    points = {row.id: toy.landmarks68() for row in labelled.rows()}
+    points = {one.id: toy.landmarks68() for one in labelled.faces()}
     masked = LabelledSet(
         name="toy",
-        rows=labelled.rows,
+        faces=labelled.faces,
         protocols=("verification", "masked"),
         pairs=labelled.pairs,
         landmarks=points,
@@ -63,23 +67,52 @@ def test_masks_change_the_second_side_alone(corpus, runner, toy):
 
 
 def test_rows_without_the_label_are_left_out(runner, toy):
-    rows = [toy.row("known", 30, age=30), toy.row("unknown", 30)]
-    labelled = LabelledSet(name="toy", rows=lambda: iter(rows), protocols=("age",))
+    faces = [toy.sample("known", 30, age=30), toy.sample("unknown", 30)]
+    labelled = LabelledSet(name="toy", faces=lambda: iter(faces), protocols=("age",))
     (result,) = evaluate_set(labelled, runner, None)
     assert result.count == 1
 
 
 def test_a_thinned_set_takes_faces_and_pairs_from_all_over(corpus, runner, toy):
-    rows = [toy.row("unknown", 30), *(toy.row(str(age), age, age=age) for age in (10, 20, 30))]
-    labelled = LabelledSet(name="toy", rows=lambda: iter(rows), protocols=("age",), every=2)
-    (result,) = evaluate_set(labelled, runner, None)
+    ages = [toy.sample("unknown", 30), *(toy.sample(str(age), age, age=age) for age in (10, 20, 30))]
+    labelled = LabelledSet(name="toy", faces=lambda: iter(ages), protocols=("age",))
+    (result,) = evaluate_set(labelled, runner, None, limit=2)
     assert sorted(example.id for example in result.best) == ["10", "30"]
-    verification, age, _ = evaluate_set(load_set("toy", corpus, limit=4), runner, None)
+    verification, _, age, _ = evaluate_set(load_set("toy", corpus), runner, None, limit=4)
     assert (verification.count, verification.found) == (4, {"given": 6})
     assert age.count == 4
 
 
+def test_a_label_that_cannot_be_right_is_named(runner, toy):
+    faces = [toy.sample("fine", 30, age=30), toy.sample("wrong", 30, age=300)]
+    labelled = LabelledSet(name="toy", faces=lambda: iter(faces), protocols=("age",))
+    with pytest.raises(DataError, match="toy wrong: its age is 300"):
+        list(evaluate_set(labelled, runner, None))
+
+
+def test_aligned_pictures_are_cut_by_their_own_points(corpus, runner, toy):
+    labelled = replace(load_set("toy", corpus), aligned=True)
+    done = list(evaluate_set(labelled, runner, toy.Detector(toy.detection((60, 60)))))
+    assert {tuple(one.found) for one in done} == {("given",)}
+
+
+def test_a_set_may_know_some_classes_only(runner, toy):
+    label = np.zeros((100, 100), np.uint8)
+    label[30:70, 30:70] = 1
+    seen = label.copy()
+    seen[40:64, 40:64] = 2
+    picture = cv2.imencode(".png", np.stack([seen * 0, seen * 0, seen * 10], axis=-1))[1].tobytes()
+    made = replace(toy.sample("a", 0, mask=lambda: label), picture=picture)
+    right = 1600 - 24 * 24
+    f1 = 100 * 2 * right / (right + 1600)
+    for known, score, mean in ((None, "f1_18", f1 / 2), ((0, 1, 2), "f1_2", f1 / 2), ((0, 1), "f1_1", f1)):
+        labelled = LabelledSet(name="toy", faces=lambda: iter([made]), protocols=("parsing",), classes=known)
+        (result,) = evaluate_set(labelled, runner, None)
+        assert result.scores[score].value == pytest.approx(mean)
+        assert len(result.curves["confusion"]["names"]) == len(known or PARSING_CLASSES)
+
+
 def test_verification_needs_pairs(runner, toy):
-    labelled = LabelledSet(name="toy", rows=lambda: iter([toy.row("a", 30)]), protocols=("verification",))
+    labelled = LabelledSet(name="toy", faces=lambda: iter([toy.sample("a", 30)]), protocols=("verification",))
     with pytest.raises(DataError, match="toy needs its list of pairs"):
         list(evaluate_set(labelled, runner, None))

@@ -7,7 +7,7 @@ import pytest
 
 from faceum.crop import crop_face, points5_from_landmarks
 from faceum.errors import DataError
-from faceum.evaluate.samples import answers, find_face, mirrored, samples_of
+from faceum.evaluate.samples import answers, cut_faces, find_face, mirrored
 from faceum.geometry import invert, transform_points
 
 
@@ -27,7 +27,7 @@ def test_a_detection_elsewhere_is_not_the_face(toy):
 def test_the_crop_comes_from_the_detection(toy, runner):
     found = toy.detection((52, 49), eye_distance=15)
     one = toy.row("a", 7)
-    (sample,) = samples_of([one], runner, toy.Detector(found), task="age", tight=False)
+    (sample,) = cut_faces([one], runner, toy.Detector(found), task="age", tight=False)
     expected = crop_face(one.image, toy.SPEC, found.box, found.points5)
     assert sample.found == "detector"
     assert sample.crop.matrix == pytest.approx(expected.matrix)
@@ -40,14 +40,33 @@ def test_the_crop_comes_from_the_detection(toy, runner):
 def test_a_face_that_is_not_found_is_cut_by_the_label(toy, runner, asked, tight, found):
     one = toy.row("a", 7)
     detector = toy.Detector() if asked else None
-    (sample,) = samples_of([one], runner, detector, task="age", tight=tight)
+    (sample,) = cut_faces([one], runner, detector, task="age", tight=tight)
     assert sample.found == found
     assert sample.crop.matrix == pytest.approx(crop_face(one.image, toy.SPEC, one.box, one.points5).matrix)
 
 
+def test_without_a_box_the_face_in_the_middle_is_meant(runner, toy):
+    left, middle = toy.detection((20, 50)), toy.detection((55, 50))
+    one = replace(toy.row("a", 7), box=None, points5=None)
+    (found,) = cut_faces([one], runner, toy.Detector(left, middle), task="age", tight=False)
+    assert found.crop.matrix == pytest.approx(
+        crop_face(one.image, toy.SPEC, middle.box, middle.points5).matrix
+    )
+    (missed,) = cut_faces([one], runner, toy.Detector(), task="age", tight=False)
+    assert missed.found == "missed"
+
+
+def test_points_say_where_the_box_is(runner, toy):
+    one = replace(toy.row("a", 7), box=None)
+    near, far = toy.detection((52, 51)), toy.detection((80, 80))
+    (found,) = cut_faces([one], runner, toy.Detector(far, near), task="age", tight=False)
+    assert found.found == "detector"
+    assert found.crop.matrix == pytest.approx(crop_face(one.image, toy.SPEC, near.box, near.points5).matrix)
+
+
 def test_without_points_the_networks_own_landmarks_place_the_crop(toy, runner):
     one = replace(toy.row("a", 7), points5=None)
-    (sample,) = samples_of([one], runner, None, task="age", tight=True)
+    (sample,) = cut_faces([one], runner, None, task="age", tight=True)
     rough = crop_face(one.image, toy.SPEC, one.box)
     points5 = points5_from_landmarks(transform_points(invert(rough.matrix), toy.POINTS * 32))
     assert sample.crop.matrix == pytest.approx(
@@ -57,14 +76,14 @@ def test_without_points_the_networks_own_landmarks_place_the_crop(toy, runner):
 
 def test_batches_keep_order_and_hold_all(toy, runner):
     rows = [toy.row(str(age), age) for age in range(10)]
-    given = answers(runner, samples_of(rows, runner, None, task="age", tight=True), "age", batch=4)
+    given = answers(runner, cut_faces(rows, runner, None, task="age", tight=True), "age", batch=4)
     assert [(sample.id, round(age.years)) for sample, age in given] == [(str(age), age) for age in range(10)]
     assert runner.calls == [4, 4, 2]
 
 
 def test_an_answer_that_is_no_number_is_named(toy, runner):
     runner.age = lambda crops: np.where(crops[:, :1, 0, 0] > 5, np.nan, 0) * np.ones(101)
-    samples = samples_of([toy.row("fine", 3), toy.row("broken", 9)], runner, None, task="age", tight=True)
+    samples = cut_faces([toy.row("fine", 3), toy.row("broken", 9)], runner, None, task="age", tight=True)
     with pytest.raises(DataError, match="answer to age holds NaN or infinity for broken"):
         list(answers(runner, samples, "age"))
 

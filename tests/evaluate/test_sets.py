@@ -1,7 +1,9 @@
 """What a Parquet file allows, and how sets are named on the command line."""
 
-from pathlib import Path
+import pickle
 
+import cv2
+import numpy as np
 import pytest
 
 from faceum.errors import DataError
@@ -10,46 +12,61 @@ from faceum.evaluate.sets import load_set, parse_sets
 
 def test_labels_and_pairs_decide_the_protocols(corpus, toy):
     labelled = load_set("toy", corpus / "toy.val.parquet")
-    assert labelled.protocols == ("age", "attributes", "verification")
+    assert labelled.protocols == ("age", "attributes", "verification", "masked")
     assert len(labelled.pairs) == 8
-    assert [row.id for row in labelled.rows()][:3] == ["red1", "red2", "blue1"]
-    assert len(list(labelled.rows())) == len(list(labelled.rows())) == 8  # from the beginning each time
-    ids = [row.id for row in labelled.rows()]
+    assert [one.id for one in labelled.faces()][:3] == ["red1", "red2", "blue1"]
+    assert len(list(labelled.faces())) == len(list(labelled.faces())) == 8  # from the beginning each time
+    assert labelled.landmarks == {}  # masks are painted by the five points
+    ids = [one.id for one in labelled.faces()]
     points = [{"id": name, "landmarks68": toy.landmarks68().ravel().tolist()} for name in ids]
     toy.write_table(corpus / "teacher-landmarks.toy.val.parquet", points)
     masked = load_set("toy", corpus)  # a folder is searched for the set's file
-    assert masked.protocols == ("age", "attributes", "verification", "masked")
     assert masked.landmarks["red1"] == pytest.approx(toy.landmarks68())
 
 
-def test_a_limit_takes_pairs_from_all_over_the_list(corpus):
-    labelled = load_set("toy", corpus, limit=4)
-    assert labelled.every == 2
-    assert load_set("toy", corpus, limit=3).every == 3
-    assert list(zip(labelled.pairs.a, labelled.pairs.b, labelled.pairs.same, strict=True)) == [
-        ("red1", "red2", True),
-        ("green1", "green2", True),
-        ("red1", "pink2", False),
-        ("pink1", "green2", False),
-    ]
-    assert len(load_set("toy", corpus, limit=100).pairs) == 8
-
-
-def test_tight_sets_are_known_by_name(corpus):
+def test_sets_are_known_by_name_or_layout(corpus):
     file = corpus / "toy.val.parquet"
     assert load_set("utkface", file).tight
     assert not load_set("toy", file).tight
-    assert load_set("toy", file, tight=True).tight
+    assert load_set("lapa", file).classes == (0, 1, 2, 4, 5, 6, 7, 10, 11, 12, 13)
+    assert load_set("toy", file).classes is None
+
+
+def test_a_layout_is_read_in_its_split(tmp_path):
+    picture = cv2.imencode(".jpg", np.full((20, 20, 3), 99, np.uint8))[1].tobytes()
+    for part in ("lfpw/testset", "ibug", "helen/testset"):
+        (tmp_path / part).mkdir(parents=True)
+        (tmp_path / part / "one.jpg").write_bytes(picture)
+        lines = "".join(f"{5 + n % 9}.5 {4 + n // 9}.5\n" for n in range(68))
+        (tmp_path / part / "one.pts").write_text(f"version: 1\nn_points: 68\n{{\n{lines}}}\n")
+    common = load_set("common", f"300w/common:{tmp_path}")
+    assert common.protocols == ("landmarks",)
+    assert len(list(common.faces())) == 2
+    assert len(list(load_set("full", f"300w/full:{tmp_path}").faces())) == 3
+    with pytest.raises(DataError, match="common"):
+        load_set("300w", f"300w/no-such-split:{tmp_path}")
+
+
+def test_a_bin_set_is_aligned_and_can_be_masked(tmp_path):
+    picture = cv2.imencode(".jpg", np.full((112, 112, 3), 99, np.uint8))[1].tobytes()
+    (tmp_path / "cfp_fp.bin").write_bytes(pickle.dumps(([picture] * 40, [True, False] * 10)))
+    labelled = load_set("cfp_fp", tmp_path / "cfp_fp.bin")
+    assert labelled.protocols == ("verification", "masked")
+    assert labelled.aligned
+    assert len(set(labelled.pairs.fold)) == 10
 
 
 def test_a_set_without_labels_is_a_sentence(corpus, toy):
-    toy.write_table(corpus / "bare.val.parquet", [{"id": "a"}])
-    with pytest.raises(DataError, match=r"bare.val.parquet has none of the labels age, .* nothing to score"):
+    bare = {"id": "a", "source": "bare", "image": b""}
+    toy.write_table(corpus / "bare.val.parquet", [bare])
+    with pytest.raises(DataError, match=r"has none of the labels age, .* nothing to score"):
         load_set("bare", corpus)
+    with pytest.raises(DataError, match="There is no file"):
+        load_set("missing", corpus)
 
 
 def test_words_of_the_command_line():
-    assert parse_sets(["a=x.parquet", "b=y=z"]) == {"a": Path("x.parquet"), "b": Path("y=z")}
+    assert parse_sets(["a=x.parquet", "b=y=z"]) == {"a": "x.parquet", "b": "y=z"}
     for wrong in ("lfw", "=path", "lfw="):
         with pytest.raises(DataError, match="NAME=PATH"):
             parse_sets([wrong])

@@ -1,42 +1,34 @@
-"""Layer 3. A Parquet file of labelled faces in, its rows one by one out; and a verification set's pairs.
-
-The columns are those of our corpus: `id`, `image` (encoded bytes), `box`, `points5`, `detector_score`, and
-any labels among `age`, `gender`, `attributes`, `expression_votes`, `mask`, `landmarks68`, `identity`. Rows
-are read a few at a time, so a set may be larger than the memory.
-"""
+"""Layer 3. Samples or a packed file in, faces with pictures and checked labels out; and a list of pairs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from faceum.errors import DataError, FaceumError
-from faceum.image import read_image
-from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
-
-ROWS_AT_ONCE = 64
-"""Rows decoded from the file together."""
+from faceum.data.packed import is_faces, open_parquet, read_packed
+from faceum.data.sample import Sample, check_sample
+from faceum.errors import DataError
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class FaceRow:
-    """One face of a set.
+    """One face of a set, read and checked.
 
-    id: its name in the set. image: (H, W, 3) uint8 RGB. box: (4,) float64 x0 y0 x1 y1 pixels.
-    points5: (5, 2) float64 pixels, None where the set has none or its box is only a guess.
-    labels: what is known, None values left out: age (years), gender (0 male, 1 female, as perceived),
-        identity, attributes (40,) bool, expression_votes (8,) float, parsing (H, W) uint8, landmarks (68, 2)
-        float64.
+    id: its name in the set. image: (H, W, 3) uint8 RGB. box: (4,) float64 x0 y0 x1 y1 pixels, None where the
+    set only has pictures. points5: (5, 2) float64 pixels, None where the set has none or they are a guess.
+    labels: what is known, the unknown left out: age (years), gender (0 male, 1 female, as perceived),
+        identity, attributes (40,) bool, expression_votes (8,) float64, parsing (H, W) uint8, landmarks (68,
+        2) float64.
     """
 
     id: str
     image: np.ndarray
-    box: np.ndarray
+    box: np.ndarray | None
     points5: np.ndarray | None
     labels: dict[str, Any]
 
@@ -54,31 +46,69 @@ class Pairs:
         return len(self.same)
 
 
-def read_columns(path: str | Path) -> list[str]:
-    """Return the column names of a Parquet file; DataError where it is missing or is none."""
-    return list(_open(Path(path)).schema_arrow.names)
+def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
+    """Read a sample's picture and check its labels; DataError naming it where either cannot be right.
 
-
-def count_rows(path: str | Path) -> int:
-    """Return how many rows a Parquet file has; DataError where it is missing or is none."""
-    return int(_open(Path(path)).metadata.num_rows)
+    parsing: whether to read its mask, too. A mask of another size than the picture decides: the picture, the
+    box and all points are scaled to it (CelebAMask-HQ is scored at its masks' 512 pixels).
+    """
+    if not parsing:
+        sample = replace(sample, mask=None)
+    check_sample(sample)
+    image = sample.read()
+    mask = None if sample.mask is None else sample.mask()
+    scale = np.ones(2)
+    if mask is not None and mask.shape != image.shape[:2]:
+        size = mask.shape[::-1]
+        scale = np.array(size) / image.shape[1::-1]
+        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    labels = {
+        "age": None if sample.age is None else float(sample.age),
+        "gender": sample.gender,
+        "identity": sample.identity,
+        "attributes": None if sample.attributes is None else np.asarray(sample.attributes, bool),
+        "expression_votes": _scaled(sample.expression_votes, np.ones(1)),
+        "parsing": mask,
+        "landmarks": _scaled(sample.landmarks68, scale),
+    }
+    return FaceRow(
+        id=sample.id,
+        image=image,
+        box=_scaled(sample.box, np.tile(scale, 2)),
+        points5=_scaled(sample.points5, scale),
+        labels={name: value for name, value in labels.items() if value is not None},
+    )
 
 
 def read_rows(path: str | Path) -> Iterator[FaceRow]:
-    """Yield the faces of a file in order.
+    """Yield the faces of a packed file in order.
 
-    Raises DataError naming the file and the row for a picture that cannot be decoded or a label out of range.
+    Raises DataError naming the file and the face for a picture that cannot be decoded or a label out of
+    range.
     """
+    path = packed_file(path)
+    for sample in read_packed(path):
+        try:
+            row = face_row(sample)
+        except DataError as error:
+            raise DataError(f"{path.name}: {error}") from error
+        yield row
+
+
+def packed_file(path: str | Path) -> Path:
+    """Return the path of a Parquet file with a face a row; DataError where it is missing or another."""
     path = Path(path)
-    for batch in _open(path).iter_batches(batch_size=ROWS_AT_ONCE):
-        for row in batch.to_pylist():
-            yield _face_row(path, row)
+    if not path.is_file():
+        raise DataError(f"There is no file {path}; give the Parquet file of the set.")
+    if not is_faces(path):
+        raise DataError(f"{path.name} is no set of faces: the columns id, source and image are wanted.")
+    return path
 
 
 def read_pairs(path: str | Path) -> Pairs:
-    """Return the pairs of a file with the columns fold, a, b, same."""
+    """Return the pairs of a Parquet file with the columns fold, a, b, same."""
     path = Path(path)
-    columns = _open(path).read().to_pydict()
+    columns = open_parquet(path).read().to_pydict()
     missing = {"fold", "a", "b", "same"} - columns.keys()
     if missing:
         raise DataError(
@@ -93,125 +123,16 @@ def read_pairs(path: str | Path) -> Pairs:
 
 
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
-    """Return id -> (68, 2) float64 points of a file with the columns id and landmarks68."""
+    """Return id -> (68, 2) float64 points of a Parquet file with the columns id and landmarks68."""
     path = Path(path)
-    table = _open(path).read(columns=["id", "landmarks68"]).to_pydict()
-    rows = zip(table["id"], table["landmarks68"], strict=True)
-    return {name: _named(path, name, _landmarks, points) for name, points in rows}
+    table = open_parquet(path).read(columns=["id", "landmarks68"]).to_pydict()
+    points = {}
+    for name, numbers in zip(table["id"], table["landmarks68"], strict=True):
+        if len(numbers) != 136:
+            raise DataError(f"{path.name}, {name}: 68 landmarks are 136 numbers; came {len(numbers)}.")
+        points[name] = np.array(numbers, np.float64).reshape(68, 2)
+    return points
 
 
-def _open(path: Path) -> Any:
-    try:
-        import pyarrow
-        import pyarrow.parquet as parquet
-    except ImportError as error:
-        raise DataError("Reading Parquet needs pyarrow: pip install 'moe-faceum[eval]'.") from error
-    if not path.is_file():
-        raise DataError(f"There is no file {path}; give the Parquet file of the set.")
-    try:
-        return parquet.ParquetFile(path)
-    except pyarrow.ArrowInvalid as error:
-        raise DataError(f"{path} is not a Parquet file; pack the set with `faceum data pack`.") from error
-
-
-def _face_row(path: Path, row: dict[str, Any]) -> FaceRow:
-    missing = {"id", "image", "box"} - row.keys()
-    if missing:
-        raise DataError(f"{path.name} is no set of faces: it lacks the columns {', '.join(sorted(missing))}.")
-    name = row["id"]
-    labels = {}
-    for column, (label, reader) in _LABELS.items():
-        if row.get(column) is not None:
-            labels[label] = _named(path, name, reader, row[column])
-    image = _named(path, name, read_image, row["image"])
-    parsing = labels.get("parsing")
-    if parsing is not None and parsing.shape != image.shape[:2]:
-        raise DataError(
-            f"{path.name}, row {name}: its mask is {parsing.shape[1]} x {parsing.shape[0]} and its picture "
-            f"{image.shape[1]} x {image.shape[0]} pixels; they must be one size."
-        )
-    guessed = row.get("points5") is None or row.get("detector_score") == 0
-    return FaceRow(
-        id=name,
-        image=image,
-        box=_named(path, name, _box, row["box"]),
-        points5=None if guessed else _named(path, name, _points5, row["points5"]),
-        labels=labels,
-    )
-
-
-def _named(path: Path, name: str, reader: Callable[[Any], Any], value: Any) -> Any:
-    """Read a value, putting the file and the row before what is wrong with it."""
-    try:
-        return reader(value)
-    except FaceumError as error:
-        raise DataError(f"{path.name}, row {name}: {error}") from error
-
-
-def _numbers(what: str, values: Any, shape: tuple[int, ...]) -> np.ndarray:
-    array = np.array(values, np.float64)
-    if array.size != np.prod(shape) or not np.isfinite(array).all():
-        raise DataError(f"{what} are {np.prod(shape)} finite numbers; came {array.size}, or some NaN.")
-    return array.reshape(shape)
-
-
-def _box(values: Any) -> np.ndarray:
-    return _numbers("The corners of a box", values, (4,))
-
-
-def _points5(values: Any) -> np.ndarray:
-    return _numbers("The coordinates of five points", values, (5, 2))
-
-
-def _landmarks(values: Any) -> np.ndarray:
-    return _numbers("The coordinates of 68 landmarks", values, (68, 2))
-
-
-def _age(years: Any) -> float:
-    if not 0 <= years <= 130:
-        raise DataError(f"An age lies between 0 and 130 years; came {years}.")
-    return float(years)
-
-
-def _gender(value: Any) -> int:
-    if value not in (0, 1):
-        raise DataError(f"The perceived gender is 0 (male) or 1 (female); came {value}.")
-    return int(value)
-
-
-def _attributes(values: Any) -> np.ndarray:
-    if len(values) != len(ATTRIBUTES):
-        raise DataError(f"A face has {len(ATTRIBUTES)} attributes; came {len(values)}.")
-    return np.array(values, bool)
-
-
-def _votes(values: Any) -> np.ndarray:
-    votes = _numbers("Votes for the expressions", values, (len(EXPRESSIONS),))
-    if votes.sum() <= 0 or votes.min() < 0:
-        raise DataError("The votes for the expressions are all zero or negative, so they say nothing.")
-    return votes
-
-
-def _mask(data: bytes) -> np.ndarray:
-    mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
-    if mask is None or mask.ndim != 2:
-        raise DataError("The mask is not a PNG of one channel, a class id a pixel.")
-    if mask.max() >= len(PARSING_CLASSES):
-        raise DataError(f"The mask holds class {mask.max()}; classes are 0 to {len(PARSING_CLASSES) - 1}.")
-    return mask.astype(np.uint8)
-
-
-def _identity(value: Any) -> int:
-    return int(value)
-
-
-_LABELS: dict[str, tuple[str, Callable[[Any], Any]]] = {
-    "age": ("age", _age),
-    "gender": ("gender", _gender),
-    "identity": ("identity", _identity),
-    "attributes": ("attributes", _attributes),
-    "expression_votes": ("expression_votes", _votes),
-    "mask": ("parsing", _mask),
-    "landmarks68": ("landmarks", _landmarks),
-}
-"""Column -> the label's name and what reads and checks it."""
+def _scaled(values: Any, scale: np.ndarray) -> np.ndarray | None:
+    return None if values is None else np.asarray(values, np.float64) * scale

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -11,7 +11,7 @@ import numpy as np
 from faceum.errors import DataError
 from faceum.evaluate.gather import Extremes, counting, finding_notes, group_tables, groups_of, rounded
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
-from faceum.evaluate.samples import Sample, answers
+from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
 from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalised_errors
 from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, parsing_scores, picture_confusion
@@ -31,12 +31,18 @@ REGIONS = {
 """Which of the 68 points belong to which part of the face."""
 
 
-def evaluate_parsing(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+def evaluate_parsing(
+    runner: Runner, samples: Iterable[CutFace], dataset: str = "", *, classes: Sequence[int] | None = None
+) -> Evaluation:
     """Score class maps, pasted back into the whole picture: mean F1 without background over one confusion.
 
     samples: each with the label parsing, (H, W) class ids of the picture. A missed face's answer is
-    background everywhere. Raises DataError when there is no sample or a label's ids are no classes.
+    background everywhere. classes: ids that the set knows, background first, all by default; an answer of any
+    other is background to it, and no mean is over the others. Raises DataError when there is no sample or a
+    label's ids are no classes.
     """
+    known = list(range(len(PARSING_CLASSES)) if classes is None else classes)
+    names = [PARSING_CLASSES[index] for index in known]
     found: Counter[str] = Counter()
     extremes = Extremes()
     truths, confusions = [], []
@@ -45,6 +51,7 @@ def evaluate_parsing(runner: Runner, samples: Iterable[Sample], dataset: str = "
         pasted = np.zeros(label.shape, np.uint8)
         if sample.found != "missed":
             pasted = paste_parsing(answer, (label.shape[0], label.shape[1]))
+            pasted[~np.isin(pasted, known)] = 0
         confusion = picture_confusion(pasted, label, len(PARSING_CLASSES))
         truths.append(sample.truth)
         confusions.append(confusion)
@@ -62,8 +69,8 @@ def evaluate_parsing(runner: Runner, samples: Iterable[Sample], dataset: str = "
             )
     if not confusions:
         raise DataError("There are no faces with a parsing map to score; give at least one.")
-    stacked = np.stack(confusions)
-    scores = parsing_scores(stacked, PARSING_CLASSES)
+    stacked = np.stack(confusions)[:, known][:, :, known]
+    scores = parsing_scores(stacked, names)
     by_face = np.array([_picture_f1(confusion) for confusion in stacked])
     return Evaluation(
         protocol="parsing",
@@ -75,7 +82,7 @@ def evaluate_parsing(runner: Runner, samples: Iterable[Sample], dataset: str = "
             _parsing_table(scores),
             *group_tables([groups_of(truth) for truth in truths], by_face, "mean F1, %", 100),
         ),
-        curves={"confusion": {"names": list(PARSING_CLASSES), "counts": scores.confusion.tolist()}},
+        curves={"confusion": {"names": names, "counts": scores.confusion.tolist()}},
         notes=(*finding_notes(found, "their answer is background everywhere"), *scores.notes),
         best=extremes.best(),
         worst=extremes.worst(),
@@ -84,8 +91,9 @@ def evaluate_parsing(runner: Runner, samples: Iterable[Sample], dataset: str = "
 
 def _parsing_numbers(confusions: np.ndarray, scores: ParsingScores) -> dict[str, Score]:
     """The mean over the frequent classes (main) and over all, named by how many classes they are over."""
-    often = [PARSING_CLASSES.index(name) for name in scores.frequent]
-    every = list(range(1, len(PARSING_CLASSES)))
+    names = list(scores.f1)
+    often = [names.index(name) for name in scores.frequent]
+    every = list(range(1, len(names)))
 
     def mean_f1(classes: list[int]) -> Score:
         def of_rows(rows: np.ndarray) -> float:
@@ -125,7 +133,7 @@ def _parsing_table(scores: ParsingScores) -> Table:
     )
 
 
-def evaluate_landmarks(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
     """Score 68 points in the picture's pixels: NME by the outer eye corners (main), FR@10, AUC@10.
 
     samples: each with the label landmarks (68, 2). A missed face is a failure in FR@10 and AUC@10; its error

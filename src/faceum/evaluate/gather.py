@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from faceum.evaluate.record import Example, Table
-from faceum.evaluate.samples import Sample
+from faceum.evaluate.samples import CutFace
 from faceum.metrics.groups import age_band, group_scores
 from faceum.tasks import ATTRIBUTES
 
@@ -52,7 +52,7 @@ def _push(heap: list[tuple[float, int, Example]], entry: tuple[float, int, Examp
         heapq.heappushpop(heap, entry)
 
 
-def counting(samples: Iterable[Sample], found: Counter[str]) -> Iterator[Sample]:
+def counting(samples: Iterable[CutFace], found: Counter[str]) -> Iterator[CutFace]:
     """Yield the samples, counting into `found` how each was found."""
     for sample in samples:
         found[sample.found] += 1

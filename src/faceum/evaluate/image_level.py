@@ -11,7 +11,7 @@ import numpy as np
 from faceum.errors import DataError
 from faceum.evaluate.gather import Extremes, counting, finding_notes, group_tables, groups_of, rounded
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent, years
-from faceum.evaluate.samples import Sample, answers
+from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.age import AgeScores, age_scores
 from faceum.metrics.attributes import AttributeScores, attribute_scores
 from faceum.metrics.calibration import Reliability, reliability, spread_reliability
@@ -26,7 +26,7 @@ ADULTS = (21, 60)
 """The ages, both included, of UTKFace's usual subset."""
 
 
-def evaluate_age(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+def evaluate_age(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
     """Score ages in years: MAE (main), CS@5, the eps-error where labels have `age_sigma`, and calibration.
 
     samples: each with the label age. A missed face fails CS@5; its error is that of the crop by the set's
@@ -89,7 +89,7 @@ def _age_notes(scores: AgeScores) -> list[str]:
     return []
 
 
-def evaluate_attributes(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+def evaluate_attributes(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
     """Score the 40 attributes at 0.5: mean accuracy (main), balanced accuracy, average precision.
 
     samples: each with the label attributes, (40,) bool, or int with -1 for not labelled. All answers for a
@@ -168,7 +168,7 @@ def _reliability_curve(held: Reliability) -> dict[str, list[float]]:
     }
 
 
-def evaluate_expression(runner: Runner, samples: Iterable[Sample], dataset: str = "") -> Evaluation:
+def evaluate_expression(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
     """Score expressions: accuracy (main) and mean class accuracy over the majority vote, ties dropped.
 
     samples: each with the label expression_votes (8,). A missed face counts as wrong.
@@ -222,7 +222,7 @@ def evaluate_expression(runner: Runner, samples: Iterable[Sample], dataset: str 
     )
 
 
-def _decided(samples: Iterable[Sample], dropped: Counter[str]) -> Iterator[Sample]:
+def _decided(samples: Iterable[CutFace], dropped: Counter[str]) -> Iterator[CutFace]:
     """Pass on the samples whose votes have one winner, counting the others."""
     for sample in samples:
         label, _ = majority_vote(np.asarray(sample.truth["expression_votes"])[None])

@@ -1,23 +1,25 @@
-"""Layer 4. One set's rows in, its evaluations by the wanted protocols out: what `faceum eval` runs."""
+"""Layer 4. A labelled set and a runner in, an evaluation a wanted protocol out: what `faceum eval` runs."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from faceum.data.parquet import FaceRow, Pairs, face_row
 from faceum.errors import DataError
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression
 from faceum.evaluate.record import Evaluation
-from faceum.evaluate.samples import Sample, samples_of
+from faceum.evaluate.samples import CutFace, cut_faces
 from faceum.evaluate.verification import embed, evaluate_verification, masked_rows
 
 if TYPE_CHECKING:
-    from faceum.data.parquet import FaceRow, Pairs
+    from faceum.data.sample import Sample
     from faceum.detect.protocol import Detector
     from faceum.runner import Runner
 
@@ -36,12 +38,12 @@ LABEL_OF = {
     "age": "age",
     "attributes": "attributes",
     "expression": "expression_votes",
-    "parsing": "parsing",
-    "landmarks": "landmarks",
+    "parsing": "mask",
+    "landmarks": "landmarks68",
 }
-"""Protocol -> the label that a row needs for it."""
+"""Protocol -> the field of `faceum.data.sample.Sample` that a face needs for it."""
 
-BY_FACE: dict[str, Callable[[Runner, Iterable[Sample], str], Evaluation]] = {
+BY_FACE: dict[str, Callable[[Runner, Iterable[CutFace], str], Evaluation]] = {
     "age": evaluate_age,
     "attributes": evaluate_attributes,
     "expression": evaluate_expression,
@@ -55,19 +57,21 @@ BY_FACE: dict[str, Callable[[Runner, Iterable[Sample], str], Evaluation]] = {
 class LabelledSet:
     """A set to evaluate on.
 
-    name: its word in the report. rows: called without arguments, yields its faces from the beginning.
+    name: its word in the report. faces: called without arguments, yields its samples from the beginning.
     protocols: those that its labels allow. pairs: for verification. landmarks: id -> (68, 2) points in the
-    picture, to paint masks by. tight: whether its pictures are cut too tightly to detect in.
-    every: only one of so many labelled faces is scored, evenly spaced. It does not thin `pairs`.
+    picture, to paint masks by where the samples have none themselves.
+    tight: its pictures are cut too tightly to detect in. aligned: they are crops, and no detector is asked.
+    classes: the ids of the parsing classes that the set knows, None for all.
     """
 
     name: str
-    rows: Callable[[], Iterator[FaceRow]]
+    faces: Callable[[], Iterator[Sample]]
     protocols: tuple[str, ...]
     pairs: Pairs | None = None
     landmarks: Mapping[str, np.ndarray] = field(default_factory=dict)
     tight: bool = False
-    every: int = 1
+    aligned: bool = False
+    classes: tuple[int, ...] | None = None
 
 
 def chosen_protocols(
@@ -95,44 +99,66 @@ def evaluate_set(
     runner: Runner,
     detector: Detector | None,
     wanted: Sequence[str] = (),
+    *,
+    limit: int | None = None,
     seed: int = 0,
 ) -> Iterator[Evaluation]:
     """Yield an evaluation a protocol as soon as it is done.
 
     detector: None cuts every face by the set's box. wanted: protocols, all that the labels allow where none
-    is named. seed: decides which masks are painted. Raises DataError as `chosen_protocols` and the metrics
-    do.
+    is named. limit: only so many faces, or pairs, from all over the set. seed: decides which masks are
+    painted. Raises DataError as `chosen_protocols` and the metrics do, and for a face whose label cannot be
+    right.
     """
     protocols = chosen_protocols(labelled.protocols, wanted, runner.card.tasks, labelled.name)
-
-    def samples(rows: Iterable[FaceRow], protocol: str) -> Iterator[Sample]:
-        return samples_of(rows, runner, detector, task=TASK_OF[protocol], tight=labelled.tight)
-
+    asked = None if labelled.aligned else detector
+    cut = partial(cut_faces, runner=runner, detector=asked, tight=labelled.tight)
     if "verification" in protocols or "masked" in protocols:
-        yield from _verify(labelled, runner, samples, protocols, seed)
+        yield from _verify(labelled, runner, partial(cut, task="recognition"), protocols, (limit, seed))
     for protocol in protocols:
         if protocol in BY_FACE:
-            known = (row for row in labelled.rows() if LABEL_OF[protocol] in row.labels)
-            rows = islice(known, 0, None, labelled.every)
-            yield BY_FACE[protocol](runner, samples(rows, protocol), labelled.name)
+            rows = (face_row(one, parsing=protocol == "parsing") for one in _known(labelled, protocol, limit))
+            score = BY_FACE[protocol]
+            if protocol == "parsing":
+                score = partial(evaluate_parsing, classes=labelled.classes)
+            yield score(runner, cut(rows, task=TASK_OF[protocol]), labelled.name)
+
+
+def _known(labelled: LabelledSet, protocol: str, limit: int | None) -> Iterator[Sample]:
+    """The samples with the protocol's label; at most `limit`, evenly spaced."""
+
+    def known() -> Iterator[Sample]:
+        return (sample for sample in labelled.faces() if getattr(sample, LABEL_OF[protocol]) is not None)
+
+    every = 1 if limit is None else max(1, -(-sum(1 for _ in known()) // limit))
+    return islice(known(), 0, None, every)
 
 
 def _verify(
     labelled: LabelledSet,
     runner: Runner,
-    samples: Callable[[Iterable[FaceRow], str], Iterator[Sample]],
+    cut: Callable[[Iterable[FaceRow]], Iterator[CutFace]],
     protocols: Sequence[str],
-    seed: int,
+    limit_and_seed: tuple[int | None, int],
 ) -> Iterator[Evaluation]:
-    pairs = labelled.pairs
-    if pairs is None:
+    if labelled.pairs is None:
         raise DataError(f"Verification on {labelled.name} needs its list of pairs.")
-    names = {*pairs.a, *(pairs.b if "verification" in protocols else ())}
-    shown = (row for row in labelled.rows() if row.id in names)
-    plain = embed(runner, samples(shown, "verification"))
+    limit, seed = limit_and_seed
+    pairs = labelled.pairs if limit is None else _thinned(labelled.pairs, limit)
+
+    def rows(names: Iterable[str]) -> Iterator[FaceRow]:
+        wanted = set(names)
+        return (face_row(one, parsing=False) for one in labelled.faces() if one.id in wanted)
+
+    plain = embed(runner, cut(rows([*pairs.a, *(pairs.b if "verification" in protocols else ())])))
     if "verification" in protocols:
         yield evaluate_verification(plain, plain, pairs, labelled.name)
     if "masked" in protocols:
-        painted = masked_rows(labelled.rows(), labelled.landmarks, pairs.b, seed)
-        masked = embed(runner, samples(painted, "masked"))
+        masked = embed(runner, cut(masked_rows(rows(pairs.b), labelled.landmarks, seed)))
         yield evaluate_verification(plain, masked, pairs, labelled.name, "masked")
+
+
+def _thinned(pairs: Pairs, limit: int) -> Pairs:
+    """At most `limit` pairs, evenly spaced, so that every fold and both kinds are still there."""
+    kept = np.unique(np.linspace(0, len(pairs) - 1, min(limit, len(pairs))).astype(int))
+    return Pairs(fold=pairs.fold[kept], a=pairs.a[kept], b=pairs.b[kept], same=pairs.same[kept])

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks
+from faceum.crop import Crop, CropSpec, box_from_points, crop_face, points5_from_landmarks
 from faceum.decode import decode_answers
 from faceum.detect.protocol import Detection, Detector
 from faceum.errors import DataError
@@ -39,15 +39,16 @@ SOURCES = {
     "given": "cut by the set's own box",
     "missed": "not found by our detector",
 }
-"""How a face was found: the word in `Sample.found`, and what it means."""
+"""How a face was found: the word in `CutFace.found`, and what it means."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Sample:
+class CutFace:
     """A face ready for the network, and what is known of it.
 
     id: its name in the set. crop: see `faceum.crop`. truth: its labels, as in `faceum.data.parquet.FaceRow`.
-    found: a key of `SOURCES`; the crop of a missed face is cut by the set's box.
+    found: a key of `SOURCES`; the crop of a missed face is cut by the set's box or points, or is the picture
+    where the set has neither.
     image: (H, W, 3) uint8 RGB, the picture, None where it is not kept (no example can be drawn then).
     """
 
@@ -58,22 +59,26 @@ class Sample:
     image: np.ndarray | None = None
 
 
-def find_face(detector: Detector, image: np.ndarray, box: np.ndarray) -> Detection | None:
+def find_face(detector: Detector, image: np.ndarray, box: np.ndarray | None) -> Detection | None:
     """Return the detection that overlaps `box` (4,) most, None where none reaches `LEAST_IOU`.
 
-    Detections below `LEAST_SCORE` are as good as none.
+    Where the set gives no box, the face nearest to the middle of the picture is meant. Detections below
+    `LEAST_SCORE` are as good as none.
     """
     detections = [one for one in detector.detect(image) if one.score >= LEAST_SCORE]
     if not detections:
         return None
+    if box is None:
+        middle = np.array([image.shape[1], image.shape[0]]) / 2
+        return min(detections, key=lambda one: np.linalg.norm((one.box[:2] + one.box[2:]) / 2 - middle))
     overlaps = boxes_iou(np.stack([one.box for one in detections]), box[None])[:, 0]
     best = int(overlaps.argmax())
     return detections[best] if overlaps[best] >= LEAST_IOU else None
 
 
-def samples_of(
+def cut_faces(
     rows: Iterable[FaceRow], runner: Runner, detector: Detector | None, *, task: str, tight: bool
-) -> Iterator[Sample]:
+) -> Iterator[CutFace]:
     """Yield a sample a row, in order, cut as the network takes faces for `task`.
 
     detector: None takes every face by the set's box. tight: whether the set's pictures are cut too tightly to
@@ -81,12 +86,14 @@ def samples_of(
     """
     spec = runner.card.crop_of(task)
     for row in rows:
-        found = None if detector is None else find_face(detector, row.image, row.box)
+        box = _box_of(row)
+        found = None if detector is None else find_face(detector, row.image, box)
         if found is not None:
             crop = crop_face(row.image, spec, found.box, found.points5)
         else:
-            crop = _crop_by_label(row, runner, spec)
-        yield Sample(
+            whole = np.array([0, 0, row.image.shape[1], row.image.shape[0]], np.float64)
+            crop = _crop_by_label(row, whole if box is None else box, runner, spec)
+        yield CutFace(
             id=row.id,
             crop=crop,
             truth=row.labels,
@@ -96,8 +103,8 @@ def samples_of(
 
 
 def answers(
-    runner: Runner, samples: Iterable[Sample], task: str, batch: int = BATCH
-) -> Iterator[tuple[Sample, Any]]:
+    runner: Runner, samples: Iterable[CutFace], task: str, batch: int = BATCH
+) -> Iterator[tuple[CutFace, Any]]:
     """Yield each sample with the network's decoded answer to `task`, a field of `faceum.faces.Face`.
 
     Raises DataError naming the first face whose answer is not finite.
@@ -122,7 +129,7 @@ def run(runner: Runner, crops: list[Crop], task: str) -> dict[str, np.ndarray]:
     return runner.run(images, np.stack([crop.face_mask_N for crop in crops]), (task,))
 
 
-def batches(samples: Iterable[Sample], size: int = BATCH) -> Iterator[list[Sample]]:
+def batches(samples: Iterable[CutFace], size: int = BATCH) -> Iterator[list[CutFace]]:
     """Yield lists of `size` samples, the last one as long as what is left."""
     left = iter(samples)
     while group := list(islice(left, size)):
@@ -140,13 +147,21 @@ def mirrored(crop: Crop, spec: CropSpec) -> Crop:
     )
 
 
-def _crop_by_label(row: FaceRow, runner: Runner, spec: CropSpec) -> Crop:
+def _box_of(row: FaceRow) -> np.ndarray | None:
+    """The set's box, or the one that belongs to its points; None where it has neither."""
+    if row.box is not None:
+        return row.box
+    points = row.labels.get("landmarks") if row.points5 is None else row.points5
+    return None if points is None else box_from_points(points)
+
+
+def _crop_by_label(row: FaceRow, box: np.ndarray, runner: Runner, spec: CropSpec) -> Crop:
     """Cut by the set's points, or, where only the box is known, by the points that the network sees in it."""
     if row.points5 is not None or "landmarks" not in runner.card.tasks or spec.policy == "box":
-        return crop_face(row.image, spec, row.box, row.points5)
-    rough = crop_face(row.image, runner.card.crop_of("landmarks"), row.box)
+        return crop_face(row.image, spec, box, row.points5)
+    rough = crop_face(row.image, runner.card.crop_of("landmarks"), box)
     (answer,) = decode_answers(run(runner, [rough], "landmarks"), [rough])
     points5 = points5_from_landmarks(answer["landmarks"])
     # A wild guess, all points in one place, must not turn the face.
-    apart = np.ptp(points5, axis=0).max() > 0.1 * (row.box[2:] - row.box[:2]).max()
-    return crop_face(row.image, spec, row.box, points5 if apart else None)
+    apart = np.ptp(points5, axis=0).max() > 0.1 * (box[2:] - box[:2]).max()
+    return crop_face(row.image, spec, box, points5 if apart else None)

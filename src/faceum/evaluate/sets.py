@@ -1,93 +1,121 @@
-"""Layer 4. A set's name and Parquet file in; the set, and the protocols that its labels allow, out."""
+"""Layer 4. A set's name and place in; the set, and the protocols that its labels allow, out."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping
+from collections.abc import Iterator
+from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 
-import numpy as np
-
-from faceum.data.parquet import Pairs, count_rows, read_columns, read_landmarks, read_pairs, read_rows
+from faceum.data.lapa import TO_OURS
+from faceum.data.packed import read_packed
+from faceum.data.parquet import packed_file, read_landmarks, read_pairs
+from faceum.data.registry import DATASETS, PAIR_SETS
+from faceum.data.sample import Sample
 from faceum.errors import DataError
-from faceum.evaluate.protocols import LabelledSet
+from faceum.evaluate.protocols import LABEL_OF, LabelledSet
 
-TIGHT_SETS = ("utkface", "ferplus")
+TIGHT_SETS = ("affectnet", "fer2013", "ferplus", "rafdb", "utkface")
 """Sets of chips cut so close to the face that no detector can be asked to find it in each."""
 
-PROTOCOL_OF_COLUMN = {
-    "age": "age",
-    "attributes": "attributes",
-    "expression_votes": "expression",
-    "mask": "parsing",
-    "landmarks68": "landmarks",
-}
-"""A column of labels -> the protocol that it allows."""
+ALIGNED_SETS = ("bin", "recordio")
+"""Layouts whose pictures were aligned by their makers: they are cut by the points of that alignment."""
+
+CLASSES_OF = {"lapa": tuple(sorted(set(TO_OURS.tolist())))}
+"""Sets that know only some of our parsing classes -> those."""
+
+PEEKED = 64
+"""Faces that are looked at to tell which labels a set has."""
 
 
-def load_set(
-    name: str, path: str | Path, *, limit: int | None = None, tight: bool | None = None
-) -> LabelledSet:
-    """Return the set in a Parquet file, ready to be read.
+def load_set(name: str, place: str | Path) -> LabelledSet:
+    """Return a set, ready to be read.
 
-    name: its word in the report. path: the file, or a folder that holds `<name>.val.parquet`.
-    Beside a file `lfw.val.parquet` a list of pairs `lfw-pairs.val.parquet` allows verification, and points in
-    `teacher-landmarks.lfw.val.parquet`, or a column landmarks68, the masked protocol.
-    limit: only so many faces and so many pairs, from all over the file. tight: whether pictures are
-    cut too tightly to detect in; None decides by the name. Raises DataError for a missing file and one
-    without labels.
+    name: its word in the report. place: a packed Parquet file, a folder that holds `<name>.val.parquet`, an
+    insightface `.bin` file, or LAYOUT/SPLIT:FOLDER for a layout of `faceum.data.registry`, such as
+    300w/common:/data/300w or lfw:/data/lfw (the split is test where none is said).
+    Beside a packed `lfw.val.parquet` a list of pairs `lfw-pairs.val.parquet` allows verification; points in
+    `teacher-landmarks.lfw.val.parquet` serve to paint masks by.
+    Raises DataError for a missing file, another layout, and a set without labels.
     """
-    file = Path(path)
-    if file.is_dir():
-        file = file / f"{name}.val.parquet"
-    columns = read_columns(file)
-    protocols = [word for column, word in PROTOCOL_OF_COLUMN.items() if column in columns]
-    source, dot, rest = file.name.partition(".")
-    pairs_file = file.with_name(f"{source}-pairs{dot}{rest}")
-    pairs = None
-    landmarks: Mapping[str, np.ndarray] = {}
-    if pairs_file.exists():
-        pairs = read_pairs(pairs_file)
-        pairs = pairs if limit is None else _thinned(pairs, limit)
-        landmarks = _mask_points(file, columns)
-        protocols += ["verification", *(["masked"] if landmarks else [])]
-    if not protocols:
-        raise DataError(
-            f"{file.name} has none of the labels {', '.join(PROTOCOL_OF_COLUMN)}, nor pairs in "
-            f"{pairs_file.name} beside it, so there is nothing to score."
-        )
-    return LabelledSet(
+    layout, split, path = _parse_place(place)
+    kind = layout or name
+    labelled = LabelledSet(
         name=name,
-        rows=lambda: read_rows(file),
-        every=1 if limit is None else math.ceil(count_rows(file) / limit),
-        protocols=tuple(protocols),
-        pairs=pairs,
-        landmarks=landmarks,
-        tight=name in TIGHT_SETS if tight is None else tight,
+        faces=_nothing,
+        protocols=(),
+        tight=kind in TIGHT_SETS,
+        aligned=kind in ALIGNED_SETS,
+        classes=CLASSES_OF.get(kind),
     )
+    if layout in PAIR_SETS:
+        pair_set = PAIR_SETS[layout](path, split)
+        labelled = replace(labelled, faces=partial(iter, pair_set.samples), pairs=pair_set.pairs)
+    elif layout:
+        labelled = replace(labelled, faces=partial(DATASETS[layout], path, split))
+    else:
+        labelled = _packed(labelled, path)
+    return replace(labelled, protocols=_protocols(labelled, str(place)))
 
 
-def parse_sets(entries: list[str]) -> dict[str, Path]:
-    """Return name -> path from words like "lfw=folder/lfw.val.parquet"; DataError for one that is not so."""
+def parse_sets(entries: list[str]) -> dict[str, str]:
+    """Return name -> place from words like "lfw=folder/lfw.val.parquet"; DataError for one that is not so."""
     sets = {}
     for entry in entries:
-        name, sign, path = entry.partition("=")
-        if not (name and sign and path):
+        name, sign, place = entry.partition("=")
+        if not (name and sign and place):
             raise DataError(f"--set takes NAME=PATH, such as lfw=corpus/lfw.val.parquet; came {entry}.")
         if name in sets:
             raise DataError(f"The set {name} was given twice; give each set a name of its own.")
-        sets[name] = Path(path)
+        sets[name] = place
     return sets
 
 
-def _mask_points(file: Path, columns: list[str]) -> Mapping[str, np.ndarray]:
-    beside = file.with_name(f"teacher-landmarks.{file.name}")
-    if beside.exists():
-        return read_landmarks(beside)
-    return read_landmarks(file) if "landmarks68" in columns else {}
+def _parse_place(place: str | Path) -> tuple[str, str, Path]:
+    """Layout ("" for packed), split and path."""
+    words, colon, path = str(place).partition(":")
+    layout, _, split = words.partition("/")
+    if colon and (layout in DATASETS or layout in PAIR_SETS):
+        return layout, split or "test", Path(path)
+    if Path(place).suffix == ".bin":
+        return "bin", "test", Path(place)
+    return "", "", Path(place)
 
 
-def _thinned(pairs: Pairs, limit: int) -> Pairs:
-    """At most `limit` pairs, evenly spaced, so that every fold and both kinds are still there."""
-    kept = np.unique(np.linspace(0, len(pairs) - 1, min(limit, len(pairs))).astype(int))
-    return Pairs(fold=pairs.fold[kept], a=pairs.a[kept], b=pairs.b[kept], same=pairs.same[kept])
+def _packed(labelled: LabelledSet, path: Path) -> LabelledSet:
+    file = packed_file(path / f"{labelled.name}.val.parquet" if path.is_dir() else path)
+    source, dot, rest = file.name.partition(".")
+    pairs, points = (
+        file.with_name(f"{source}-pairs{dot}{rest}"),
+        file.with_name(f"teacher-landmarks.{file.name}"),
+    )
+    return replace(
+        labelled,
+        faces=partial(read_packed, file),
+        pairs=read_pairs(pairs) if pairs.exists() else None,
+        landmarks=read_landmarks(points) if pairs.exists() and points.exists() else {},
+    )
+
+
+def _protocols(labelled: LabelledSet, place: str) -> tuple[str, ...]:
+    """What the labels of its first faces, and its pairs, allow."""
+    first = list(islice(labelled.faces(), PEEKED))
+    protocols = [
+        protocol
+        for protocol, label in LABEL_OF.items()
+        if any(getattr(sample, label) is not None for sample in first)
+    ]
+    if labelled.pairs is not None:
+        pointed = any(sample.landmarks68 is not None or sample.points5 is not None for sample in first)
+        protocols += ["verification", *(["masked"] if labelled.landmarks or pointed else [])]
+    if not protocols:
+        raise DataError(
+            f"{place} has none of the labels {', '.join(LABEL_OF.values())}, and no list of pairs beside it, "
+            "so there is nothing to score."
+        )
+    return tuple(protocols)
+
+
+def _nothing() -> Iterator[Sample]:
+    return iter(())

@@ -15,11 +15,11 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from faceum.data.mask_painter import paint_mask
+from faceum.data.mask_painter import paint_mask, paint_mask_by_points5
 from faceum.errors import DataError
 from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, rounded
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
-from faceum.evaluate.samples import BATCH, Sample, batches, mirrored, run
+from faceum.evaluate.samples import BATCH, CutFace, batches, mirrored, run
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
 from faceum.metrics.verification import OperatingPoint, operating_point, roc, squared_distances, verify_folds
 
@@ -48,7 +48,7 @@ class Embeddings:
     groups: dict[str, dict[str, str]]
 
 
-def embed(runner: Runner, samples: Iterable[Sample]) -> Embeddings:
+def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
     """Return every sample's embedding, L2-normalised; DataError where one is NaN or zero."""
     vectors, thumbnails, found, groups = {}, {}, {}, {}
     spec = runner.card.crop_of("recognition")
@@ -70,20 +70,22 @@ def embed(runner: Runner, samples: Iterable[Sample]) -> Embeddings:
 
 
 def masked_rows(
-    rows: Iterable[FaceRow], landmarks: Mapping[str, np.ndarray], wanted: Iterable[str], seed: int = 0
+    rows: Iterable[FaceRow], landmarks: Mapping[str, np.ndarray], seed: int = 0
 ) -> Iterator[FaceRow]:
-    """Yield the wanted rows with a mask painted on; which one depends on the seed and the face's id alone.
+    """Yield the rows with a mask painted on; which one depends on the seed and the face's id alone.
 
-    landmarks: id -> (68, 2) points in the picture. Raises DataError naming a wanted face without points.
+    landmarks: id -> (68, 2) points in the picture; a face that is not there is painted by its own landmarks,
+    or by its five points. Raises DataError naming a face without any of these.
     """
-    names = set(wanted)
     for row in rows:
-        if row.id not in names:
-            continue
-        if row.id not in landmarks:
-            raise DataError(f"{row.id} has no landmarks to paint a mask by; give a file that holds them.")
         rng = np.random.default_rng((seed, zlib.crc32(row.id.encode())))
-        yield replace(row, image=paint_mask(row.image, landmarks[row.id], rng))
+        points = landmarks.get(row.id, row.labels.get("landmarks"))
+        if points is not None:
+            yield replace(row, image=paint_mask(row.image, points, rng))
+        elif row.points5 is not None:
+            yield replace(row, image=paint_mask_by_points5(row.image, row.points5, rng))
+        else:
+            raise DataError(f"{row.id} has no landmarks to paint a mask by; give a file that holds them.")
 
 
 def evaluate_verification(
