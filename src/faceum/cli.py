@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from faceum.cli_convert import convert_app
 from faceum.cli_eval import evaluate_command
 from faceum.errors import FaceumError
 
@@ -211,6 +212,7 @@ def doctor(json: JsonOption = False, model: ModelOption = "compact") -> None:
 
 
 app.command("eval")(evaluate_command)
+app.add_typer(convert_app, name="convert")
 
 
 def main() -> None:

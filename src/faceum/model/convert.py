@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import pickle
 import re
+import struct
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,7 +33,10 @@ REFERENCE_EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", 
 UNUSED = r"(ln_post\.weight|ln_post\.bias|proj|transformer\.resblocks\.\d+\.mlp\.f_gate\.0\.weight)"
 """Tensors of the encoder that no answer depends on; they are dropped."""
 
-BROKEN = (RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError)
+BROKEN = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+    struct.error,
+)  # fmt: skip
 """What torch.load raises for a file that is cut short or no torch file; its errors share no class."""
 
 MOST_NAMED = 40
