@@ -269,3 +269,17 @@ def test_help_and_version_load_nothing_heavy():
     assert "analyze" in done.stdout and "doctor" in done.stdout
     version = CliRunner().invoke(app, ["--version"])
     assert version.exit_code == 0 and version.stdout.startswith("faceum ")
+
+
+def test_the_main_job_needs_no_torch(tiny_model, portrait_path, tmp_path):
+    code = (
+        "import sys\n"
+        "for name in ('torch', 'torchvision', 'PIL', 'onnx', 'pyarrow'): sys.modules[name] = None\n"
+        f"sys.argv = ['faceum', 'analyze', {str(portrait_path)!r}, '--out', {str(tmp_path)!r}, '--model', "
+        f"{str(tiny_model.with_suffix('.onnx'))!r}]\n"
+        "from faceum.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "astronaut.png").exists() and "1 face" in done.stdout

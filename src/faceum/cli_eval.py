@@ -84,8 +84,8 @@ def _load_of_experts(
     from faceum.data.parquet import face_row
     from faceum.evaluate.experts import expert_load
     from faceum.evaluate.samples import cut_faces
+    from faceum.extras import torch_is_installed
     from faceum.load import load_model
-    from faceum.runner import torch_is_installed
 
     if not (torch_is_installed() and has_part(model, "safetensors")):
         return None

@@ -11,8 +11,9 @@ import numpy as np
 
 from faceum.assets import asset_path, load_registry
 from faceum.errors import FaceumError
+from faceum.extras import INSTALL_TORCH
 from faceum.pipeline import FaceAnalyzer
-from faceum.runner import INSTALL_TORCH, choose_engine, gpu_is_present
+from faceum.runner import choose_engine, gpu_is_present
 from faceum.threads import usable_threads
 
 NEEDED = ("numpy", "opencv-python-headless", "onnxruntime", "safetensors", "typer", "rich")

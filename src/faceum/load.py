@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from faceum.assets import resolve_model
 from faceum.errors import ModelError
-from faceum.runner import INSTALL_TORCH, torch_is_installed
+from faceum.extras import INSTALL_TORCH, torch_is_installed
 
 if TYPE_CHECKING:
     from faceum.model.network import FaceUM

@@ -5,7 +5,6 @@ B crops, S their side in pixels, N patch tokens. Neither library is imported bef
 
 from __future__ import annotations
 
-import importlib.util
 import json
 import logging
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,7 @@ import numpy as np
 from faceum.assets import has_part, looks_like_path, resolve_model, unknown_name
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
+from faceum.extras import INSTALL_TORCH, torch_is_installed
 from faceum.threads import usable_threads
 
 if TYPE_CHECKING:
@@ -27,9 +27,6 @@ LOG = logging.getLogger("faceum")
 
 RUNTIMES = ("auto", "onnxruntime", "torch")
 DEVICES = ("auto", "cpu", "cuda")
-
-INSTALL_TORCH = "pip install 'moe-faceum[torch]'"
-"""What brings the torch runtime."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -141,11 +138,6 @@ def choose_engine(model: str | Path, runtime: str = "auto", device: str = "auto"
             + " here; use --device cpu, or install torch or onnxruntime with CUDA on a machine with a GPU."
         )
     return _on_cpu(model, runtime)
-
-
-def torch_is_installed() -> bool:
-    """Whether torch can be imported; it is not imported for that."""
-    return importlib.util.find_spec("torch") is not None
 
 
 def gpu_is_present() -> bool:
