@@ -16,6 +16,7 @@ from faceum.geometry import (
     compose,
     invert,
     similarity_from_points,
+    stretch,
     transform_points,
     warp,
 )
@@ -235,3 +236,26 @@ def test_odd_frames_still_give_a_picture(matrix):
 def test_unknown_words_name_the_options():
     with pytest.raises(ValueError, match="linear, cubic, nearest"):
         warp(np.zeros((2, 2), np.uint8), np.eye(2, 3), (2, 2), interpolation="bilinear")
+
+
+@pytest.mark.parametrize("size", [(112, 70), (112, 112), (300, 112), (112, 900), (1, 112), (2, 112)])
+def test_stretching_is_what_pillow_does(size: tuple[int, int]) -> None:
+    """Along one side exactly, up to rounding; Pillow's order of the two sides depends on its version."""
+    from PIL import Image
+
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    wanted = np.asarray(Image.fromarray(picture).resize((112, 112), Image.Resampling.BICUBIC))
+    ours = stretch(picture, 112)
+    assert ours.dtype == np.uint8
+    assert np.abs(ours.astype(int) - wanted).max() <= 1
+
+
+@pytest.mark.parametrize(
+    ("size", "side"), [((40, 70), 112), ((300, 113), 112), ((37, 900), 16), ((1, 1), 16)]
+)
+def test_stretching_both_sides_is_nearly_what_pillow_does(size: tuple[int, int], side: int) -> None:
+    from PIL import Image
+
+    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    wanted = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
+    assert np.abs(stretch(picture, side).astype(int) - wanted).mean() < 0.5

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, fields
 import numpy as np
 
 from faceum.errors import ModelError, PictureError
-from faceum.geometry import box_corners, invert, similarity_from_points, transform_points, warp
+from faceum.geometry import box_corners, invert, similarity_from_points, stretch, transform_points, warp
 
 POLICIES = ("similarity", "box")
 FACE_TOKENS = ("centre", "touched")
@@ -86,18 +86,21 @@ def crop_face(image: np.ndarray, spec: CropSpec, box: np.ndarray, points5: np.nd
     Pixels outside the picture repeat its edge.
     """
     matrix = crop_matrix(spec, box, points5, image.shape[:2])
-    return cut(image, spec, box, matrix)
+    if spec.policy != "box":
+        return cut(image, spec, box, matrix)
+    x0, y0, x1, y1 = _widened(spec, np.asarray(box, np.float64), image.shape[:2])
+    return _crop(stretch(image[y0:y1, x0:x1], spec.size), spec, box, matrix)
 
 
 def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) -> Crop:
     """Crop by a given picture-to-crop matrix (training jitters it); see crop_face."""
+    return _crop(warp(image, matrix, (spec.size, spec.size)), spec, box, matrix)
+
+
+def _crop(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) -> Crop:
     inverse = invert(matrix)
-    return Crop(
-        image=warp(image, matrix, (spec.size, spec.size)),
-        matrix=matrix,
-        inverse=inverse,
-        face_mask_N=face_mask(spec, box, matrix, inverse),
-    )
+    mask = face_mask(spec, box, matrix, inverse)
+    return Crop(image=image, matrix=matrix, inverse=inverse, face_mask_N=mask)
 
 
 def crop_matrix(
@@ -127,11 +130,18 @@ def crop_matrix(
 
 
 def _stretched_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    size = box[2:] - box[:2]
-    x0, y0 = np.maximum(np.trunc(box[:2] - spec.margin * size), 0)
-    x1, y1 = np.minimum(np.trunc(box[2:] + spec.margin * size), (shape[1], shape[0]))
-    scale_x, scale_y = spec.size / max(x1 - x0, 1.0), spec.size / max(y1 - y0, 1.0)
+    x0, y0, x1, y1 = _widened(spec, box, shape)
+    scale_x, scale_y = spec.size / (x1 - x0), spec.size / (y1 - y0)
     return np.array([[scale_x, 0, -scale_x * x0], [0, scale_y, -scale_y * y0]])
+
+
+def _widened(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+    """The box with its margin, clipped to the picture and truncated; at least a pixel of it."""
+    margin = spec.margin * (box[2:] - box[:2])
+    limit = np.array([shape[1], shape[0]])
+    low = np.clip(np.trunc(box[:2] - margin), 0, limit - 1)
+    high = np.clip(np.trunc(box[2:] + margin), low + 1, limit)
+    return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
 def face_mask(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, inverse: np.ndarray) -> np.ndarray:
