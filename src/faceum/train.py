@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader
 
 from faceum.data.corpus import LabelledFace, read_corpus
 from faceum.data.mixture import Batch, Mixture, Share
-from faceum.files import whole_file
+from faceum.files import whole_file, write_text
 from faceum.losses import (
     Distillation,
     age_loss,
@@ -45,7 +45,8 @@ class RunConfig:
     switch, z, mutual_information: weights of the router's losses. balance: step of the expert biases.
     steps, warmup, lr, weight_decay, clip: see optim. ema: decay of the moving average.
     precision: "float32" or "bfloat16" (autocast). workers: processes that make batches.
-    save_every: steps between checkpoints. seed: of weights, order and augmentation.
+    save_every, log_every: steps between checkpoints, and between rows of metrics.
+    seed: of weights, order and augmentation.
     """
 
     network: FaceUMConfig
@@ -67,6 +68,7 @@ class RunConfig:
     precision: str = "float32"
     workers: int = 1
     save_every: int = 1000
+    log_every: int = 50
     seed: int = 0
 
 
@@ -188,11 +190,12 @@ def train(config: RunConfig) -> FaceUM:
         trainer.load_state_dict(torch.load(latest, weights_only=True))
     spec = config.network.crops[0][0]
     mixture = Mixture(faces, config.shares, spec=spec, seed=config.seed, batches=config.steps)
-    with open(out / "metrics.jsonl", "a") as log:
+    _forget_later_rows(out / "metrics.jsonl", trainer.step)
+    with open(out / "metrics.jsonl", "a", encoding="utf-8") as log:
         started, first = time.time(), trainer.step
         for batch in batches(mixture, range(trainer.step, config.steps), config.workers):
             losses = trainer.train_step(batch)
-            if trainer.step % 50 == 0:
+            if trainer.step % config.log_every == 0:
                 per_second = (trainer.step - first) * len(batch.crop_BCHW) / (time.time() - started)
                 row = {"step": trainer.step, "seconds": round(time.time() - started, 1), **losses}
                 log.write(json.dumps({**row, "pictures_per_second": per_second}) + "\n")
@@ -201,6 +204,14 @@ def train(config: RunConfig) -> FaceUM:
                 save_state(latest, trainer.state_dict())
     trainer.network.load_state_dict(trainer.average.state)
     return trainer.network.eval()
+
+
+def _forget_later_rows(log: Path, step: int) -> None:
+    """Leave out what a cut run logged after its last checkpoint; the resumed run logs it again."""
+    if log.exists():
+        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
+        whole = [line for line in lines if line.endswith("\n")]
+        write_text(log, "".join(line for line in whole if json.loads(line)["step"] <= step))
 
 
 def batches(mixture: Mixture, order: Iterable[int], workers: int) -> Iterator[Batch]:
