@@ -8,7 +8,6 @@ commands, so that `faceum --help` is quick.
 from __future__ import annotations
 
 import errno
-import logging
 import os
 import sys
 from pathlib import Path
@@ -19,6 +18,7 @@ import typer
 from typer.core import TyperGroup
 
 from faceum.cli_convert import convert_app
+from faceum.cli_data import data_app
 from faceum.cli_eval import evaluate_command
 from faceum.errors import FaceumError
 
@@ -62,6 +62,7 @@ app = typer.Typer(
     help="Face perception in one network: identity, age, attributes, expression, parsing, 68 points.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: rich takes as long to load as everything else together
 )
 
 ModelOption = Annotated[str, typer.Option(help="A registered name (see `faceum models`) or a weights file.")]
@@ -92,6 +93,8 @@ def options(
 ) -> None:
     """What holds for every command."""
     if verbose:
+        import logging
+
         logging.basicConfig(level=logging.INFO, format="%(name)s: %(message)s", stream=sys.stderr)
 
 
@@ -105,7 +108,9 @@ def analyze(
     ] = None,
     tasks: Annotated[
         str | None,
-        typer.Option(help="Some of recognition,age,attributes,expression,parsing,landmarks, with commas."),
+        typer.Option(
+            help="Some of recognition, age, attributes, expression, parsing, landmarks, with commas."
+        ),
     ] = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
@@ -158,7 +163,10 @@ def compare(
     detector: DetectorOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Print the cosine between the largest faces of two pictures: 1 is the same, about 0 is a stranger."""
+    """Print how alike two faces are.
+
+    The cosine between the largest faces of two pictures: 1 is the same picture, about 0 is a stranger.
+    """
     import numpy as np
 
     from faceum.pipeline import FaceAnalyzer
@@ -198,7 +206,7 @@ def models(json: JsonOption = False) -> None:
 
 @app.command()
 def doctor(json: JsonOption = False, model: ModelOption = "compact") -> None:
-    """Say what is installed, which device and weights would be used, and what is missing."""
+    """Say what is installed, what would be used, and what is missing."""
     from faceum.doctor import examine, is_healthy
     from faceum.tables import findings_table
 
@@ -213,6 +221,7 @@ def doctor(json: JsonOption = False, model: ModelOption = "compact") -> None:
 
 app.command("eval")(evaluate_command)
 app.add_typer(convert_app, name="convert")
+app.add_typer(data_app, name="data")
 
 
 def main() -> None:

@@ -4,15 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 
 from faceum.errors import FaceumError
 
+if TYPE_CHECKING:
+    from rich.console import Console
+
 data_app = typer.Typer(help="Pack data sets into Parquet, and check them.", no_args_is_help=True)
-_errors = Console(stderr=True)
 
 
 @data_app.command("pack")
@@ -43,7 +44,7 @@ def pack_command(
     try:
         pairs = PAIR_SETS[dataset](root, split) if dataset in PAIR_SETS else None
         samples = pairs.samples if pairs else read_dataset(dataset, root, split)
-        with _errors.status("packing") as status:
+        with _errors().status("packing") as status:
 
             def show(report: PackReport) -> None:
                 status.update(f"{report.written} packed, {len(report.skipped)} skipped")
@@ -55,7 +56,7 @@ def pack_command(
     except FaceumError as error:
         raise _refusal(error) from error
     for sentence in report.skipped[:20]:
-        _errors.print(f"skipped: {sentence}", markup=False, highlight=False, soft_wrap=True)
+        _errors().print(f"skipped: {sentence}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(f"{path}: {report.written} faces, {len(report.skipped)} skipped")
 
 
@@ -84,6 +85,12 @@ def check_command(
         raise typer.Exit(1)
 
 
+def _errors() -> Console:
+    from rich.console import Console
+
+    return Console(stderr=True)
+
+
 def _refusal(error: FaceumError) -> typer.Exit:
-    _errors.print(str(error), markup=False, highlight=False, soft_wrap=True)
+    _errors().print(str(error), markup=False, highlight=False, soft_wrap=True)
     return typer.Exit(2)
