@@ -53,7 +53,7 @@ def found(image: np.ndarray, channel: int) -> np.ndarray:
 def test_the_points_of_a_mean_face_meet_the_template(turn: float) -> None:
     points5 = placed(turn=turn)
     crop = crop_face(np.zeros((300, 300, 3), np.uint8), SIMILARITY, box_from_points(points5), points5)
-    wanted = TEMPLATE * 0.25 * 112 + [56, 0.43 * 112]
+    wanted = TEMPLATE * SIMILARITY.eye_distance * 112 + [56, SIMILARITY.eye_height * 112]
     np.testing.assert_allclose(transform_points(crop.matrix, points5), wanted, atol=1e-9)
     np.testing.assert_allclose(transform_points(crop.inverse, wanted), points5, atol=1e-9)
     assert crop.image.shape == (112, 112, 3) and crop.image.dtype == np.uint8

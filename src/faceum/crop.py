@@ -39,8 +39,8 @@ class CropSpec:
     policy: str
     size: int
     grid: int
-    eye_distance: float = 0.25
-    eye_height: float = 0.43
+    eye_distance: float = 0.24
+    eye_height: float = 0.45
     margin: float = 0.25
     face_tokens: str = "centre"
 
@@ -85,22 +85,20 @@ def crop_face(image: np.ndarray, spec: CropSpec, box: np.ndarray, points5: np.nd
     left and right mouth corner as seen in the picture, or None where only the box is known.
     Pixels outside the picture repeat its edge.
     """
-    matrix = crop_matrix(spec, box, points5, image.shape[:2])
-    if spec.policy != "box":
-        return cut(image, spec, box, matrix)
-    x0, y0, x1, y1 = _widened(spec, np.asarray(box, np.float64), image.shape[:2])
-    return _crop(stretch(image[y0:y1, x0:x1], spec.size), spec, box, matrix)
+    return cut(image, spec, box, crop_matrix(spec, box, points5, image.shape[:2]))
 
 
 def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) -> Crop:
     """Crop by a given picture-to-crop matrix (training jitters it); see crop_face."""
-    return _crop(warp(image, matrix, (spec.size, spec.size)), spec, box, matrix)
-
-
-def _crop(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) -> Crop:
     inverse = invert(matrix)
+    shape = image.shape[:2]
+    if spec.policy == "box" and np.array_equal(matrix, crop_matrix(spec, box, None, shape)):
+        x0, y0, x1, y1 = _widened(spec, np.asarray(box, np.float64), shape)
+        crop = stretch(image[y0:y1, x0:x1], spec.size)
+    else:
+        crop = warp(image, matrix, (spec.size, spec.size))
     mask = face_mask(spec, box, matrix, inverse)
-    return Crop(image=image, matrix=matrix, inverse=inverse, face_mask_N=mask)
+    return Crop(image=crop, matrix=matrix, inverse=inverse, face_mask_N=mask)
 
 
 def crop_matrix(
