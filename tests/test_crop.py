@@ -22,7 +22,7 @@ from faceum.crop import (
 from faceum.errors import ModelError, PictureError
 from faceum.geometry import invert, transform_points
 
-SIMILARITY = CropSpec(policy="similarity", size=112, grid=7)
+SIMILARITY = CropSpec(policy="similarity", size=112, grid=7, eye_distance=0.25, eye_height=0.43)
 BOX = CropSpec(policy="box", size=112, grid=7, face_tokens="touched")
 
 

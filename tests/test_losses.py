@@ -33,19 +33,20 @@ def choice_of(probability_TE: Tensor, z_T: Tensor, tokens_T: Tensor, load_TRE: T
 
 
 # Two tasks of three are asked; the second had twice the tokens, which must not give it a double voice.
-PROBABILITY_TE = torch.tensor([[3.0, 1.0], [0.0, 0.0], [2.0, 6.0]])
+PROBABILITY_TE = torch.tensor([[3.0, 1.0], [0.0, 0.0], [4.0, 4.0]])
 LOAD_TRE = torch.tensor([[[2, 0], [2, 0]], [[0, 0], [0, 0]], [[1, 3], [1, 3]]])
 BY_HAND = choice_of(PROBABILITY_TE, torch.tensor([8.0, 0.0, 8.0]), torch.tensor([4, 0, 8]), LOAD_TRE)
 
 
 def test_routing_losses_by_hand() -> None:
     losses = routing_losses([BY_HAND])
-    # Shares of probability: (3/4, 1/4) and (1/4, 3/4), their mean (1/2, 1/2); of slots: (1, 0) and
+    # Shares of probability: (3/4, 1/4) and (1/2, 1/2), their mean (5/8, 3/8); of slots: (1, 0) and
     # (1/4, 3/4), their mean (5/8, 3/8).
-    assert losses["switch"].item() == pytest.approx(2 * (5 / 8 * 1 / 2 + 3 / 8 * 1 / 2))
+    assert losses["switch"].item() == pytest.approx(2 * (5 / 8 * 5 / 8 + 3 / 8 * 3 / 8))
     assert losses["z"].item() == pytest.approx((8 / 4 + 8 / 8) / 2)
-    information = 0.75 * math.log(1.5) + 0.25 * math.log(0.5)
-    assert losses["mutual_information"].item() == pytest.approx(-information)
+    first = 3 / 4 * math.log((3 / 4) / (5 / 8)) + 1 / 4 * math.log((1 / 4) / (3 / 8))
+    second = 1 / 2 * math.log((1 / 2) / (5 / 8)) + 1 / 2 * math.log((1 / 2) / (3 / 8))
+    assert losses["mutual_information"].item() == pytest.approx(-(first + second) / 2)
 
 
 def test_the_switch_loss_counts_the_overloaded_expert() -> None:

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import cv2
 import numpy as np
 
-from faceum.crop import CropSpec, crop_matrix, face_mask
+from faceum.crop import CropSpec, crop_matrix, cut
 from faceum.data.corpus import LabelledFace
 from faceum.data.mask_painter import paint_mask
-from faceum.geometry import compose, invert, transform_points, warp
+from faceum.geometry import compose, transform_points, warp
 from faceum.tasks import PARSING_CLASSES
 
 
@@ -99,8 +99,8 @@ def augment(
     flip = rng.random() < config.flip
     if flip:
         matrix = compose(matrix, np.array([[-1.0, 0.0, spec.size], [0.0, 1.0, 0.0]]))
-    crop = warp(image, matrix, (spec.size, spec.size))
-    crop = _recoloured(crop, config, rng)
+    cropped = cut(image, spec, box, matrix)
+    crop = _recoloured(cropped.image, config, rng)
     labels = {name: _moved(name, value, matrix, spec.size, flip) for name, value in face.labels.items()}
     crop = _erased(crop, config, labels, rng)
     eye_distance = 1.0
@@ -108,7 +108,7 @@ def augment(
         eye_distance = float(np.linalg.norm(labels["landmarks"][36] - labels["landmarks"][45]))
     return TrainingCrop(
         image=crop,
-        face_mask_N=face_mask(spec, box, matrix, invert(matrix)),
+        face_mask_N=cropped.face_mask_N,
         labels=labels,
         eye_distance=max(eye_distance, 0.05),
         landmark_weight=ROUGH_WEIGHT if face.rough_landmarks else 1.0,
