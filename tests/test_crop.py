@@ -20,7 +20,7 @@ from faceum.crop import (
     points5_from_landmarks,
 )
 from faceum.errors import ModelError, PictureError
-from faceum.geometry import invert, transform_points
+from faceum.geometry import invert, stretch, transform_points
 
 SIMILARITY = CropSpec(policy="similarity", size=112, grid=7, eye_distance=0.25, eye_height=0.43)
 BOX = CropSpec(policy="box", size=112, grid=7, face_tokens="touched")
@@ -112,12 +112,15 @@ def test_a_box_from_points_has_the_size_of_a_detected_one() -> None:
 
 
 def test_the_published_box_policy_by_hand() -> None:
-    # 100 x 80 at (40.6, 50.2): a quarter more on each side, clipped left, truncated.
-    box = np.array([20.6, 50.2, 120.6, 130.2])
+    # 100 x 80 at (20.6, 50.7): a quarter more on each side, clipped left, truncated.
+    box = np.array([20.6, 50.7, 120.6, 130.7])
     matrix = crop_matrix(BOX, box, placed(), (300, 300))
     x0, y0, x1, y1 = 0, 30, 145, 150
     corners = transform_points(matrix, np.array([[x0, y0], [x1, y1]]))
     np.testing.assert_allclose(corners, [[0, 0], [112, 112]], atol=1e-9)
+    picture = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    seen = crop_face(picture, BOX, box).image
+    np.testing.assert_array_equal(seen, stretch(picture[y0:y1, x0:x1], 112))
 
 
 def test_the_box_policy_clips_to_the_picture() -> None:

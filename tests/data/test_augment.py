@@ -152,6 +152,30 @@ def test_the_face_mask_moves_with_the_face(landmarks68: np.ndarray, picture: np.
             assert grid[int(y * 7), int(x * 7)], "patches at the nose and the inner eye corners are face"
 
 
+def test_turning_and_scaling_are_about_the_middle_of_the_crop(
+    landmarks68: np.ndarray, picture: np.ndarray
+) -> None:
+    face = face_of(picture, landmarks68.copy())
+    wanted = crop_face(picture, SPEC, face.box, face.points5)
+    face.labels["landmarks"][8] = wanted.inverse @ [56, 56, 1]
+    for crop in moved_many(face, dataclasses.replace(NO_AUGMENTATION, turn=20, scale=0.2)):
+        assert crop.labels["landmarks"][8] == pytest.approx([0.5, 0.5], abs=1e-5)
+
+
+def test_jitter_is_as_strong_as_its_config_says(landmarks68: np.ndarray, picture: np.ndarray) -> None:
+    face = face_of(picture, landmarks68)
+    still = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0)).labels["landmarks"]
+    shifted = moved_many(face, dataclasses.replace(NO_AUGMENTATION, shift=0.05), 200)
+    moves = np.stack([crop.labels["landmarks"].mean(0) - still.mean(0) for crop in shifted])
+    assert moves.std(0) == pytest.approx([0.05, 0.05], rel=0.2)
+    scaled = moved_many(face, dataclasses.replace(NO_AUGMENTATION, scale=0.1), 200)
+    unit = np.linalg.norm(still[36] - still[45])
+    assert np.std([np.log(crop.eye_distance / unit) for crop in scaled]) == pytest.approx(0.1, rel=0.2)
+    turned = moved_many(face, dataclasses.replace(NO_AUGMENTATION, turn=10), 200)
+    across = np.stack([crop.labels["landmarks"][45] - crop.labels["landmarks"][36] for crop in turned])
+    assert np.rad2deg(np.arctan2(across[:, 1], across[:, 0])).std() == pytest.approx(10, rel=0.2)
+
+
 def test_a_share_of_crops_comes_from_the_box_alone(landmarks68: np.ndarray, picture: np.ndarray) -> None:
     face = face_of(picture, landmarks68)
     away = dataclasses.replace(face, points5=face.points5 + np.float32(40))  # type: ignore[operator]
