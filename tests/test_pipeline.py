@@ -13,7 +13,7 @@ from PIL import Image
 from faceum.crop import points5_from_landmarks
 from faceum.detect.protocol import Detection
 from faceum.errors import FaceumError, ModelError, PictureError
-from faceum.pipeline import MOST_CROPS, FaceAnalyzer
+from faceum.pipeline import GROUPS, MOST_CROPS, MOST_WORKERS, FaceAnalyzer
 from faceum.tasks import TASKS
 
 FACE = np.array([176, 64, 271, 188], np.float32)
@@ -192,17 +192,19 @@ def test_many_pictures_keep_their_order_and_a_bad_one_harms_only_itself(analyzer
     same(results[0].faces[0], results[3].faces[0])
 
 
-def test_many_pictures_are_taken_one_by_one(analyzer, portrait):
+def test_many_pictures_are_taken_a_few_ahead(analyzer, portrait):
     taken = []
 
     def pictures():
-        for number in range(10):
+        for number in range(1000):
             taken.append(number)
             yield portrait
 
-    results = analyzer.analyze_many(pictures())
-    next(results)
-    assert len(taken) < 10
+    results = analyzer.analyze_many(pictures(), boxes=([] for _ in range(1000)))
+    ahead = 0
+    for number, _ in zip(range(40), results, strict=False):
+        ahead = max(ahead, len(taken) - number)
+    assert 1 < ahead <= 2 * MOST_WORKERS + 3 * GROUPS["cpu"]
 
 
 def test_many_pictures_with_boxes(analyzer, portrait):

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -14,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from faceum.assets import unknown_name
+from faceum.batch import Pace, in_order
 from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks
 from faceum.decode import decode_answers
 from faceum.detect.protocol import Detector
@@ -24,12 +27,45 @@ from faceum.given import Place, given_places, whole_picture
 from faceum.image import Source, read_image, source_name
 from faceum.runner import load_runner
 from faceum.tasks import TASKS
+from faceum.threads import usable_threads
 
 MIN_SCORE = 0.5
 """Detections below this score are left out, unless the caller says otherwise."""
 
 MOST_CROPS = 32
 """Crops that the network sees in one call; more faces take more calls, so that memory stays bounded."""
+
+MOST_WORKERS = 16
+"""Pictures that are decoded and searched for faces at once, however many processors there are."""
+
+GROUPS = {"cpu": 4, "cuda": 32}
+"""Pictures, by the network's device, whose faces it sees in one call (docs/performance.md)."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Looked:
+    """Faces of one picture, found and cut out, before the network has seen them.
+
+    crops: by crop policy, the asked tasks that use it and the faces' crops, in the places' order.
+    """
+
+    places: Sequence[Place]
+    crops: Sequence[tuple[tuple[str, ...], Sequence[Crop]]]
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Prepared:
+    """One picture of many: its name and size, and its faces as far as they are; or what went wrong."""
+
+    name: str | None
+    size: tuple[int, int] | None = None
+    faces: Sequence[Face] = ()
+    looked: _Looked | None = None
+    error: str | None = None
+
+
+_Entry = tuple[Source, Any, Any]
+"""A picture, its boxes and its points, as a user gives them."""
 
 
 class FaceAnalyzer:
@@ -64,7 +100,10 @@ class FaceAnalyzer:
             raise ModelError(f"min_score is {min_score}; scores lie in 0..1.")
         if max_faces is not None and max_faces < 1:
             raise ModelError(f"max_faces is {max_faces}; give at least 1, or leave it out for all faces.")
+        self._threads = usable_threads(threads)
         self._detector = load_detector(detector, threads=threads) if isinstance(detector, str) else detector
+        # While many pictures are searched at once, each search by itself is quickest on one thread.
+        self._lone_detector = load_detector(detector, threads=1) if isinstance(detector, str) else detector
         self._runner = load_runner(model, runtime, device, threads)
         self._min_score = min_score
         self._max_faces = max_faces
@@ -89,7 +128,8 @@ class FaceAnalyzer:
         Raises PictureError where the picture cannot be read, FaceumError where boxes or points do not fit.
         """
         image = read_image(picture, bgr=bgr)
-        return self._analyze_image(image, boxes, points5, cropped)
+        places = self._places(self._detector, image, boxes, points5, cropped)
+        return self._faces(image, places)
 
     def analyze_many(
         self,
@@ -101,6 +141,10 @@ class FaceAnalyzer:
         bgr: bool = False,
     ) -> Iterator[Result]:
         """One result a picture, in order, as each is done; a picture that fails harms only its own result.
+
+        Worker threads read the pictures and find the faces, some pictures ahead of the results that you take;
+        the network sees the faces of neighbouring pictures together. However many pictures there are, only so
+        many are held at a time. Your iterables run in your thread.
 
         boxes, points5: one entry a picture, each as `analyze` takes it (None where the detector shall look).
         FaceumError where pictures is itself one picture, or where the iterables end at different places.
@@ -116,55 +160,95 @@ class FaceAnalyzer:
             )
         return self._results(_together(pictures, boxes, points5), cropped, bgr)
 
-    def _results(
-        self, entries: Iterable[tuple[Source, Any, Any]], cropped: bool, bgr: bool
-    ) -> Iterator[Result]:
-        for picture, boxes, points5 in entries:
-            name = source_name(picture)
-            try:
-                image = read_image(picture, bgr=bgr)
-                faces = self._analyze_image(image, boxes, points5, cropped)
-            except FaceumError as error:
-                sentence = str(error) if name is None or name in str(error) else f"{name}: {error}"
-                yield Result(source=name, error=sentence)
-            else:
-                yield Result(source=name, width=image.shape[1], height=image.shape[0], faces=faces)
+    def _results(self, entries: Iterator[_Entry], cropped: bool, bgr: bool) -> Iterator[Result]:
+        prepare = partial(self._prepared, cropped=cropped, bgr=bgr)
+        return in_order(
+            entries,
+            partial(prepare, detector=self._lone_detector),
+            self._finished,
+            Pace(workers=min(self._threads, MOST_WORKERS), group=GROUPS[self._runner.device]),
+            alone=partial(prepare, detector=self._detector),
+        )
 
-    def _analyze_image(self, image: np.ndarray, boxes: Any, points5: Any, cropped: bool) -> list[Face]:
-        size = image.shape[:2]
+    def _prepared(self, entry: _Entry, *, detector: Detector, cropped: bool, bgr: bool) -> _Prepared:
+        """All that can be done for one picture by itself."""
+        picture, boxes, points5 = entry
+        name = source_name(picture)
+        try:
+            image = read_image(picture, bgr=bgr)
+            size = (image.shape[1], image.shape[0])
+            places = self._places(detector, image, boxes, points5, cropped)
+            if len(places) > MOST_CROPS:
+                # A crowd fills the network by itself, and its crops are too many to keep.
+                return _Prepared(name=name, size=size, faces=self._faces(image, places))
+            return _Prepared(name=name, size=size, looked=self._look(image, places))
+        except FaceumError as error:
+            sentence = str(error) if name is None or name in str(error) else f"{name}: {error}"
+            return _Prepared(name=name, error=sentence)
+
+    def _finished(self, pictures: Sequence[_Prepared]) -> list[Result]:
+        """The results of neighbouring pictures, whose faces the network sees together."""
+        looked = [picture.looked for picture in pictures if picture.looked is not None]
+        answered = iter(self._answered(looked))
+        results = []
+        for picture in pictures:
+            if picture.size is None:
+                results.append(Result(source=picture.name, error=picture.error))
+                continue
+            faces = picture.faces if picture.looked is None else next(answered)
+            width, height = picture.size
+            results.append(Result(source=picture.name, width=width, height=height, faces=list(faces)))
+        return results
+
+    def _places(
+        self, detector: Detector, image: np.ndarray, boxes: Any, points5: Any, cropped: bool
+    ) -> list[Place]:
+        """Where the picture's faces are, by what was given or by the detector."""
+        size = (image.shape[0], image.shape[1])
         if cropped:
             if boxes is not None or points5 is not None:
                 raise FaceumError(
                     "A cropped picture is its own box; leave out boxes and points5, or cropped."
                 )
-            places = [whole_picture(size)]
-        elif boxes is not None or points5 is not None:
-            places = given_places(boxes, points5, size)
-        else:
-            places = self._detected(image)
-        faces: list[Face] = []
-        for first in range(0, len(places), MOST_CROPS):
-            faces += self._answered(image, places[first : first + MOST_CROPS])
-        return faces
-
-    def _detected(self, image: np.ndarray) -> list[Place]:
-        found = [face for face in self._detector.detect(image) if face.score >= self._min_score]
+            return [whole_picture(size)]
+        if boxes is not None or points5 is not None:
+            return given_places(boxes, points5, size)
+        found = [face for face in detector.detect(image) if face.score >= self._min_score]
         return [
             Place(box=face.box, points5=face.points5, score=face.score) for face in found[: self._max_faces]
         ]
 
-    def _answered(self, image: np.ndarray, places: Sequence[Place]) -> list[Face]:
+    def _faces(self, image: np.ndarray, places: Sequence[Place]) -> list[Face]:
+        """The faces of one picture, a bounded number of crops at a time."""
+        faces: list[Face] = []
+        for first in range(0, len(places), MOST_CROPS):
+            faces += self._answered([self._look(image, places[first : first + MOST_CROPS])])[0]
+        return faces
+
+    def _look(self, image: np.ndarray, places: Sequence[Place]) -> _Looked:
+        """The faces cut out, by each crop policy that the asked tasks need."""
         places = self._with_points(image, places)
-        answers: list[dict[str, Any]] = [{} for _ in places]
+        crops = []
         for spec, tasks in self._runner.card.crops:
-            asked = [task for task in self.tasks if task in tasks]
+            asked = tuple(task for task in self.tasks if task in tasks)
             if asked:
-                crops = [crop_face(image, spec, place.box, place.points5) for place in places]
-                for answer, more in zip(answers, self._run(crops, asked), strict=True):
+                crops.append((asked, [crop_face(image, spec, p.box, p.points5) for p in places]))
+        return _Looked(places=places, crops=crops)
+
+    def _answered(self, pictures: Sequence[_Looked]) -> list[list[Face]]:
+        """The faces of each picture; the network sees all pictures' crops of one policy together."""
+        answers: list[dict[str, Any]] = [{} for picture in pictures for _ in picture.places]
+        for policy in zip(*(picture.crops for picture in pictures), strict=True):
+            asked = policy[0][0]
+            crops = [crop for _, of_picture in policy for crop in of_picture]
+            for first in range(0, len(crops), MOST_CROPS):
+                some = self._run(crops[first : first + MOST_CROPS], asked)
+                for answer, more in zip(answers[first:], some, strict=False):
                     answer.update(more)
+        left = iter(answers)
         return [
-            Face(box=place.box, points5=place.points5, score=place.score, **answer)
-            for place, answer in zip(places, answers, strict=True)
+            [Face(box=p.box, points5=p.points5, score=p.score, **next(left)) for p in picture.places]
+            for picture in pictures
         ]
 
     def _with_points(self, image: np.ndarray, places: Sequence[Place]) -> list[Place]:
