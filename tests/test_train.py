@@ -72,6 +72,7 @@ def drawn_row(number: int) -> dict[str, Any]:
     points5 = points5_from_landmarks(landmarks)
     return {
         "id": f"drawn/{number}",
+        "source": "drawn",
         "image": cv2.imencode(".png", image.astype(np.uint8))[1].tobytes(),
         "box": box_from_points(points5).tolist(),
         "points5": points5.ravel().tolist(),

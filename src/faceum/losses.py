@@ -1,5 +1,7 @@
 """Layer 3. The network's answers and labels in, scalar losses out; one loss a kind of task, and the router's.
 
+Every loss is that of all ranks' pictures together: sums and counts go over the ranks before they are divided.
+
 Letters: B pictures with the label, T tasks, R regions, E experts, Y age bins, C classes, O points.
 """
 
@@ -11,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faceum.distributed import gather_rows, mean_over_ranks, sum_over_ranks
 from faceum.model.router import Choice
 
 AGE_SIGMA = 2.0
@@ -31,7 +34,7 @@ class Distillation(nn.Module):
     def forward(self, embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
         """(B, 512), (B, 256) of any length -> scalar in 0..2."""
         projected_BV = self.projection(embedding_BD.float())
-        return (1 - F.cosine_similarity(projected_BV, teacher_BV.float())).mean()
+        return mean_over_ranks(1 - F.cosine_similarity(projected_BV, teacher_BV.float()))
 
 
 def relation_loss(embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
@@ -39,9 +42,9 @@ def relation_loss(embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
 
     It teaches the embedding itself, which is what is compared in use, not only its projection.
     """
-    ours = F.normalize(embedding_BD.float())
-    theirs = F.normalize(teacher_BV.float())
-    return (ours @ ours.T - theirs @ theirs.T).square().mean()
+    ours = F.normalize(gather_rows(embedding_BD.float()))
+    theirs = F.normalize(gather_rows(teacher_BV.float()))
+    return (ours @ ours.T - theirs @ theirs.T).square().sum() / max(len(ours) ** 2, 1)
 
 
 def age_loss(logits_BY: Tensor, years_B: Tensor) -> Tensor:
@@ -55,22 +58,19 @@ def age_loss(logits_BY: Tensor, years_B: Tensor) -> Tensor:
     years_B1 = years_B.float().clamp(0, len(bin_Y) - 1)[:, None]
     target_BY = torch.softmax(-0.5 * ((bin_Y - years_B1) / AGE_SIGMA).square(), -1)
     divergence = (target_BY * (target_BY.clamp_min(1e-12).log() - p_BY.clamp_min(1e-12).log())).sum(-1)
-    return (divergence + ((p_BY * bin_Y).sum(-1) - years_B1[:, 0]).abs()).mean()
+    return mean_over_ranks(divergence + ((p_BY * bin_Y).sum(-1) - years_B1[:, 0]).abs())
 
 
 def attribute_loss(logits_BA: Tensor, label_BA: Tensor) -> Tensor:
     """Binary cross-entropy with logits, summed over the attributes, mean over pictures."""
-    return (
-        F.binary_cross_entropy_with_logits(logits_BA.float(), label_BA.float(), reduction="none")
-        .sum(-1)
-        .mean()
-    )
+    each_BA = F.binary_cross_entropy_with_logits(logits_BA.float(), label_BA.float(), reduction="none")
+    return mean_over_ranks(each_BA.sum(-1))
 
 
 def expression_loss(logits_BC: Tensor, votes_BC: Tensor) -> Tensor:
     """Cross-entropy on the vote distribution (arXiv 1608.01041); a single label is one vote."""
     share_BC = votes_BC.float() / votes_BC.float().sum(-1, keepdim=True)
-    return F.cross_entropy(logits_BC.float(), share_BC)
+    return mean_over_ranks(F.cross_entropy(logits_BC.float(), share_BC, reduction="none"))
 
 
 def parsing_loss(logits_BChw: Tensor, class_Bhw: Tensor, weight_C: Tensor | None = None) -> Tensor:
@@ -79,23 +79,28 @@ def parsing_loss(logits_BChw: Tensor, class_Bhw: Tensor, weight_C: Tensor | None
     logits = F.interpolate(
         logits_BChw.float(), size=class_Bhw.shape[-2:], mode="bilinear", align_corners=False
     )
-    return F.cross_entropy(logits, class_Bhw, weight=weight_C) + dice_loss(logits, class_Bhw)
+    if weight_C is None:
+        weight_C = logits.new_ones(logits.shape[1])
+    entropy = F.cross_entropy(logits, class_Bhw, weight=weight_C, reduction="sum")
+    entropy = sum_over_ranks(entropy) / sum_over_ranks(weight_C[class_Bhw].sum()).clamp_min(1e-6)
+    return entropy + dice_loss(logits, class_Bhw)
 
 
 def dice_loss(logits_BChw: Tensor, class_Bhw: Tensor) -> Tensor:
     """1 - Dice, mean over the classes that the batch's labels hold (arXiv 1606.04797)."""
     share = logits_BChw.softmax(1)
     truth = F.one_hot(class_Bhw, share.shape[1]).permute(0, 3, 1, 2).float()
-    shared, both = (share * truth).sum((0, 2, 3)), share.sum((0, 2, 3)) + truth.sum((0, 2, 3))
-    present = truth.sum((0, 2, 3)) > 0
-    return (1 - 2 * shared / both.clamp_min(1e-6))[present].mean()
+    sums_XC = torch.stack([(share * truth).sum((0, 2, 3)), share.sum((0, 2, 3)), truth.sum((0, 2, 3))])
+    shared_C, share_C, truth_C = sum_over_ranks(sums_XC)
+    each_C = 1 - 2 * shared_C / (share_C + truth_C).clamp_min(1e-6)
+    return (each_C * (truth_C > 0)).sum() / (truth_C > 0).sum().clamp_min(1)
 
 
 def landmark_loss(points_BO2: Tensor, label_BO2: Tensor, eye_distance_B: Tensor, weight_B: Tensor) -> Tensor:
     """Mean distance in eye distances, as the score counts it, weighted by picture."""
     error_BO = (points_BO2.float() - label_BO2).square().sum(-1).clamp_min(1e-10).sqrt()
     error_B = error_BO.mean(-1) / eye_distance_B
-    return (error_B * weight_B).sum() / weight_B.sum().clamp_min(1e-6)
+    return sum_over_ranks((error_B * weight_B).sum()) / sum_over_ranks(weight_B.sum()).clamp_min(1e-6)
 
 
 def routing_losses(routing: Sequence[Choice]) -> dict[str, Tensor]:
@@ -113,18 +118,19 @@ def routing_losses(routing: Sequence[Choice]) -> dict[str, Tensor]:
 
 
 def _routing_loss(choice: Choice) -> dict[str, Tensor]:
-    asked = choice.tokens_T > 0
-    tokens = choice.tokens_T[asked].float()
-    probability_TE = choice.probability_TE[asked]
+    tokens_T = sum_over_ranks(choice.tokens_T)
+    asked = tokens_T > 0
+    tokens = tokens_T[asked].float()
+    probability_TE = sum_over_ranks(choice.probability_TE)[asked]
     share_TE = probability_TE / probability_TE.sum(-1, keepdim=True)
-    load_TE = choice.load_TRE.sum(1)[asked].float()
+    load_TE = sum_over_ranks(choice.load_TRE).sum(1)[asked].float()
     load_E = (load_TE / load_TE.sum(-1, keepdim=True)).mean(0)
     share_E = share_TE.mean(0)
     joint_TE = share_TE / len(share_TE)
     ratio = (share_TE.clamp_min(1e-9) / share_E.clamp_min(1e-9)).log()
     return {
         "switch": len(share_E) * (load_E * share_E).sum(),
-        "z": (choice.z_T[asked] / tokens).mean(),
+        "z": (sum_over_ranks(choice.z_T)[asked] / tokens).mean(),
         "mutual_information": -(joint_TE * ratio).sum(),
     }
 
@@ -135,6 +141,6 @@ def balance_experts(bias_RE: Tensor, load_TRE: Tensor, step: float = 1e-3) -> No
 
     Each task counts the same, however many pictures it had.
     """
-    load = load_TRE.float()
+    load = sum_over_ranks(load_TRE).float()
     share_RE = (load / load.sum(-1, keepdim=True).clamp_min(1)).sum(0)
     bias_RE += step * torch.sign(share_RE.mean(-1, keepdim=True) - share_RE)

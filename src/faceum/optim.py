@@ -1,22 +1,50 @@
-"""Layer 3. A network in, its optimiser, learning-rate schedule and moving average out."""
+"""Layer 3. A network in; its optimiser, learning-rate schedule, clipped gradients and moving average out."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
-from torch import nn
+from torch import Tensor, nn
+
+from faceum.distributed import sum_over_ranks
+
+ENCODER = ("trunk.", "mixtures.")
+"""How the names of a network's encoder parameters begin; the others are heads and what only training has."""
 
 
-def build_optimizer(*modules: nn.Module, lr: float, weight_decay: float) -> torch.optim.AdamW:
-    """AdamW; norms, biases, positions, gates and other vectors are not decayed."""
-    decayed: list[nn.Parameter] = []
-    free: list[nn.Parameter] = []
+def parameter_groups(
+    *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
+) -> list[dict]:
+    """AdamW's groups of the parameters that are to learn; each has "params", "weight_decay" and "peak".
+
+    Norms, biases, positions, gates and other vectors are not decayed. encoder_lr: peak rate of trunk and
+    mixtures, lr where None; lr: of all else.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for module in modules:
         for name, parameter in module.named_parameters():
-            plain = parameter.dim() < 2 or name.endswith(("positions", "router.weight"))
-            (free if plain else decayed).append(parameter)
-    groups = [{"params": decayed, "weight_decay": weight_decay}, {"params": free, "weight_decay": 0.0}]
+            if parameter.requires_grad:
+                plain = parameter.dim() < 2 or name.endswith(("positions", "router.weight"))
+                encoder = encoder_lr is not None and name.startswith(ENCODER)
+                key = (
+                    encoder_lr if encoder and encoder_lr is not None else lr,
+                    0.0 if plain else weight_decay,
+                )
+                groups.setdefault(key, []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+    return [
+        {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay}
+        for (peak, decay), parameters in ordered
+    ]
+
+
+def build_optimizer(
+    *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`."""
+    groups = parameter_groups(*modules, lr=lr, encoder_lr=encoder_lr, weight_decay=weight_decay)
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
 
 
@@ -25,6 +53,22 @@ def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
+
+
+@torch.no_grad()
+def clip_gradients(shared: Sequence[nn.Parameter], sharded: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """Scale all gradients so that their common norm is at most `limit`; returns the norm before.
+
+    shared: parameters that every rank has. sharded: those of which each rank has a part.
+    """
+    parts = [[one.grad for one in group if one.grad is not None] for group in (shared, sharded)]
+    norm = torch.nn.utils.get_total_norm(parts[0])
+    if parts[1]:
+        others = sum_over_ranks(torch.nn.utils.get_total_norm(parts[1]).square())
+        norm = (norm.square() + others).sqrt()
+    scale = (limit / (norm + 1e-6)).clamp_max(1.0)
+    torch._foreach_mul_([*parts[0], *parts[1]], scale)
+    return norm
 
 
 class MovingAverage:

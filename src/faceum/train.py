@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+import cv2
 import numpy as np
 import torch
 from torch import Tensor, nn
@@ -222,19 +223,16 @@ def batches(mixture: Mixture, order: Iterable[int], workers: int) -> Iterator[Ba
         sampler=list(order),
         num_workers=workers,
         prefetch_factor=8 if workers else None,
-        worker_init_fn=_start_worker if workers else None,
         # The loader draws a seed when it starts; from torch's own generator that would shift the dropout
         # of a resumed run against the uninterrupted one.
         generator=torch.Generator(),
     )
-    return iter(loader)
-
-
-def _start_worker(worker: int) -> None:
-    import cv2
-
+    # A forked worker inherits OpenCV's pool without its threads and would wait for them for ever.
+    threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
-    torch.set_num_threads(1)
+    stream = iter(loader)
+    cv2.setNumThreads(threads)
+    return stream
 
 
 def save_state(path: Path, state: dict[str, object]) -> None:

@@ -11,7 +11,9 @@ import cv2
 import numpy as np
 import pytest
 
-from faceum.data.corpus import LabelledFace, read_corpus
+from faceum.crop import box_from_points
+from faceum.data.corpus import LabelledFace, labelled_face, read_corpus
+from faceum.data.sample import Sample
 from faceum.errors import DataError
 
 pa = pytest.importorskip("pyarrow")
@@ -32,6 +34,7 @@ def colour(number: int) -> np.ndarray:
 def row(number: int, **labels: Any) -> Row:
     return {
         "id": f"made/{number}",
+        "source": "made",
         "image": encoded(colour(number)[..., ::-1]),
         "box": [2.0, 3.0, 22.5, 18.0],
         "points5": [float(n) for n in range(10)],
@@ -86,17 +89,9 @@ def test_rows_become_faces_with_what_is_known(write: Callable[..., Path]) -> Non
     )
 
 
-def test_votes_that_say_nothing_and_guessed_places_are_left_out(write: Callable[..., Path]) -> None:
-    silent, guessed, missing = read(
-        write(
-            made_val=[
-                row(1, expression_votes=[0] * 8),
-                row(2, detector_score=0.0),
-                row(3, points5=None),
-            ]
-        )
-    )
-    assert silent.labels == {} and silent.points5 is not None
+def test_guessed_places_are_left_out(write: Callable[..., Path]) -> None:
+    known, guessed, missing = read(write(made_val=[row(1), row(2, detector_score=0.0), row(3, points5=None)]))
+    assert known.labels == {} and known.points5 is not None
     assert guessed.points5 is None and missing.points5 is None
 
 
@@ -133,13 +128,29 @@ def test_a_missing_source_says_where_it_was_looked_for(tmp_path: Path) -> None:
         {"mask": b"no mask"},
         {"mask": encoded(np.full((20, 30), 19, np.uint8))},
         {"mask": encoded(np.zeros((20, 30, 3), np.uint8))},
-        {"mask": encoded(np.zeros((21, 30), np.uint8))},
+        {"expression_votes": [0] * 8},
+        {"landmarks68": [1.0] * 134},
+        {"age": 300.0},
     ],
-    ids=["picture", "no bytes", "mask", "class 19", "colours", "size"],
+    ids=["picture", "no bytes", "mask", "class 19", "colours", "silent votes", "67 points", "age 300"],
 )
 def test_a_broken_row_is_named(write: Callable[..., Path], broken: Row) -> None:
     with pytest.raises(DataError, match="made/2"):
         read(write(made_val=[row(1, mask=encoded(np.zeros((20, 30), np.uint8))), row(2, **broken)]))
+
+
+def test_a_finer_mask_decides_the_size(write: Callable[..., Path]) -> None:
+    (face,) = read(write(made_val=[row(1, mask=encoded(np.ones((40, 60), np.uint8)))]))
+    assert face.image.shape == (40, 60, 3) and face.labels["parsing"].shape == (40, 60)
+    assert face.box.tolist() == [4.0, 6.0, 45.0, 36.0]
+
+
+def test_a_face_without_a_box_has_that_of_its_points_or_fills_its_picture(landmarks68: np.ndarray) -> None:
+    picture = encoded(np.zeros((200, 200, 3), np.uint8))
+    pointed = labelled_face(Sample(id="1", source="s", picture=picture, landmarks68=landmarks68))
+    bare = labelled_face(Sample(id="2", source="s", picture=picture, identity="Ann"))
+    np.testing.assert_allclose(pointed.box, box_from_points(landmarks68), rtol=1e-6)
+    assert bare.box.tolist() == [0, 0, 200, 200] and bare.points5 is None and bare.labels == {}
 
 
 @pytest.mark.skipif("FACEUM_CORPUS" not in os.environ, reason="needs the corpus: set FACEUM_CORPUS")

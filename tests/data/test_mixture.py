@@ -51,6 +51,7 @@ def same(one: Batch, other: Batch) -> bool:
         [
             b.crop_BCHW,
             b.face_mask_BN,
+            b.identity,
             b.eye_distance,
             b.landmark_weight,
             *b.labels.values(),

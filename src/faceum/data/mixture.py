@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -13,7 +13,7 @@ from faceum.crop import CropSpec
 from faceum.data.augment import AugmentConfig, TrainingCrop, augment
 from faceum.data.corpus import LabelledFace
 from faceum.errors import DataError
-from faceum.tasks import TASKS
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS, TASKS
 
 LABEL_OF_TASK = {
     "recognition": "embedding",
@@ -23,15 +23,30 @@ LABEL_OF_TASK = {
     "parsing": "parsing",
     "landmarks": "landmarks",
 }
-"""Which label of a face trains which task."""
+"""Which label of a face trains which task; recognition learns from `identity`, too."""
+
+TEACHER = 256
+"""Length of a teacher's embedding."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Share:
-    """How one source takes part: faces of it in every batch, and how its crops are augmented."""
+    """How one source takes part.
+
+    count: faces of it in every batch, of all ranks together. augment: how its crops are augmented.
+    reader: a name in data.registry, "generated" among them; None for the corpus.
+    path: the data set's folder; the recipe's `data` where empty. split: which part of it trains.
+    tasks: the tasks that its labels may train.
+    lazy: pictures stay encoded, in memory or on disk, and are decoded each time they are drawn.
+    """
 
     count: int
     augment: AugmentConfig = AugmentConfig()
+    reader: str | None = None
+    path: str = ""
+    split: str = "train"
+    tasks: tuple[str, ...] = tuple(TASKS)
+    lazy: bool = False
 
 
 @dataclass(frozen=True)
@@ -39,23 +54,38 @@ class Batch:
     """A training batch; every source's faces stand together, in the order of the mixture.
 
     crop_BCHW: uint8 RGB. face_mask_BN: bool. wanted: task -> (B,) bool, True where its label is known.
-    labels: task -> the labels of its wanted faces, in order. eye_distance, landmark_weight: of the
-    faces with landmarks, see TrainingCrop.
+    labels: task -> the labels of its wanted faces, in order; recognition's are a teacher's embeddings, zero
+    where only the person is known. identity: the number of the person of those faces, -1 where it is not
+    known. eye_distance, landmark_weight: of the faces with landmarks, see TrainingCrop.
     """
 
     crop_BCHW: torch.Tensor
     face_mask_BN: torch.Tensor
     wanted: dict[str, torch.Tensor]
     labels: dict[str, torch.Tensor]
+    identity: torch.Tensor
     eye_distance: torch.Tensor
     landmark_weight: torch.Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on another device; itself where it is there already."""
+        if device == self.crop_BCHW.device:
+            return self
+        moved = {
+            name: {key: one.to(device) for key, one in value.items()}
+            if isinstance(value, dict)
+            else value.to(device)
+            for name, value in vars(self).items()
+        }
+        return Batch(**moved)
 
 
 class Mixture(Dataset[Batch]):
     """Batch number -> Batch. Each source is walked in a new random order each epoch of its own.
 
     What a batch holds depends on (seed, batch number) alone: any worker can make it, and a run resumed at
-    batch n sees what the uninterrupted one saw.
+    batch n sees what the uninterrupted one saw. Of R ranks, rank r makes every R-th face of it, from the
+    r-th on, so that no two have the same and all together have what one alone would have had.
     """
 
     def __init__(
@@ -66,26 +96,45 @@ class Mixture(Dataset[Batch]):
         spec: CropSpec,
         seed: int,
         batches: int,
+        tasks: Sequence[str] = tuple(TASKS),
+        ranks: tuple[int, int] = (0, 1),
     ) -> None:
+        """spec: the crop policy, of the tasks that are trained. ranks: this one's number, and how many."""
         for source in shares:
             if not faces.get(source):
                 raise DataError(f"The mixture asks for {source}, which has no faces; drop it or fill it.")
         self.faces, self.shares, self.spec = faces, shares, spec
-        self.seed, self.batches = seed, batches
+        self.seed, self.batches, self.ranks = seed, batches, ranks
+        self.tasks = {source: set(share.tasks) & set(tasks) for source, share in shares.items()}
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
+        count = sum(share.count for source, share in shares.items() if self.tasks[source])
+        if count < ranks[1]:
+            raise DataError(f"{count} faces a batch cannot be shared by {ranks[1]} ranks; raise the shares.")
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, number: int) -> Batch:
-        crops = []
+        crops, rank, ranks, seen = [], *self.ranks, 0
         for place, (source, share) in enumerate(self.shares.items()):
+            if not self.tasks[source]:
+                continue
             for slot in range(share.count):
                 index = number * share.count + slot
-                face = self.faces[source][self._row(source, place, index)]
-                rng = np.random.default_rng((self.seed, place, index))
-                crops.append(augment(face, self.spec, share.augment, rng))
+                if seen % ranks == rank:
+                    crops.append(self._crop(source, place, index))
+                seen += 1
         return collate(crops)
+
+    def _crop(self, source: str, place: int, index: int) -> TrainingCrop:
+        face = self.faces[source][self._row(source, place, index)]
+        rng = np.random.default_rng((self.seed, place, index))
+        crop = augment(face, self.spec, self.shares[source].augment, rng)
+        if len(self.tasks[source]) == len(TASKS):
+            return crop
+        wanted = {LABEL_OF_TASK[task] for task in self.tasks[source]}
+        wanted |= {"identity"} if "recognition" in self.tasks[source] else set()
+        return replace(crop, labels={name: crop.labels[name] for name in crop.labels if name in wanted})
 
     def _row(self, source: str, place: int, index: int) -> int:
         """The index-th face that a source gives: a fresh permutation every time it is used up."""
@@ -96,15 +145,30 @@ class Mixture(Dataset[Batch]):
         return int(self._orders[source][1][within])
 
 
+class Parts(Dataset[tuple[Batch, ...]]):
+    """Batch number -> a batch a crop policy: one part for `compact`, two for `base`."""
+
+    def __init__(self, mixtures: Sequence[Mixture]) -> None:
+        self.mixtures = mixtures
+
+    def __len__(self) -> int:
+        return len(self.mixtures[0])
+
+    def __getitem__(self, number: int) -> tuple[Batch, ...]:
+        return tuple(mixture[number] for mixture in self.mixtures)
+
+
 def collate(crops: Sequence[TrainingCrop]) -> Batch:
     """Training crops -> one Batch."""
     wanted, labels = {}, {}
-    for task in TASKS:
-        known = [LABEL_OF_TASK[task] in crop.labels for crop in crops]
+    for task, label in LABEL_OF_TASK.items():
+        known = [_trains(task, crop) for crop in crops]
         if any(known):
             wanted[task] = torch.tensor(known)
-            values = [crop.labels[LABEL_OF_TASK[task]] for crop, k in zip(crops, known, strict=True) if k]
+            blank = np.zeros(TEACHER, np.int8) if task == "recognition" else None
+            values = [crop.labels.get(label, blank) for crop, k in zip(crops, known, strict=True) if k]
             labels[task] = torch.from_numpy(np.stack(values))
+    people = [int(crop.labels.get("identity", -1)) for crop in crops if _trains("recognition", crop)]
     pointed = [crop for crop in crops if "landmarks" in crop.labels]
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))
     return Batch(
@@ -112,6 +176,33 @@ def collate(crops: Sequence[TrainingCrop]) -> Batch:
         face_mask_BN=torch.from_numpy(np.stack([crop.face_mask_N for crop in crops])),
         wanted=wanted,
         labels=labels,
+        identity=torch.tensor(people, dtype=torch.long),
         eye_distance=torch.tensor([crop.eye_distance for crop in pointed], dtype=torch.float32),
         landmark_weight=torch.tensor([crop.landmark_weight for crop in pointed], dtype=torch.float32),
     )
+
+
+def _trains(task: str, crop: TrainingCrop) -> bool:
+    return LABEL_OF_TASK[task] in crop.labels or (task == "recognition" and "identity" in crop.labels)
+
+
+def with_tasks(batch: Batch, tasks: Sequence[str]) -> Batch:
+    """The batch with exactly these tasks; those that it has no label of get labels of no rows.
+
+    Ranks that share a batch must ask for the same tasks, or they would wait for each other for ever.
+    """
+    size = batch.crop_BCHW.shape[-1]
+    shapes = {
+        "recognition": (TEACHER,),
+        "age": (),
+        "attributes": (len(ATTRIBUTES),),
+        "expression": (len(EXPRESSIONS),),
+        "parsing": (size, size),
+        "landmarks": (68, 2),
+    }
+    nobody = torch.zeros(len(batch.crop_BCHW), dtype=torch.bool, device=batch.crop_BCHW.device)
+    wanted = {task: batch.wanted.get(task, nobody) for task in tasks}
+    labels = {
+        task: batch.labels.get(task, torch.zeros((0, *shapes[task]), device=nobody.device)) for task in tasks
+    }
+    return replace(batch, wanted=wanted, labels=labels)

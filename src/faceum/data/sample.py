@@ -31,6 +31,8 @@ class Sample:
     mask: gives (h, w) uint8 class ids of tasks.PARSING_CLASSES when called; it covers the whole picture,
         perhaps at another resolution.
     identity: number or name of the person, unique in its source. masked: wears a face mask.
+    rough_landmarks: the landmarks are another network's answer. embedding: (256,) another network's vector
+        of the face, of which only the direction counts.
     """
 
     id: str
@@ -46,6 +48,8 @@ class Sample:
     landmarks68: np.ndarray | None = None
     identity: int | str | None = None
     masked: bool | None = None
+    rough_landmarks: bool = False
+    embedding: np.ndarray | None = None
 
     @property
     def name(self) -> str:
