@@ -10,6 +10,8 @@ from __future__ import annotations
 import copy
 import io
 import json
+import logging
+import warnings
 from collections.abc import Mapping, Sequence
 from contextlib import redirect_stdout
 from pathlib import Path
@@ -29,7 +31,6 @@ from faceum.model.moe import MoE
 from faceum.model.network import FaceUM
 from faceum.model.router import Choice
 from faceum.runner import NetworkCard
-from faceum.tasks import TASKS
 
 SMALLEST_HALF = 256
 """Tensors of fewer values stay float32: they cost nothing, and norms and biases are among them."""
@@ -82,7 +83,7 @@ class TaskBranches(nn.Module):
             face_BN = torch.cat([torch.ones_like(face_BN[:, :1]), face_BN], dim=1)
         answers = []
         for task in self.tasks:
-            task_B = torch.full_like(row_B, tuple(TASKS).index(task))
+            task_B = torch.full_like(row_B, model.config.tasks.index(task))
             x_BND = shared_BND
             for mixture in model.mixtures:
                 x_BND, _ = mixture(x_BND, row_B, task_B, face_BN)
@@ -137,7 +138,10 @@ def _exported(network: FaceUM, tasks: Sequence[str], crops: np.ndarray, masks: n
         if isinstance(moe.experts, Experts):
             moe.experts = EveryExpert(moe.experts)  # type: ignore[assignment]
     batch = torch.export.Dim("B", min=1, max=4096)
-    with redirect_stdout(io.StringIO()):  # the exporter reports its progress with print
+    # The exporter reports its progress with print, and warns of what is none of its user's business.
+    logging.getLogger("torch.onnx").setLevel(logging.ERROR)
+    with redirect_stdout(io.StringIO()), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
         program = torch.onnx.export(
             TaskBranches(network, tasks).eval(),
             (torch.from_numpy(crops), torch.from_numpy(masks)),

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from rich import box
+from rich.columns import Columns
 from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
@@ -13,6 +15,8 @@ from rich.text import Text
 from faceum.assets import Asset
 from faceum.doctor import Finding
 from faceum.faces import Face, Result
+from faceum.inspect_experts import NOT_TAKEN, REGIONS, Inspection
+from faceum.render.palette import expert_colour
 from faceum.render.panel import attribute_words, notable, percent
 
 STATES = {"ok": ("green", "ok"), "absent": ("yellow", "--"), "broken": ("red", "!!")}
@@ -20,6 +24,9 @@ STATES = {"ok": ("green", "ok"), "absent": ("yellow", "--"), "broken": ("red", "
 
 MOST_ATTRIBUTES = 4
 """So many attributes fit into a line."""
+
+MOST_MAPPED = 256
+"""Maps of more tokens than this are left to the drawing."""
 
 
 def result_table(result: Result) -> RenderableType:
@@ -74,6 +81,20 @@ def findings_table(findings: Sequence[Finding]) -> Table:
     return table
 
 
+def inspection_tables(inspection: Inspection) -> RenderableType:
+    """Which expert each token took first, as maps; and by task and mixture, each expert's load."""
+    parts: list[RenderableType] = []
+    for mixture in range(1, inspection.mixtures + 1):
+        parts.append(Text(f"mixture {mixture}", style="bold"))
+        if all(len(crop.face_mask_N) <= MOST_MAPPED for crop in inspection.crops.values()):
+            maps = [_expert_map(inspection, task, mixture) for task in inspection.tasks]
+            parts.append(Columns(maps, padding=(0, 4)))
+        parts.append(_load_table(inspection, mixture))
+    if len(inspection.tasks) > 1:
+        parts.append(_overlap_table(inspection))
+    return Group(*parts)
+
+
 def score_lines(scores: Mapping[str, Any], prefix: str = "") -> list[str]:
     """Scores, nested or not, as lines of "measure value"."""
     lines: list[str] = []
@@ -84,6 +105,51 @@ def score_lines(scores: Mapping[str, Any], prefix: str = "") -> list[str]:
             spoken = f"{value:.4g}" if isinstance(value, float) else str(value)
             lines.append(f"{prefix}{name} {spoken}")
     return lines
+
+
+def _load_table(inspection: Inspection, mixture: int) -> Table:
+    load, weight = inspection.load(mixture), inspection.weight(mixture)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("% of choices")
+    table.add_column("region", style="dim")
+    for expert in range(inspection.experts):
+        table.add_column(Text(str(expert), style=_expert_style(expert)), justify="right", min_width=3)
+    table.add_column("weight", justify="right")
+    for row, task in enumerate(inspection.tasks):
+        for region in (1, 0):
+            shares = [f"{100 * share:.0f}" if share >= 0.005 else "." for share in load[row, region]]
+            spoken = "-" if np.isnan(weight[row, region]) else f"{weight[row, region]:.2f}"
+            table.add_row(task if region else "", REGIONS[region], *shares, spoken)
+    return table
+
+
+def _overlap_table(inspection: Inspection) -> Table:
+    overlap = inspection.overlap()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("% shared")
+    for task in inspection.tasks:
+        table.add_column(task, justify="right")
+    for task, shares in zip(inspection.tasks, overlap, strict=True):
+        table.add_row(task, *(f"{100 * share:.0f}" for share in shares))
+    return table
+
+
+def _expert_map(inspection: Inspection, task: str, mixture: int) -> Text:
+    """A digit a token, the first expert's, in its colour; face tokens on a light ground."""
+    mask_N = inspection.crops[task].face_mask_N
+    grid = round(len(mask_N) ** 0.5)
+    first_N = inspection.route(task, mixture).expert_NK[:, 0]
+    words = Text(task, style="bold", no_wrap=True)
+    for token, (expert, face) in enumerate(zip(first_N.tolist(), mask_N, strict=True)):
+        if token % grid == 0:
+            words.append("\n")
+        digit = "." if expert == NOT_TAKEN else str(expert)
+        words.append(f"{digit:>2}", style=f"{_expert_style(expert)}{' reverse' if face else ''}")
+    return words
+
+
+def _expert_style(expert: int) -> str:
+    return "not bold rgb({},{},{})".format(*expert_colour(expert))
 
 
 def _known(faces: Sequence[Face], field: str) -> bool:

@@ -52,6 +52,7 @@ TASKS: dict[str, Task] = {
         Task(name="landmarks", kind="points", outputs=68),
     )
 }
-"""The six tasks in the published order; a task's position is its id in the router."""
+"""The six tasks in the published order; a task's position is its id in the router of a network
+of all six."""
 
 KINDS = ("embedding", "number", "labels", "classes", "pixels", "points")

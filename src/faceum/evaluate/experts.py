@@ -10,7 +10,6 @@ import numpy as np
 from faceum.crop import Crop
 from faceum.evaluate.samples import BATCH
 from faceum.runner import network_input
-from faceum.tasks import TASKS
 
 if TYPE_CHECKING:
     from faceum.model.network import FaceUM
@@ -41,7 +40,7 @@ def expert_load(
             )
         taken = [choice.load_TRE.cpu().numpy() for choice in output.routing]
         counts = [before + more for before, more in zip(counts, taken, strict=True)] if counts else taken
-    ids = list(TASKS)
+    ids = network.config.tasks
     load: dict[str, dict[str, list[float]]] = {}
     for number, counted in enumerate(counts, start=1):
         for region, word in enumerate(REGIONS):

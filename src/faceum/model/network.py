@@ -26,7 +26,8 @@ from faceum.tasks import TASKS
 class FaceUMConfig:
     """A network: `compact` and `base` are two of these.
 
-    name: what it is called. tasks: the tasks it answers, a subset of tasks.TASKS in its order.
+    name: what it is called. tasks: the tasks it answers, a subset of tasks.TASKS in its order; a task's place
+        among them is its id in the routers, which have gates for these alone.
     crops: crop policy -> tasks that use it; one call takes crops of one policy.
     stem, block, moe: see their classes. depth: dense blocks before the mixtures. mixtures: MoE blocks.
     class_token: a token that stands for the whole crop, as in CLIP. heads: a name in HEADS.
@@ -56,7 +57,7 @@ class FaceUMConfig:
     def crop_of(self, task: str) -> CropSpec:
         """The crop policy that a task's pictures are cut by."""
         for spec, tasks in self.crops:
-            if task in tasks:
+            if task in tasks and task in self.tasks:
                 return spec
         raise ModelError(f"{self.name} has no task {task!r}; it answers {', '.join(self.tasks)}.")
 
@@ -103,7 +104,7 @@ class FaceUM(nn.Module):
             config.stem, config.block, depth=config.depth, grid=grid, class_token=config.class_token
         )
         self.mixtures = nn.ModuleList(
-            MoEBlock(config.block, config.moe, tasks=len(TASKS)) for _ in range(config.mixtures)
+            MoEBlock(config.block, config.moe, tasks=len(config.tasks)) for _ in range(config.mixtures)
         )
         self.heads = HEADS[config.heads](
             {
@@ -141,7 +142,7 @@ class FaceUM(nn.Module):
         else:
             row_P = wanted_TB.nonzero()[:, 1]
             counts = wanted_TB.sum(1).tolist()
-        ids = torch.tensor([tuple(TASKS).index(task) for task in tasks], device=x_SND.device)
+        ids = torch.tensor([self.config.tasks.index(task) for task in tasks], device=x_SND.device)
         task_P = ids.repeat_interleave(torch.tensor(counts, device=x_SND.device), output_size=len(row_P))
         x_PND, routing = self._mix(x_SND, face_mask_BN, row_P, task_P)
 

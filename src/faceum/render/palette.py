@@ -72,6 +72,18 @@ FACE_COLOURS: tuple[tuple[int, int, int], ...] = (
 )
 """The faces' colours, in turn: each face's box, number and bars share one."""
 
+EXPERT_COLOURS: tuple[tuple[int, int, int], ...] = (
+    (66, 133, 255),
+    (255, 149, 41),
+    (38, 196, 133),
+    (238, 72, 96),
+    (168, 106, 255),
+    (250, 212, 46),
+    (32, 205, 232),
+    (255, 128, 208),
+)
+"""The experts' colours, in turn; told apart side by side over a gray picture."""
+
 GROUND = (17, 19, 24)
 CARD = (28, 31, 38)
 TRACK = (47, 52, 62)
@@ -84,3 +96,8 @@ FAINT_INK = (118, 126, 140)
 def face_colour(index: int) -> tuple[int, int, int]:
     """The colour of the face at `index`, from 0."""
     return FACE_COLOURS[index % len(FACE_COLOURS)]
+
+
+def expert_colour(index: int) -> tuple[int, int, int]:
+    """The colour of the expert at `index`, from 0."""
+    return EXPERT_COLOURS[index % len(EXPERT_COLOURS)]

@@ -1,0 +1,257 @@
+"""Layer 5. An inspection in, a picture of it out: which expert took each token, load, and overlap of tasks.
+
+Above, a gray crop a task and mixture, its tokens tinted by the first chosen expert; below, a card a mixture
+with the experts' load by region, and a card with how much the tasks share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+
+from faceum.inspect_experts import NOT_TAKEN, REGIONS, Inspection
+from faceum.render.canvas import dot, fill_box, outline_box, paste_round, stroke
+from faceum.render.layout import GAP, MARGIN
+from faceum.render.lettering import Colour, Lettering, best_lettering, fitted
+from faceum.render.palette import CARD, FAINT_INK, GROUND, INK, SOFT_INK, TRACK, expert_colour
+
+WIDTH = 1536
+"""Pixels between the margins."""
+
+LARGEST_TILE, TILE_GAP = 300, 14
+"""Pixels a side of a crop, and between two."""
+
+FEW_TILES = 6
+"""So many crops stand in one row, whatever their mixture; of more, each mixture has a row."""
+
+PADDING, LABEL, CELL_HEIGHT = 22, 104, 27
+"""Pixels: of a card's rim, of the words before a row, of a row."""
+
+OVERLAP_CELL = 50
+"""Pixels a side in the card of overlap."""
+
+PALEST, DEEPEST = 0.18, 0.62
+"""A tint's share of the picture where the gate is 0, and where it is 1."""
+
+LEAST_FOR_NUMBERS = 24
+"""Tokens of fewer pixels in the drawing carry no number."""
+
+
+def render_experts(inspection: Inspection, title: str = "") -> np.ndarray:
+    """Draw an inspection; title: the picture's name. Returns RGB uint8."""
+    letters = best_lettering()
+    blocks = [_head(inspection, title, letters)]
+    tiles = [(task, mixture) for mixture in _mixtures(inspection) for task in inspection.tasks]
+    columns = len(tiles) if len(tiles) <= FEW_TILES else len(inspection.tasks)
+    for first in range(0, len(tiles), columns):
+        blocks.append(_tile_row(inspection, tiles[first : first + columns], letters))
+    cards = [_load_card(inspection, mixture, letters) for mixture in _mixtures(inspection)]
+    if len(inspection.tasks) > 1:
+        cards.append(_overlap_card(inspection, letters))
+    blocks += _shelves(cards)
+    height = sum(block.shape[0] + GAP for block in blocks) - GAP
+    drawing = _empty(height + 2 * MARGIN, WIDTH + 2 * MARGIN, GROUND)
+    y = MARGIN
+    for block in blocks:
+        drawing[y : y + block.shape[0], MARGIN : MARGIN + block.shape[1]] = block
+        y += block.shape[0] + GAP
+    return drawing
+
+
+def _mixtures(inspection: Inspection) -> range:
+    return range(1, inspection.mixtures + 1)
+
+
+def _empty(height: int, width: int, colour: Colour) -> np.ndarray:
+    return np.full((height, width, 3), colour, np.uint8)
+
+
+def _head(inspection: Inspection, title: str, letters: Lettering) -> np.ndarray:
+    """The title, and what colours and marks mean."""
+    head = _empty(98, WIDTH, GROUND)
+    letters.draw(head, "Which expert takes which piece of the face", (0, 26), 27, INK, 600)
+    note = "  ·  ".join(filter(None, (title, inspection.network)))
+    _draw_to(head, letters, fitted(letters, note, WIDTH - 720, 15), (WIDTH, 24), 15, FAINT_INK)
+    x = 0.0
+    for expert in range(inspection.experts):
+        x = _chip(head, letters, expert, (x, 52)) + 8
+    x += 18
+    for words in ("tint: first choice, deeper the larger its weight", "dot: second choice"):
+        x = _say(head, letters, words, x, 69) + 26
+    outline_box(head, (x, 55, x + 16, 71), INK, width=2.2, radius=3)
+    _say(head, letters, "face tokens", x + 24, 69)
+    return head[:84]
+
+
+def _say(image: np.ndarray, letters: Lettering, words: str, x: float, baseline: float) -> float:
+    letters.draw(image, words, (x, baseline), 14, SOFT_INK)
+    return x + letters.width(words, 14)
+
+
+def _draw_to(
+    image: np.ndarray, letters: Lettering, words: str, at: tuple[float, float], size: int, colour: Colour
+) -> None:
+    """Text that ends at x."""
+    letters.draw(image, words, (at[0] - letters.width(words, size), at[1]), size, colour)
+
+
+def _chip(image: np.ndarray, letters: Lettering, expert: int, at: tuple[float, float]) -> float:
+    """An expert's number on its colour; tells where it ends."""
+    x, y = at
+    fill_box(image, (x, y, x + 30, y + 22), expert_colour(expert), radius=7)
+    _centred(image, letters, str(expert), (x, y, x + 30, y + 22), 14, GROUND)
+    return x + 30
+
+
+def _centred(
+    image: np.ndarray, letters: Lettering, words: str, box: Sequence[float], size: int, colour: Colour
+) -> None:
+    x = (box[0] + box[2] - letters.width(words, size, 600)) / 2
+    letters.draw(image, words, (x, (box[1] + box[3]) / 2 + size * 0.36), size, colour, 600)
+
+
+def _tile_row(inspection: Inspection, tiles: Sequence[tuple[str, int]], letters: Lettering) -> np.ndarray:
+    """Crops side by side, each with its task and mixture above."""
+    side = min(LARGEST_TILE, (WIDTH - (len(tiles) - 1) * TILE_GAP) // len(tiles))
+    row = _empty(side + 30, WIDTH, GROUND)
+    for column, (task, mixture) in enumerate(tiles):
+        x = column * (side + TILE_GAP)
+        letters.draw(row, task, (x, 18), 16, INK, 600)
+        _draw_to(row, letters, f"mixture {mixture}", (x + side, 18), 13, FAINT_INK)
+        paste_round(row, draw_tokens(inspection, task, mixture, side, letters), (x, 30), radius=10)
+    return row
+
+
+def draw_tokens(inspection: Inspection, task: str, mixture: int, side: int, letters: Lettering) -> np.ndarray:
+    """The crop in gray, (side, side, 3), each token tinted by its first expert, with marks and outline."""
+    crop, route = inspection.crops[task], inspection.route(task, mixture)
+    gray = cv2.resize(crop.image, (side, side), interpolation=cv2.INTER_CUBIC) @ (0.299, 0.587, 0.114)
+    tile = np.repeat(np.round(gray * 0.82 + 12)[..., None], 3, axis=2).astype(np.uint8)
+    grid = round(len(crop.face_mask_N) ** 0.5)
+    step = side / grid
+    for token, (experts, gates) in enumerate(zip(route.expert_NK, route.gate_NK, strict=True)):
+        x, y = token % grid * step, token // grid * step
+        first = int(experts[0])
+        if first == NOT_TAKEN:
+            continue
+        gap = 1 if step >= 8 else 0
+        box = (round(x), round(y), round(x + step) - gap, round(y + step) - gap)
+        deep = PALEST + (DEEPEST - PALEST) * float(np.clip(gates[0], 0, 1))
+        fill_box(tile, box, expert_colour(first), radius=step / 8, alpha=deep)
+        if step >= LEAST_FOR_NUMBERS:
+            for shift, colour in ((1, GROUND), (0, INK)):  # a shadow, so that it is read on light skin, too
+                letters.draw(tile, str(first), (x + 5 + shift, y + 15 + shift), 12, colour, 600)
+        if len(experts) > 1 and experts[1] != NOT_TAKEN:
+            place, radius = (x + step * 0.77, y + step * 0.77), step * 0.12
+            dot(tile, place, radius + 1.2, GROUND, alpha=0.7)
+            dot(tile, place, radius, expert_colour(int(experts[1])))
+    _outline(tile, crop.face_mask_N.reshape(grid, grid), step)
+    return tile
+
+
+def _outline(tile: np.ndarray, mask: np.ndarray, step: float) -> None:
+    """A light line, on a dark one, around the face tokens; kept inside the picture at its rim."""
+    padded = np.pad(mask, 1)
+    across = np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1])  # (row, column) where such an edge begins
+    down = np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:])
+    edges = [np.array([(x, y), (x + 1, y)], np.float64) * step for y, x in across]
+    edges += [np.array([(x, y), (x, y + 1)], np.float64) * step for y, x in down]
+    limit = tile.shape[0] - 1.5
+    for colour, width, alpha in ((GROUND, 4.6, 0.55), (INK, 2.2, 1.0)):
+        for edge in edges:
+            stroke(tile, np.clip(edge, 1.5, limit), colour, width=width, alpha=alpha)
+
+
+def _load_card(inspection: Inspection, mixture: int, letters: Lettering) -> np.ndarray:
+    """A mixture's heat maps of task x expert, face above background."""
+    cell = min(42, (WIDTH - 2 * PADDING - LABEL - 64) // inspection.experts)
+    width = 2 * PADDING + LABEL + cell * inspection.experts + 64
+    section = 44 + CELL_HEIGHT * len(inspection.tasks)
+    card = _card(section * 2 + 92, width)
+    letters.draw(card, f"Mixture {mixture}", (PADDING, PADDING + 19), 20, INK, 600)
+    note = "share of the choices that fell on each expert, in %"
+    _draw_to(card, letters, note, (width - PADDING, PADDING + 18), 13, FAINT_INK)
+    load, weight = inspection.load(mixture), inspection.weight(mixture)
+    for place, region in enumerate((1, 0)):
+        top = PADDING + 36 + place * section
+        letters.draw(card, REGIONS[region].upper(), (PADDING, top + 15), 12, FAINT_INK, 600)
+        left = PADDING + LABEL
+        for expert in range(inspection.experts):
+            x = left + expert * cell
+            fill_box(card, (x + 4, top + 1, x + cell - 4, top + 19), expert_colour(expert), radius=6)
+            _centred(card, letters, str(expert), (x, top + 1, x + cell, top + 19), 13, GROUND)
+        _draw_to(card, letters, "weight", (width - PADDING, top + 15), 12, FAINT_INK)
+        for row, task in enumerate(inspection.tasks):
+            y = top + 24 + row * CELL_HEIGHT
+            letters.draw(card, task, (PADDING, y + 18), 15, SOFT_INK)
+            for expert in range(inspection.experts):
+                x = left + expert * cell
+                share = float(load[row, region, expert])
+                _heat(card, letters, (x, y, x + cell, y + CELL_HEIGHT), share, expert_colour(expert))
+            spoken = "-" if np.isnan(weight[row, region]) else f"{weight[row, region]:.2f}"
+            _draw_to(card, letters, spoken, (width - PADDING, y + 18), 14, SOFT_INK)
+    note = "weight: the gates of a token's experts together, mean over the tokens"
+    letters.draw(card, note, (PADDING, card.shape[0] - PADDING), 13, FAINT_INK)
+    return card
+
+
+def _heat(image: np.ndarray, letters: Lettering, box: Sequence[float], share: float, colour: Colour) -> None:
+    """A cell as deep in its colour as its share, which stands in it unless it rounds to nothing."""
+    inner = (box[0] + 1.5, box[1] + 1.5, box[2] - 1.5, box[3] - 1.5)
+    fill_box(image, inner, TRACK, radius=5, alpha=0.55)
+    depth = share**0.6 if share > 0 else 0.0
+    fill_box(image, inner, colour, radius=5, alpha=depth)
+    if share >= 0.005:
+        light = np.dot(colour, (0.299, 0.587, 0.114)) * depth > 110
+        _centred(image, letters, f"{100 * share:.0f}", box, 13, GROUND if light else INK)
+
+
+def _overlap_card(inspection: Inspection, letters: Lettering) -> np.ndarray:
+    """Which tasks share experts: the lower triangle, each task's name where its row meets its column."""
+    tasks, overlap = inspection.tasks, inspection.overlap()
+    width = max(2 * PADDING + OVERLAP_CELL * (len(tasks) - 1) + LABEL, 360)
+    card = _card(2 * PADDING + 84 + OVERLAP_CELL * len(tasks), width)
+    letters.draw(card, "Shared experts", (PADDING, PADDING + 19), 20, INK, 600)
+    for line, words in enumerate(
+        ("in %: 100 where two tasks spread their", "tokens alike, 0 where no expert serves both")
+    ):
+        letters.draw(card, words, (PADDING, PADDING + 44 + 19 * line), 13, FAINT_INK)
+    for row, task in enumerate(tasks):
+        y = PADDING + 74 + row * OVERLAP_CELL
+        for column in range(row):
+            x = PADDING + column * OVERLAP_CELL
+            box = (x, y, x + OVERLAP_CELL, y + OVERLAP_CELL)
+            _heat(card, letters, box, float(overlap[row, column]), INK)
+        x = PADDING + row * OVERLAP_CELL
+        letters.draw(card, task, (x + 8, y + OVERLAP_CELL / 2 + 5), 15, SOFT_INK)
+    return card
+
+
+def _card(height: int, width: int) -> np.ndarray:
+    """An empty card with round corners."""
+    card = _empty(height, width, GROUND)
+    fill_box(card, (0, 0, width, height), CARD, radius=16)
+    return card
+
+
+def _shelves(cards: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Cards side by side, in as many rows as they need."""
+    shelves: list[list[np.ndarray]] = []
+    free = 0
+    for card in cards:
+        if not shelves or card.shape[1] > free:
+            shelves.append([])
+            free = WIDTH
+        shelves[-1].append(card)
+        free -= card.shape[1] + GAP
+    drawn = []
+    for shelf in shelves:
+        row = _empty(max(card.shape[0] for card in shelf), WIDTH, GROUND)
+        x = 0
+        for card in shelf:
+            row[: card.shape[0], x : x + card.shape[1]] = card
+            x += card.shape[1] + GAP
+        drawn.append(row)
+    return drawn
