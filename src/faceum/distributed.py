@@ -1,4 +1,4 @@
-"""Layer 1. The processes of one run: torchrun's environment in; who I am, sums and gathers over all ranks out.
+"""Layer 1. The processes of one run: torchrun's environment in; who I am, and sums over all ranks, out.
 
 Nothing starts at import. Without `joined()`, or in a run of one process, every function here gives back what
 it was given. Gradients are averaged by `average_gradients` and not by DistributedDataParallel: which heads
@@ -53,7 +53,7 @@ def joined() -> Iterator[None]:
 
 
 class _Sum(torch.autograd.Function):
-    """All ranks' sum. Its gradient is all ranks' sum, too: every rank's loss depends on every rank's value."""
+    """All ranks' sum; so is its gradient, for every rank's loss depends on every rank's value."""
 
     @staticmethod
     def forward(context: object, value: Tensor) -> Tensor:

@@ -25,8 +25,8 @@ LABEL_OF_TASK = {
 }
 """Which label of a face trains which task; recognition learns from `identity`, too."""
 
-TEACHER = 256
-"""Length of a teacher's embedding."""
+NO_TEACHER = np.zeros(256, np.int8)
+"""Stands for a teacher's embedding where there is none."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -71,13 +71,15 @@ class Batch:
         """The same on another device; itself where it is there already."""
         if device == self.crop_BCHW.device:
             return self
-        moved = {
-            name: {key: one.to(device) for key, one in value.items()}
-            if isinstance(value, dict)
-            else value.to(device)
-            for name, value in vars(self).items()
-        }
-        return Batch(**moved)
+        return Batch(
+            crop_BCHW=self.crop_BCHW.to(device),
+            face_mask_BN=self.face_mask_BN.to(device),
+            wanted={task: one.to(device) for task, one in self.wanted.items()},
+            labels={task: one.to(device) for task, one in self.labels.items()},
+            identity=self.identity.to(device),
+            eye_distance=self.eye_distance.to(device),
+            landmark_weight=self.landmark_weight.to(device),
+        )
 
 
 class Mixture(Dataset[Batch]):
@@ -165,8 +167,7 @@ def collate(crops: Sequence[TrainingCrop]) -> Batch:
         known = [_trains(task, crop) for crop in crops]
         if any(known):
             wanted[task] = torch.tensor(known)
-            blank = np.zeros(TEACHER, np.int8) if task == "recognition" else None
-            values = [crop.labels.get(label, blank) for crop, k in zip(crops, known, strict=True) if k]
+            values = [crop.labels.get(label, NO_TEACHER) for crop, k in zip(crops, known, strict=True) if k]
             labels[task] = torch.from_numpy(np.stack(values))
     people = [int(crop.labels.get("identity", -1)) for crop in crops if _trains("recognition", crop)]
     pointed = [crop for crop in crops if "landmarks" in crop.labels]
@@ -193,7 +194,7 @@ def with_tasks(batch: Batch, tasks: Sequence[str]) -> Batch:
     """
     size = batch.crop_BCHW.shape[-1]
     shapes = {
-        "recognition": (TEACHER,),
+        "recognition": NO_TEACHER.shape,
         "age": (),
         "attributes": (len(ATTRIBUTES),),
         "expression": (len(EXPRESSIONS),),

@@ -11,6 +11,7 @@ from faceum.data.celeba import read_celeba
 from faceum.data.celebamask import read_celebamask
 from faceum.data.fer import read_fer2013, read_ferplus
 from faceum.data.folders import read_folders, read_rmfd
+from faceum.data.generated import read_generated
 from faceum.data.lapa import read_lapa
 from faceum.data.morph import read_morph
 from faceum.data.packed import read_packed
@@ -31,6 +32,7 @@ DATASETS: dict[str, Callable[[str | Path, str], Iterator[Sample]]] = {
     "fer2013": read_fer2013,
     "ferplus": read_ferplus,
     "folders": read_folders,
+    "generated": read_generated,
     "helen": read_helen,
     "lapa": read_lapa,
     "morph": read_morph,
