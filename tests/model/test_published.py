@@ -11,6 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from faceum.errors import ModelError
 from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS, REFERENCE
 from faceum.model.convert import PARSING_FROM_REFERENCE, convert
 from faceum.model.network import FaceUM
@@ -184,6 +185,11 @@ def test_zeroed_tokens_are_noted_for_all_experts() -> None:
     face = torch.tensor([[True, True, False, False, False]])
     assert face_experts(p_NE, face).tolist() == [6]
     assert face_experts(p_NE.repeat(1, 1, 2), face).tolist() == [2]  # 16 experts: 1/16 is not noted: 0.25
+
+
+def test_the_published_router_needs_a_class_token() -> None:
+    with pytest.raises(ModelError, match="class_token"):
+        replace(REFERENCE, class_token=False)
 
 
 # FaRL's encoder and our router.

@@ -53,6 +53,8 @@ class FaceUMConfig:
         for task in self.tasks:
             require_known("task", task, TASKS)
             self.crop_of(task)
+        if self.moe.router.kind == "reference" and not self.class_token:
+            raise ModelError(f"The reference router of {self.name!r} needs class_token=True; set it.")
 
     def crop_of(self, task: str) -> CropSpec:
         """The crop policy that a task's pictures are cut by."""
