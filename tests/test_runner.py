@@ -2,13 +2,14 @@
 
 import logging
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
 
 from faceum import runner as runner_module
 from faceum.errors import ModelError
-from faceum.runner import OnnxRunner, TorchRunner, choose_engine, load_runner
+from faceum.runner import CompiledTorchRunner, OnnxRunner, TorchRunner, choose_engine, load_runner
 from faceum.tasks import TASKS
 
 
@@ -54,6 +55,43 @@ def test_a_batch_is_its_singles(tiny_model, crops, runtime):
         alone = loaded.run(images[i : i + 1], masks[i : i + 1], tuple(TASKS))
         for task in TASKS:
             assert together[task][i] == pytest.approx(alone[task][0], rel=1e-4, abs=1e-5)
+
+
+def test_compiled_torch_answers_as_torch_does(tiny_model, crops, monkeypatch):
+    monkeypatch.setattr(CompiledTorchRunner, "backend", "eager")  # all of it but the C++ compiler
+    compiled = load_runner(tiny_model, "torch-compiled", "cpu", 1)
+    assert isinstance(compiled, CompiledTorchRunner) and compiled.runtime == "torch-compiled"
+    plain = load_runner(tiny_model, "torch", "cpu", 1)
+    for count in (3, 2):
+        images, masks = (one[:count] for one in crops)
+        one, two = (runner.run(images, masks, ("age", "parsing")) for runner in (compiled, plain))
+        for task in one:
+            assert one[task] == pytest.approx(two[task], abs=1e-5)
+
+
+def test_some_tasks_are_cut_out_of_the_file(tiny_model, crops):
+    whole = load_runner(tiny_model, "onnxruntime", "cpu", 1)
+    cut = load_runner(tiny_model, "onnxruntime", "cpu", 1, tasks=["age"])
+    assert cut.card == whole.card
+    assert [output.name for output in cut._session(["age"]).get_outputs()] == ["age"]
+    assert len(cut._sessions) == 1
+    answers = whole.run(*crops, tuple(TASKS))
+    for tasks in (["age"], ["landmarks"], ["parsing", "age"], tuple(TASKS)):
+        for task, answer in cut.run(*crops, tasks).items():
+            assert np.array_equal(answer, answers[task])
+
+
+def test_many_threads_share_one_runner(tiny_model, crops):
+    loaded = load_runner(tiny_model, "onnxruntime", "cpu", 2, tasks=["age"])
+    asked = [("age",), ("landmarks",), ("expression", "age"), tuple(TASKS)] * 8
+    alone = {tasks: loaded.run(*crops, tasks) for tasks in set(asked)}
+    fresh = load_runner(tiny_model, "onnxruntime", "cpu", 2)
+    with ThreadPoolExecutor(16) as pool:
+        for tasks, answers in zip(
+            asked, pool.map(lambda names: fresh.run(*crops, names), asked), strict=True
+        ):
+            for task in tasks:
+                assert answers[task] == pytest.approx(alone[tasks][task], rel=1e-5, abs=1e-6)
 
 
 def test_the_card_holds_crop_policy_and_labels(tiny_model):

@@ -88,7 +88,8 @@ class FaceAnalyzer:
         model: a registered name (`faceum models` lists them) or the path of an .onnx or .safetensors file.
         tasks: any of recognition, age, attributes, expression, parsing, landmarks; all of the model's by
             default.
-        device: "cpu", "cuda", or "auto" for what is there. runtime: "onnxruntime", "torch", or "auto".
+        device: "cpu", "cuda", or "auto" for what is there. runtime: "onnxruntime", "torch",
+            "torch-compiled" (worth its start for thousands of pictures only), or "auto".
         detector: a name, "auto", or an object of your own; see `faceum.detect.protocol.Detector`.
         min_score: found faces below this score are left out, 0..1. max_faces: of the found faces, so many of
             the largest are kept. threads: None for as many as affinity and cgroup leave us.
@@ -104,7 +105,8 @@ class FaceAnalyzer:
         self._detector = load_detector(detector, threads=threads) if isinstance(detector, str) else detector
         # While many pictures are searched at once, each search by itself is quickest on one thread.
         self._lone_detector = load_detector(detector, threads=1) if isinstance(detector, str) else detector
-        self._runner = load_runner(model, runtime, device, threads)
+        tasks = None if tasks is None else list(tasks)
+        self._runner = load_runner(model, runtime, device, threads, tasks=tasks)
         self._min_score = min_score
         self._max_faces = max_faces
         self.tasks = _chosen_tasks(tasks, self._runner.card.tasks)

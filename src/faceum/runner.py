@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import json
 import logging
-from collections.abc import Mapping, Sequence
+import threading
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -18,14 +19,21 @@ from faceum.assets import has_part, looks_like_path, resolve_model, unknown_name
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
 from faceum.extras import INSTALL_TORCH, torch_is_installed
+from faceum.onnx_file import metadata_of, with_outputs
 from faceum.threads import usable_threads
 
 if TYPE_CHECKING:
     import onnxruntime
+    from torch import Tensor
+
+    from faceum.model.network import FaceUM, Output
 
 LOG = logging.getLogger("faceum")
 
-RUNTIMES = ("auto", "onnxruntime", "torch")
+RUNTIMES = ("auto", "onnxruntime", "torch", "torch-compiled")
+UNASKED = ("onnxruntime", "torch")
+"""The runtimes that "auto" chooses from: those that are ready at once."""
+
 DEVICES = ("auto", "cpu", "cuda")
 
 
@@ -96,18 +104,27 @@ class Engine:
 
 
 def load_runner(
-    model: str | Path, runtime: str = "auto", device: str = "auto", threads: int | None = None
+    model: str | Path,
+    runtime: str = "auto",
+    device: str = "auto",
+    threads: int | None = None,
+    *,
+    tasks: Iterable[str] | None = None,
 ) -> Runner:
     """The network's runner.
 
-    model: a registered name, or the path of an .onnx or .safetensors file. runtime: "onnxruntime", "torch" or
-    "auto"; device: "cpu", "cuda" or "auto". threads: None for as many as affinity and cgroup leave us.
+    model: a registered name, or the path of an .onnx or .safetensors file. runtime: "onnxruntime", "torch",
+    "torch-compiled" or "auto"; device: "cpu", "cuda" or "auto". threads: None for as many as affinity and
+    cgroup leave us.
+    tasks: those that will mostly be asked for together, all by default; it then starts sooner for them.
     Raises ModelError where any of these is unknown, missing, or cannot be had on this machine.
     """
     engine = choose_engine(model, runtime, device)
     if "auto" in (runtime, device):
         LOG.info("%s runs by %s on %s: %s", model, engine.runtime, engine.device, engine.reason)
-    return RUNNERS[engine.runtime](model, engine.device, usable_threads(threads))
+    return RUNNERS[engine.runtime](
+        model, engine.device, usable_threads(threads), tasks=None if tasks is None else tuple(tasks)
+    )
 
 
 def choose_engine(model: str | Path, runtime: str = "auto", device: str = "auto") -> Engine:
@@ -116,16 +133,15 @@ def choose_engine(model: str | Path, runtime: str = "auto", device: str = "auto"
         raise ModelError(unknown_name(runtime, "runtime", RUNTIMES))
     if device not in DEVICES:
         raise ModelError(unknown_name(device, "device", DEVICES))
-    if runtime == "torch" and not torch_is_installed():
+    if runtime.startswith("torch") and not torch_is_installed():
         raise ModelError(f"The torch runtime needs torch: {INSTALL_TORCH}.")
     if device == "cpu":
         return _on_cpu(model, runtime)
-    cuda = [
-        name for name in RUNTIMES[1:] if runtime in ("auto", name) and _can_run(model, name) and _cuda(name)
-    ]
+    offered = UNASKED if runtime == "auto" else (runtime,)
+    cuda = [name for name in offered if _can_run(model, name) and _cuda(name)]
     if cuda:
         # Torch first: its kernels for the experts are made for this, and it needs no second CUDA build.
-        chosen = "torch" if "torch" in cuda else cuda[0]
+        chosen = cuda[-1]
         return Engine(runtime=chosen, device="cuda", reason="a GPU is there")
     if device == "cuda":
         raise ModelError(
@@ -146,33 +162,25 @@ def gpu_is_present() -> bool:
 
 
 class OnnxRunner:
-    """A network in onnxruntime."""
+    """A network in onnxruntime.
+
+    onnxruntime computes all that a file promises, so each set of tasks that is asked for has a network of its
+    own, cut out of the file when it is first needed.
+    """
 
     runtime = "onnxruntime"
 
-    def __init__(self, model: str | Path, device: str, threads: int) -> None:
+    def __init__(
+        self, model: str | Path, device: str, threads: int, *, tasks: Sequence[str] | None = None
+    ) -> None:
         """See `load_runner`; device is "cpu" or "cuda"."""
-        import onnxruntime
-
         self.device = device
-        path = resolve_model(model, "onnx")
-        options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3  # errors only
-        providers = ["CUDAExecutionProvider"] if device == "cuda" else []
-        try:
-            session = onnxruntime.InferenceSession(
-                str(path), options, providers=[*providers, "CPUExecutionProvider"]
-            )
-        except _onnx_errors() as error:
-            raise ModelError(
-                f"The file {path} is no ONNX network that onnxruntime can load ({error})."
-            ) from None
-        if device == "cuda" and "CUDAExecutionProvider" not in session.get_providers():
-            raise ModelError("onnxruntime could not use the GPU; use --device cpu, or --runtime torch.")
-        self.card = _onnx_card(path, session)
-        self._session = session
+        self._path = resolve_model(model, "onnx")
+        self._threads = threads
+        self._lock = threading.Lock()
+        self.card = _onnx_card(self._path)
+        first = tuple(task for task in tasks or () if task in self.card.tasks) or self.card.tasks
+        self._sessions = {frozenset(first): self._open(first)}
 
     def run(
         self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
@@ -180,15 +188,52 @@ class OnnxRunner:
         """See `Runner.run`."""
         feeds = {"crop_BCHW": network_input(crops_BSSC), "face_mask_BN": face_mask_BN}
         names = list(tasks)
-        return dict(zip(names, self._session.run(names, feeds), strict=True))
+        return dict(zip(names, self._session(names).run(names, feeds), strict=True))
+
+    def _session(self, tasks: Sequence[str]) -> onnxruntime.InferenceSession:
+        wanted = frozenset(tasks)
+        with self._lock:
+            if wanted not in self._sessions:
+                self._sessions[wanted] = self._open(tasks)
+            return self._sessions[wanted]
+
+    def _open(self, tasks: Sequence[str]) -> onnxruntime.InferenceSession:
+        import onnxruntime
+
+        options = onnxruntime.SessionOptions()
+        options.intra_op_num_threads = self._threads
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3  # errors only
+        # Threads that spin while they wait starve each other as soon as the processors are shared.
+        options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+        providers = ["CUDAExecutionProvider"] if self.device == "cuda" else []
+        every = set(tasks) >= set(self.card.tasks)
+        try:
+            session = onnxruntime.InferenceSession(
+                str(self._path) if every else with_outputs(self._path.read_bytes(), tasks),
+                options,
+                providers=[*providers, "CPUExecutionProvider"],
+            )
+        except _onnx_errors() as error:
+            raise ModelError(_no_network(self._path, error)) from None
+        missing = set(tasks) - {output.name for output in session.get_outputs()}
+        if missing:
+            raise ModelError(
+                f"The file {self._path} promises {', '.join(sorted(missing))}, but has no such output."
+            )
+        if providers and providers[0] not in session.get_providers():
+            raise ModelError("onnxruntime could not use the GPU; use --device cpu, or --runtime torch.")
+        return session
 
 
 class TorchRunner:
-    """A network in torch, eager, float32."""
+    """A network in torch: float32 on a CPU; bfloat16 with channels last on a GPU."""
 
     runtime = "torch"
 
-    def __init__(self, model: str | Path, device: str, threads: int) -> None:
+    def __init__(
+        self, model: str | Path, device: str, threads: int, *, tasks: Sequence[str] | None = None
+    ) -> None:
         """See `load_runner`; torch's threads are the whole process's and only ever lowered."""
         import torch
 
@@ -197,11 +242,14 @@ class TorchRunner:
         self.device = device
         if threads < torch.get_num_threads():
             torch.set_num_threads(threads)
-        self._model, metadata = load_checkpoint(resolve_model(model, "safetensors"))
-        self._model.eval().to(device)
-        config = self._model.config
+        network, metadata = load_checkpoint(resolve_model(model, "safetensors"))
+        network.eval().to(device)
+        if device == "cuda":
+            network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        config = network.config
         labels = {task: tuple(words) for task, words in metadata.get("labels", {}).items()}
         self.card = NetworkCard(name=config.name, tasks=config.tasks, crops=config.crops, labels=labels)
+        self._network = self._made_quick(network)
 
     def run(
         self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
@@ -209,16 +257,49 @@ class TorchRunner:
         """See `Runner.run`."""
         import torch
 
-        with torch.inference_mode():
-            crop_BCHW = torch.from_numpy(network_input(crops_BSSC)).to(self.device)
-            output = self._model(crop_BCHW, torch.from_numpy(face_mask_BN).to(self.device), tuple(tasks))
+        on_gpu = self.device == "cuda"
+        with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=on_gpu):
+            if on_gpu:
+                crop_BCHW, mask_BN = self._on_gpu(crops_BSSC), torch.from_numpy(face_mask_BN).to(self.device)
+            else:
+                crop_BCHW = torch.from_numpy(network_input(crops_BSSC))
+                mask_BN = torch.from_numpy(face_mask_BN)
+            output = self._network(crop_BCHW, mask_BN, tuple(tasks))
             return {task: output[task].float().cpu().numpy() for task in tasks}
 
+    def _made_quick(self, network: FaceUM) -> Callable[..., Output]:
+        return network
 
-RUNNERS: dict[str, type[OnnxRunner] | type[TorchRunner]] = {"onnxruntime": OnnxRunner, "torch": TorchRunner}
+    def _on_gpu(self, crops_BSSC: np.ndarray) -> Tensor:
+        """Bytes travel, from pinned memory, and become numbers on the GPU; (B, S, S, 3) is channels last."""
+        import torch
+
+        crop_BSSC = torch.from_numpy(np.ascontiguousarray(crops_BSSC)).pin_memory()
+        return crop_BSSC.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+
+
+class CompiledTorchRunner(TorchRunner):
+    """The same, compiled by torch: the first calls take minutes, and it needs a C++ compiler."""
+
+    runtime = "torch-compiled"
+    backend = "inductor"
+    """What torch compiles with, a name of `torch._dynamo`'s."""
+
+    def _made_quick(self, network: FaceUM) -> Callable[..., Output]:
+        import torch
+
+        compiled: Callable[..., Output] = torch.compile(network, dynamic=True, backend=self.backend)
+        return compiled
+
+
+RUNNERS: dict[str, type[OnnxRunner] | type[TorchRunner]] = {
+    "onnxruntime": OnnxRunner,
+    "torch": TorchRunner,
+    "torch-compiled": CompiledTorchRunner,
+}
 """Runtime -> its runner."""
 
-FORMATS = {"onnxruntime": "onnx", "torch": "safetensors"}
+FORMATS = {"onnxruntime": "onnx", "torch": "safetensors", "torch-compiled": "safetensors"}
 """Runtime -> the format of the weights it reads."""
 
 
@@ -245,7 +326,7 @@ def _on_cpu(model: str | Path, runtime: str) -> Engine:
 
 
 def _can_run(model: str | Path, runtime: str) -> bool:
-    if runtime == "torch" and not torch_is_installed():
+    if runtime != "onnxruntime" and not torch_is_installed():
         return False
     return has_part(model, FORMATS[runtime])
 
@@ -254,7 +335,7 @@ def _cuda(runtime: str) -> bool:
     """Whether the runtime can use a GPU here; torch is only imported where there is one."""
     if not gpu_is_present():
         return False
-    if runtime == "torch":
+    if runtime != "onnxruntime":
         import torch
 
         return torch.cuda.is_available()
@@ -263,22 +344,25 @@ def _cuda(runtime: str) -> bool:
     return "CUDAExecutionProvider" in onnxruntime.get_available_providers()
 
 
-def _onnx_card(path: Path, session: onnxruntime.InferenceSession) -> NetworkCard:
-    text = session.get_modelmeta().custom_metadata_map.get("faceum")
+def _onnx_card(path: Path) -> NetworkCard:
+    try:
+        text = metadata_of(path.read_bytes()).get("faceum")
+    except ValueError as error:
+        raise ModelError(_no_network(path, error)) from None
     if text is None:
         raise ModelError(
             f"The file {path} is an ONNX network, but not one of faceum: it has no faceum metadata."
         )
     try:
-        card = NetworkCard.from_dict(json.loads(text))
+        return NetworkCard.from_dict(json.loads(text))
     except (KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ModelError(
             f"The faceum metadata of {path} cannot be read ({error!r}); export it again."
         ) from None
-    missing = set(card.tasks) - {output.name for output in session.get_outputs()}
-    if missing:
-        raise ModelError(f"The file {path} promises {', '.join(sorted(missing))}, but has no such output.")
-    return card
+
+
+def _no_network(path: Path, error: Exception) -> str:
+    return f"The file {path} is no ONNX network that onnxruntime can load ({error})."
 
 
 def _onnx_errors() -> tuple[type[Exception], ...]:
@@ -293,4 +377,5 @@ def _onnx_errors() -> tuple[type[Exception], ...]:
         state.NoSuchFile,
         state.NotImplemented,
         state.RuntimeException,
+        ValueError,  # from cutting it
     )
