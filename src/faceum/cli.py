@@ -20,8 +20,10 @@ from typer.core import TyperGroup
 from faceum.cli_convert import convert_app
 from faceum.cli_data import data_app
 from faceum.cli_eval import evaluate_command
+from faceum.cli_export import export_command
 from faceum.cli_extract import extract_command
 from faceum.cli_inspect import inspect_command
+from faceum.cli_train import train_command
 from faceum.errors import FaceumError
 
 if TYPE_CHECKING:
@@ -222,6 +224,8 @@ def doctor(json: JsonOption = False, model: ModelOption = "compact") -> None:
 
 
 app.command("eval")(evaluate_command)
+app.command("train")(train_command)
+app.command("export")(export_command)
 app.command("extract")(extract_command)
 app.command("inspect")(inspect_command)
 app.add_typer(convert_app, name="convert")

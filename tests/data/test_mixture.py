@@ -14,7 +14,7 @@ from faceum.data.corpus import LabelledFace
 from faceum.data.mixture import LABEL_OF_TASK, Batch, Mixture, Share
 from faceum.errors import DataError
 from faceum.tasks import TASKS
-from faceum.train import batches
+from faceum.train.run import batches
 
 SPEC = CropSpec(policy="similarity", size=32, grid=2)
 

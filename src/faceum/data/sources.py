@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
@@ -60,12 +60,14 @@ def read_sources(
     most: int | None = None,
     refuse: bool = False,
     people: bool = False,
+    apart_from: str | None = None,
 ) -> Data:
     """Read every share's source.
 
     data: the corpus folder, for shares without a path. split: instead of the shares' own. most: at most so
     many faces of each. refuse: the first label or picture that cannot be right ends the reading; otherwise
     it is skipped and told. people: number the persons over all sources; otherwise who they are is dropped.
+    apart_from: leave out faces whose picture, pixel by pixel, stands in this split of their source, too.
     """
     numbers: dict[tuple[str, int | str], int] | None = {} if people else None
     faces: dict[str, Sequence[LabelledFace]] = {}
@@ -73,7 +75,11 @@ def read_sources(
     prints = {}
     for source, share in shares.items():
         account = _Account()
-        given = islice(_samples(source, share, data, split or share.split), most)
+        given: Iterable[Sample] = _samples(source, share, data, split or share.split)
+        if apart_from is not None:
+            held = {_pixels(sample) for sample in _samples(source, share, data, apart_from)}
+            given = (sample for sample in given if _pixels(sample) not in held)
+        given = islice(given, most)
         samples = account.told(_numbered(checked(given, refuse=refuse, skipped=skipped), source, numbers))
         faces[source] = (
             LazyFaces(list(samples))
@@ -88,6 +94,15 @@ def _samples(source: str, share: Share, data: str | Path, split: str) -> Iterato
     if share.reader is None:
         return read_taught(share.path or data, source, split)
     return read_dataset(share.reader, share.path or data, split)
+
+
+def _pixels(sample: Sample) -> bytes:
+    """A hash of the picture; of its file where it cannot be decoded, for the check will tell of that."""
+    try:
+        content = sample.read().tobytes()
+    except DataError:
+        content = sample.picture if isinstance(sample.picture, bytes) else str(sample.picture).encode()
+    return hashlib.sha256(content).digest()
 
 
 def _numbered(

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from faceum.errors import ModelError
 from faceum.model.layers import ACTIVATIONS, Attention, DropPath, Mlp, ResidualConv, require_known
@@ -134,6 +135,7 @@ class Trunk(nn.Module):
     """Stem, positions and dense blocks: everything that all tasks share before the first mixture.
 
     (B, 3, S, S) normalised pixels -> (tokens (B, N, D), the stem's maps, finest first).
+    recompute: in training, blocks keep only their input and run once more in the backward pass.
     """
 
     stem: ConvStem | PatchStem
@@ -147,6 +149,7 @@ class Trunk(nn.Module):
         self.positions = nn.Parameter(torch.empty(grid * grid + class_token, block.width))
         self.norm = nn.LayerNorm(block.width, eps=block.norm_eps)
         self.blocks = nn.ModuleList(Block(block) for _ in range(depth))
+        self.recompute = False
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -158,5 +161,8 @@ class Trunk(nn.Module):
         positions_ND = resize_positions(self.positions, map_BDhw.shape[-1], self.class_token is not None)
         x_BND = self.norm(x_BND + positions_ND)
         for block in self.blocks:
-            x_BND = block(x_BND)
+            if self.recompute and self.training:
+                x_BND = checkpoint(block, x_BND, use_reentrant=False)
+            else:
+                x_BND = block(x_BND)
         return x_BND, maps

@@ -16,13 +16,16 @@ from faceum.crop import CropSpec, box_from_points, points5_from_landmarks
 from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.corpus import LabelledFace, read_corpus
 from faceum.data.mixture import Mixture, Share
+from faceum.errors import FaceumError
 from faceum.model.experts import ExpertsConfig
 from faceum.model.moe import MoEConfig
 from faceum.model.network import FaceUMConfig
 from faceum.model.router import RouterConfig
 from faceum.model.vit import BlockConfig, StemConfig
 from faceum.tasks import PARSING_CLASSES, TASKS
-from faceum.train import RunConfig, Trainer, class_weights, describe, save_state, train
+from faceum.train import RunConfig, Trainer, train
+from faceum.train.checkpoints import Checkpoints
+from faceum.train.trainer import class_weights
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -111,6 +114,7 @@ def run(corpus: Path, tmp_path: Path) -> RunConfig:
         warmup=2,
         workers=0,
         save_every=2,
+        held_out=None,
     )
 
 
@@ -135,13 +139,20 @@ def test_every_loss_falls_on_a_handful_of_faces(run: RunConfig) -> None:
     faces = faces_of(run)
     batch = Mixture(faces, shares, spec=NETWORK.crops[0][0], seed=0, batches=1)[0]
     trainer = Trainer(still, faces)
-    history = [trainer.train_step(batch) for _ in range(still.steps)]
+    history = [trainer.train_step([(batch,)]) for _ in range(still.steps)]
     assert set(TASKS) | {"switch", "z", "mutual_information", "total"} <= set(history[0])
     for name in (*TASKS, "total"):
         first, last = history[0][name], np.mean([losses[name] for losses in history[-5:]])
         assert last < 0.6 * first, f"{name}: {first:.3f} to {last:.3f}"
     for router in (mixture.moe.router for mixture in trainer.network.mixtures):
         assert router.bias.abs().max() > 5e-3, "the balance has moved the biases"
+
+
+def last_state(run: RunConfig) -> dict[str, Any]:
+    """The newest checkpoint of a run."""
+    state = Checkpoints(Path(run.out) / "checkpoints").load()
+    assert state is not None
+    return state
 
 
 class Cut(Exception):
@@ -165,11 +176,11 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
         patched.setattr(Trainer, "train_step", cut_at_five)
         with pytest.raises(Cut):
             train(run)
-    assert torch.load(Path(run.out) / "latest.pt", weights_only=True)["step"] == 4
+    assert list(Checkpoints(Path(run.out) / "checkpoints").steps()) == [2, 4]
     torch.manual_seed(99)  # another process would stand anywhere
     resumed = train(run)
 
-    states = [torch.load(Path(one.out) / "latest.pt", weights_only=True) for one in (whole, run)]
+    states = [last_state(one) for one in (whole, run)]
     assert states[0]["step"] == 6
     for part in states[0]:
         assert same(states[0][part], states[1][part]), part
@@ -180,7 +191,7 @@ def test_the_averaged_weights_are_handed_back_and_a_finished_run_is_not_run_agai
     run: RunConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     network = train(run)
-    state = torch.load(Path(run.out) / "latest.pt", weights_only=True)
+    state = last_state(run)
     assert not network.training
     assert same(dict(network.state_dict()), state["average"])
     assert not same(state["average"], dict(state["network"]))
@@ -204,8 +215,8 @@ def test_metrics_are_logged_once_a_step_even_after_a_cut(run: RunConfig) -> None
 def test_a_cut_while_saving_leaves_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    path = tmp_path / "latest.pt"
-    save_state(path, {"step": 1})
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save({"step": 1})
 
     def cut(state: object, beside: Path) -> None:
         Path(beside).write_bytes(b"half")
@@ -213,16 +224,29 @@ def test_a_cut_while_saving_leaves_the_old_checkpoint(
 
     monkeypatch.setattr(torch, "save", cut)
     with pytest.raises(Cut):
-        save_state(path, {"step": 2})
-    assert torch.load(path, weights_only=True) == {"step": 1}
+        checkpoints.save({"step": 2})
+    assert checkpoints.load() == {"step": 1}
     assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_the_last_checkpoints_are_kept_and_a_broken_one_is_passed_over(tmp_path: Path) -> None:
+    checkpoints, told = Checkpoints(tmp_path, keep=2), []
+    assert checkpoints.load() is None
+    paths = [checkpoints.save({"step": step}) for step in (5, 90, 100)]
+    assert list(checkpoints.steps().values()) == paths[1:]
+    paths[2].write_bytes(paths[2].read_bytes()[:300])
+    assert checkpoints.load(told.append) == {"step": 90}
+    assert str(paths[2]) in told[0]
+    paths[1].write_bytes(b"")
+    with pytest.raises(FaceumError, match="begin anew"):
+        checkpoints.load()
 
 
 def test_a_dense_twin_is_trained_by_the_same_loop(run: RunConfig) -> None:
     dense = dataclasses.replace(NETWORK, moe=dataclasses.replace(NETWORK.moe, routed=False))
     trainer = Trainer(dataclasses.replace(run, network=dense), faces_of(run))
     mixture = Mixture(faces_of(run), run.shares, spec=NETWORK.crops[0][0], seed=0, batches=1)
-    losses = trainer.train_step(mixture[0])
+    losses = trainer.train_step([(mixture[0],)])
     assert "switch" not in losses and set(TASKS) < set(losses)
 
 
@@ -230,7 +254,7 @@ def test_half_precision_steps_are_finite(run: RunConfig) -> None:
     trainer = Trainer(dataclasses.replace(run, precision="bfloat16"), faces_of(run))
     mixture = Mixture(faces_of(run), run.shares, spec=NETWORK.crops[0][0], seed=0, batches=3)
     for number in range(3):
-        assert all(np.isfinite(list(trainer.train_step(mixture[number]).values())))
+        assert all(np.isfinite(list(trainer.train_step([(mixture[number],)]).values())))
     assert all(value.dtype == torch.float32 for value in trainer.network.parameters())
 
 
@@ -244,7 +268,9 @@ def test_the_total_is_the_weighted_mean_and_the_routers_losses(run: RunConfig) -
         "z": torch.tensor(100.0),
         "mutual_information": torch.tensor(-0.4),
     }
-    assert trainer._total(losses).item() == pytest.approx((3 * 2 + 6) / 4 + 0.5 - 0.1)
+    assert trainer.objective.total(losses, ("age", "landmarks")).item() == pytest.approx(
+        (3 * 2 + 6) / 4 + 0.5 - 0.1
+    )
 
 
 def test_rare_classes_weigh_more_within_limits() -> None:
@@ -265,6 +291,10 @@ def test_rare_classes_weigh_more_within_limits() -> None:
     assert class_weights({"made_up": []}).tolist() == [1.0] * 19
 
 
-def test_a_run_can_be_told_in_plain_values(run: RunConfig) -> None:
-    told = json.loads(json.dumps(describe(run)))
+def test_a_run_keeps_where_it_came_from(run: RunConfig) -> None:
+    train(dataclasses.replace(run, steps=2))
+    record = json.loads((Path(run.out) / "run.json").read_text())
+    told = record["recipe"]
+    assert record["data"]["drawn"]["faces"] == 8 and len(record["data"]["drawn"]["sha256"]) == 64
+    assert record["environment"]["packages"]["torch"] == torch.__version__
     assert told["network"]["name"] == "tiny" and told["shares"]["drawn"]["count"] == 6

@@ -1,0 +1,94 @@
+"""Layer 5. The network's answers and a batch in; every loss, and the one number that is minimised, out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from faceum.centres import Centres
+from faceum.data.mixture import Batch
+from faceum.losses import (
+    Distillation,
+    age_loss,
+    attribute_loss,
+    expression_loss,
+    landmark_loss,
+    parsing_loss,
+    relation_loss,
+    routing_losses,
+)
+from faceum.model.network import Output
+from faceum.tasks import TASKS
+from faceum.train.settings import RunConfig
+
+ROUTING = ("switch", "z", "mutual_information")
+"""The router's losses, each weighted by the setting of its name."""
+
+
+class Objective(nn.Module):
+    """The losses, and what they learn: the teacher's projection, and each task's uncertainty."""
+
+    parsing_weight_C: Tensor
+
+    def __init__(self, config: RunConfig, parsing_weight_C: Tensor) -> None:
+        super().__init__()
+        self.config = config
+        self.distillation = Distillation()
+        self.log_variance_T = nn.Parameter(
+            torch.zeros(len(TASKS)), requires_grad=config.weighting == "uncertainty"
+        )
+        self.register_buffer("parsing_weight_C", parsing_weight_C)
+
+    def forward(
+        self, output: Output, batch: Batch, centres: Centres | None = None, step: int = 0
+    ) -> dict[str, Tensor]:
+        """Each asked task's loss, of all ranks together, and the router's."""
+        by_kind: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+            "embedding": lambda answer, label: self._recognition(
+                answer, label, batch.identity, centres, step
+            ),
+            "number": age_loss,
+            "labels": attribute_loss,
+            "classes": expression_loss,
+            "pixels": lambda answer, label: parsing_loss(answer, label, self.parsing_weight_C),
+            "points": lambda answer, label: landmark_loss(
+                answer, label, batch.eye_distance, batch.landmark_weight
+            ),
+        }
+        losses = {task: by_kind[TASKS[task].kind](output[task], batch.labels[task]) for task in output}
+        return {**losses, **routing_losses(output.routing)}
+
+    def total(self, losses: Mapping[str, Tensor], tasks: Collection[str], parts: int = 1) -> Tensor:
+        """What these losses add to the one number.
+
+        tasks: all that the batch has labels for; some may lie in another part of it. parts: how many there
+        are, for the router's losses are the mean over them.
+        """
+        config = self.config
+        alpha = {task: config.task_weights.get(task, 1.0) for task in tasks}
+        terms = []
+        for place, task in enumerate(TASKS):
+            if task in losses and config.weighting == "uncertainty":
+                s = self.log_variance_T[place]
+                terms.append(0.5 * (torch.exp(-s) * alpha[task] * losses[task] + s))
+            elif task in losses:
+                terms.append(alpha[task] * losses[task] / sum(alpha.values()))
+        terms += [getattr(config, name) * losses[name] / parts for name in ROUTING if name in losses]
+        return torch.stack(terms).sum()
+
+    def _recognition(
+        self, embedding_BD: Tensor, teacher_BV: Tensor, identity_B: Tensor, centres: Centres | None, step: int
+    ) -> Tensor:
+        """A teacher's vector where there is one, and the person where a margin loss is asked for.
+
+        A teacher's zeros stand for no teacher.
+        """
+        taught_B = teacher_BV.any(-1)
+        loss = self.distillation(embedding_BD[taught_B], teacher_BV[taught_B])
+        loss = loss + self.config.relation * relation_loss(embedding_BD[taught_B], teacher_BV[taught_B])
+        if centres is not None:
+            known_B = identity_B >= 0
+            loss = loss + centres(embedding_BD[known_B], identity_B[known_B], step)
+        return loss

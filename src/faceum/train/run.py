@@ -1,0 +1,161 @@
+"""Layer 5. A recipe's RunConfig in; the loop that begins or resumes its run; the averaged network out."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from faceum.data.mixture import Batch, Mixture, Parts
+from faceum.data.sources import Data, read_sources
+from faceum.distributed import rank, wait_for_all, world
+from faceum.model.checkpoint import save_checkpoint
+from faceum.model.network import FaceUM
+from faceum.train.checkpoints import Checkpoints
+from faceum.train.journal import Journal
+from faceum.train.provenance import write_run
+from faceum.train.settings import RunConfig
+from faceum.train.trainer import Trainer
+from faceum.train.validate import HeldOut
+
+Validate = Callable[[FaceUM], dict[str, float]]
+"""A network in, numbers out; "score" among them, the higher the better."""
+
+
+def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
+    """Begin the run, or go on where its folder says it stopped; returns the network with averaged weights.
+
+    validate: in place of the losses and metrics on the recipe's held-out split. The folder then holds
+    run.json, skipped.txt, metrics.jsonl, checkpoints/, network.safetensors and, where there is validation,
+    best.safetensors.
+    """
+    out = Path(config.out)
+    data = read_data(config)
+    trainer = Trainer(config, data.faces, data.people)
+    checkpoints = Checkpoints(out / "checkpoints", keep=config.keep)
+    told: list[str] = []
+    state = checkpoints.load(told.append)
+    best = -float("inf")
+    if state is not None:
+        best = state.pop("best", best)
+        trainer.load_state_dict(state)
+    first = rank() == 0
+    record = write_run(out, config, data, step=trainer.step) if first else {}
+    if config.validate_every and validate is None:
+        validate = held_out(config, trainer)
+    with Journal(
+        out, steps=config.steps, start=trainer.step, tensorboard=config.tensorboard, quiet=not first
+    ) as journal:
+        for sentence in [*told, *data.skipped[:20]]:
+            journal.say(sentence)
+        for values in _steps(trainer, data, config):
+            step = trainer.step
+            journal.advance(step)
+            if step % config.log_every == 0:
+                journal.write(step, values)
+            if validate is not None and config.validate_every and step % config.validate_every == 0:
+                numbers = validate(trainer.averaged())
+                journal.write(step, numbers, "validation")
+                if numbers["score"] > best and first:
+                    save_network(out / "best.safetensors", trainer, record, numbers)
+                best = max(best, numbers["score"])
+            if step % config.save_every == 0 or step == config.steps:
+                state = {**trainer.state_dict(), "best": best}
+                if first:
+                    checkpoints.save(state)
+    if first:
+        save_network(out / "network.safetensors", trainer, record)
+    wait_for_all()
+    return trainer.averaged()
+
+
+def read_data(config: RunConfig) -> Data:
+    """The faces that the recipe's shares name."""
+    return read_sources(
+        config.shares,
+        config.data,
+        refuse=config.wrong_labels == "refuse",
+        people=config.margin is not None,
+        apart_from=config.held_out if config.apart else None,
+    )
+
+
+def held_out(config: RunConfig, trainer: Trainer) -> Validate | None:
+    """Validation on the recipe's held-out split; None where it has none."""
+    if config.held_out is None:
+        return None
+    data = read_sources(
+        config.shares, config.data, split=config.held_out, most=config.held_out_faces, people=True
+    )
+    numbers = HeldOut(config, data, trainer.network, trainer.objective.parsing_weight_C.cpu())
+    return lambda network: numbers(network, trainer.objective.distillation.state_dict())
+
+
+def stream(config: RunConfig, network: FaceUM, data: Data) -> Parts:
+    """The run's batches by number, this rank's share of each; a part a crop policy that has a task."""
+    mixtures = []
+    for spec, tasks in network.config.crops:
+        asked = [task for task in tasks if task in network.config.tasks]
+        if any(set(share.tasks) & set(asked) for share in config.shares.values()):
+            mixtures.append(
+                Mixture(
+                    data.faces,
+                    config.shares,
+                    spec=spec,
+                    seed=config.seed,
+                    batches=config.steps * config.accumulate,
+                    tasks=asked,
+                    ranks=(rank(), world()),
+                )
+            )
+    return Parts(mixtures)
+
+
+def batches(dataset: Dataset[Any], order: Iterable[int], workers: int) -> Iterator[Any]:
+    """The dataset's batches in the given order, made by worker processes."""
+    loader = DataLoader(
+        dataset,
+        batch_size=None,
+        sampler=list(order),
+        num_workers=workers,
+        prefetch_factor=8 if workers else None,
+        # The loader draws a seed when it starts; not from torch's own generator, which is others' to use.
+        generator=torch.Generator(),
+    )
+    # A forked worker inherits OpenCV's pool without its threads and would wait for them for ever.
+    threads = cv2.getNumThreads()
+    cv2.setNumThreads(1)
+    stream = iter(loader)
+    cv2.setNumThreads(threads)
+    return stream
+
+
+def _steps(trainer: Trainer, data: Data, config: RunConfig) -> Iterator[dict[str, float]]:
+    """Take the steps that are left; each one's losses, and how many pictures a second all ranks take."""
+    numbers = range(trainer.step * config.accumulate, config.steps * config.accumulate)
+    gathered: list[tuple[Batch, ...]] = []
+    began, pictures = time.time(), 0
+    for parts in batches(stream(config, trainer.network, data), numbers, config.workers):
+        gathered.append(parts)
+        pictures += world() * sum(len(part.crop_BCHW) for part in parts)
+        if len(gathered) == config.accumulate:
+            values = trainer.train_step(gathered)
+            gathered = []
+            yield {**values, "pictures_per_second": round(pictures / (time.time() - began), 2)}
+
+
+def save_network(
+    path: Path, trainer: Trainer, record: dict[str, Any], numbers: dict[str, float] | None = None
+) -> None:
+    """The averaged network as a file that everything else of the package takes, in full precision."""
+    header = {
+        "provenance": {"step": trainer.step, **{k: v for k, v in record.items() if k != "earlier"}},
+        "scores": {"validation": numbers} if numbers else {},
+        "licence": "that of the data it learned from; see run.json",
+    }
+    save_checkpoint(path, trainer.averaged(), header, dtype=torch.float32)

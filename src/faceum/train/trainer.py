@@ -1,0 +1,255 @@
+"""Layer 5. Trainer: everything that a run changes, and the one step that changes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from faceum.assets import resolve_model
+from faceum.centres import Centres, share_of_rank
+from faceum.data.corpus import LabelledFace
+from faceum.data.mixture import Batch, with_tasks
+from faceum.distributed import average_gradients, gather_rows, rank, same_on_every_rank, sum_over_ranks, world
+from faceum.errors import RecipeError
+from faceum.losses import balance_experts
+from faceum.model.checkpoint import load_checkpoint
+from faceum.model.network import FaceUM
+from faceum.model.router import FaceRouter
+from faceum.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate
+from faceum.tasks import PARSING_CLASSES, TASKS
+from faceum.train.objective import Objective
+from faceum.train.settings import RunConfig
+
+MASKS = 1000
+"""So many masks, from all over a source, are counted for the weights of parsing classes."""
+
+
+class Trainer:
+    """The network, its average, what the losses learn, the optimisers, and the number of steps taken.
+
+    What a step does depends on this state, the batch, and (seed, step, rank) alone.
+    """
+
+    def __init__(
+        self, config: RunConfig, faces: Mapping[str, Sequence[LabelledFace]], people: int = 0
+    ) -> None:
+        """faces: for the weights of parsing classes. people: how many the margin loss tells apart."""
+        torch.manual_seed(config.seed)
+        self.config = config
+        self.device = choose_device(config)
+        self.network = build_network(config).to(self.device)
+        self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.network.trunk.recompute = config.recompute
+        self.objective = Objective(config, class_weights(faces)).to(self.device)
+        self.centres: Centres | None = None
+        if config.margin is not None and people:
+            self.centres = Centres(config.margin, people=people, seed=config.seed).to(self.device)
+        same_on_every_rank([*self.network.state_dict().values(), *self.objective.state_dict().values()])
+        rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
+        self.optimizer = build_optimizer(self.network, self.objective, encoder_lr=config.encoder_lr, **rates)
+        self.centres_optimizer = build_optimizer(self.centres, **rates) if self.centres else None
+        self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
+        self.average = MovingAverage(self.network, config.ema)
+        self.forward = torch.compile(self.network, dynamic=True) if config.compile else self.network
+        self.step = 0
+
+    @property
+    def optimizers(self) -> list[torch.optim.AdamW]:
+        """That of what all ranks share, and that of the centres where there are some."""
+        return [self.optimizer] + ([self.centres_optimizer] if self.centres_optimizer else [])
+
+    def train_step(self, batches: Sequence[tuple[Batch, ...]]) -> dict[str, float]:
+        """One update from the batches that it accumulates, each a part a crop policy; returns every loss."""
+        config = self.config
+        torch.manual_seed((config.seed * 1_000_003 + self.step) * 4099 + rank())
+        self._set_modes()
+        for optimizer in self.optimizers:
+            optimizer.zero_grad(set_to_none=True)
+            for group in optimizer.param_groups:
+                group["lr"] = learning_rate(
+                    self.step, peak=group["peak"], warmup=config.warmup, steps=config.steps
+                )
+        routers = [module for module in self.network.modules() if isinstance(module, FaceRouter)]
+        loads = [torch.zeros((), dtype=torch.long, device=self.device)] * len(routers)
+        values: dict[str, Tensor] = {}
+        for parts in batches:
+            loads = self._add_gradients(parts, 1 / len(batches), values, loads)
+        norm = self._update()
+        if config.learn == "all":
+            for router, load_TRE in zip(routers, loads, strict=True):
+                balance_experts(router.bias, load_TRE, config.balance)
+        self.average.update(self.network)
+        rate = self.optimizer.param_groups[-1]["lr"]
+        self.step += 1
+        return {**{name: float(value) for name, value in values.items()}, "gradient_norm": norm, "lr": rate}
+
+    def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Sequence[Any]]:
+        """Every loss of one part, with its gradient, and what the routers chose."""
+        batch = batch.to(self.device)
+        crop_BCHW = batch.crop_BCHW.float().div_(255).contiguous(memory_format=torch.channels_last)
+        tasks = tuple(batch.wanted)
+        wanted_TB = torch.stack([batch.wanted[task] for task in tasks])
+        half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.config.precision)
+        autocast = torch.autocast(self.device.type, half, enabled=half is not None)
+        # The flash kernel's backward pass on a CPU is several times slower than plain matmuls here.
+        attention = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
+        with autocast, attention:
+            output = self.forward(crop_BCHW, batch.face_mask_BN, tasks, wanted_TB)
+        return self.objective(output, batch, self.centres, self.step), output.routing
+
+    def _add_gradients(
+        self,
+        parts: tuple[Batch, ...],
+        share: float,
+        values: dict[str, Tensor],
+        loads: list[Tensor],
+    ) -> list[Tensor]:
+        """Backward passes of one batch; adds its losses to the values and returns the loads with its own."""
+        asked = [tasks_of_all_ranks(part) for part in parts]
+        tasks = [task for some in asked for task in some]
+        for part, some in zip(parts, asked, strict=True):
+            if not some:
+                continue
+            losses, routing = self.losses(with_tasks(part, some))
+            total = self.objective.total(losses, tasks, len(parts))
+            self.scaler.scale(total * share).backward()
+            for name, loss in {**losses, "total": total}.items():
+                values[name] = values.get(name, 0.0) + share * loss.detach()
+            if routing:
+                loads = [load + choice.load_TRE for load, choice in zip(loads, routing, strict=False)]
+        return loads
+
+    def _update(self) -> float:
+        """Share, clip and apply the gradients; returns their norm before the clipping."""
+        shared = [one for module in (self.network, self.objective) for one in module.parameters()]
+        average_gradients(shared)
+        if self.centres is not None:
+            self.centres.correct_gradients()
+        moved = [one for one in self.optimizers if any(p.grad is not None for p in _parameters(one))]
+        for optimizer in moved:
+            self.scaler.unscale_(optimizer)
+        sharded = list(self.centres.parameters()) if self.centres is not None else []
+        norm = clip_gradients(shared, sharded, self.config.clip)
+        for optimizer in moved:
+            self.scaler.step(optimizer)
+        self.scaler.update()
+        return float(norm)
+
+    def _set_modes(self) -> None:
+        self.network.train()
+        if self.config.learn == "heads":
+            self.network.trunk.eval()
+            self.network.mixtures.eval()
+
+    def averaged(self) -> FaceUM:
+        """A copy of the network with the averaged weights, ready to answer."""
+        network = FaceUM(self.network.config).to(self.device)
+        network.load_state_dict(self.average.state)
+        return network.eval()
+
+    def state_dict(self) -> dict[str, Any]:
+        """All that resuming needs; all ranks must call it. Batches and dropout depend on the step alone."""
+        state: dict[str, Any] = {
+            "step": self.step,
+            "network": self.network.state_dict(),
+            "objective": self.objective.state_dict(),
+            "average": self.average.state,
+            "average_updates": self.average.updates,
+            "optimizer": self.optimizer.state_dict(),
+            "scaler": self.scaler.state_dict(),
+        }
+        if self.centres is not None and self.centres_optimizer is not None:
+            weight = self.centres.weight
+            moments = self.centres_optimizer.state[weight]
+            state["centres"] = {"weight": gather_rows(weight.detach())}
+            for name in ("exp_avg", "exp_avg_sq"):
+                state["centres"][name] = gather_rows(moments.get(name, torch.zeros_like(weight)).detach())
+            state["centres"]["step"] = moments.get("step", torch.tensor(0.0))
+        return state
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """The inverse of state_dict, on any number of ranks."""
+        self.step = state["step"]
+        self.network.load_state_dict(state["network"])
+        self.objective.load_state_dict(state["objective"])
+        self.average.state = {name: value.to(self.device) for name, value in state["average"].items()}
+        self.average.updates = state["average_updates"]
+        self.optimizer.load_state_dict(state["optimizer"])
+        self.scaler.load_state_dict(state["scaler"])
+        if self.centres is not None and self.centres_optimizer is not None:
+            first, end = share_of_rank(self.centres.people)
+            saved = {name: value.to(self.device) for name, value in state["centres"].items()}
+            with torch.no_grad():
+                self.centres.weight.copy_(saved["weight"][first:end])
+            moments = {name: saved[name][first:end].clone() for name in ("exp_avg", "exp_avg_sq")}
+            step = saved["step"].cpu().clone()
+            self.centres_optimizer.state[self.centres.weight] = {"step": step, **moments}
+
+
+def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
+    return [parameter for group in optimizer.param_groups for parameter in group["params"]]
+
+
+def choose_device(config: RunConfig) -> torch.device:
+    """The device that the recipe means, here; RecipeError where it cannot serve."""
+    cuda = torch.cuda.is_available()
+    if config.device == "cuda" and not cuda:
+        raise RecipeError("The recipe asks for cuda, and torch finds no GPU here; say device=cpu.")
+    if config.device == "cpu" or not cuda:
+        if config.precision == "float16":
+            raise RecipeError("float16 trains on a GPU only; say precision=float32 or precision=bfloat16.")
+        return torch.device("cpu")
+    return torch.device("cuda", torch.cuda.current_device())
+
+
+def build_network(config: RunConfig) -> FaceUM:
+    """The network that a run starts from, fresh or with the initial weights; heads alone may learn."""
+    if config.initial is None:
+        assert config.network is not None, "RunConfig has seen to that"
+        network = FaceUM(config.network)
+    else:
+        given, _ = load_checkpoint(resolve_model(config.initial, "safetensors"))
+        network = FaceUM(config.network or given.config)
+        wanted, there = network.state_dict(), given.state_dict()
+        unlike = sorted(
+            name for name in wanted.keys() | there.keys()
+            if name not in wanted or name not in there or wanted[name].shape != there[name].shape
+        )  # fmt: skip
+        if unlike:
+            raise RecipeError(
+                f"The weights {config.initial} do not fit the recipe's network: {', '.join(unlike[:5])} and "
+                f"{max(len(unlike) - 5, 0)} more differ; leave out `network` to take theirs."
+            )
+        network.load_state_dict(there)
+    if config.learn == "heads":
+        network.trunk.requires_grad_(False)
+        network.mixtures.requires_grad_(False)
+    return network
+
+
+def tasks_of_all_ranks(batch: Batch) -> list[str]:
+    """The tasks that some rank has a label for, in their order."""
+    if world() == 1:
+        return list(batch.wanted)
+    have = torch.tensor([float(task in batch.wanted) for task in TASKS])
+    have = sum_over_ranks(have.to("cuda" if torch.cuda.is_available() else "cpu"))
+    return [task for task, ranks in zip(TASKS, have.tolist(), strict=True) if ranks]
+
+
+def class_weights(faces: Mapping[str, Sequence[LabelledFace]]) -> Tensor:
+    """Weight of each parsing class: the square root of median frequency over its own, within 0.5..4."""
+    counts = np.zeros(len(PARSING_CLASSES))
+    for source in faces.values():
+        for place in range(0, len(source), max(len(source) // MASKS, 1)):
+            mask = source[place].labels.get("parsing")
+            if mask is not None:
+                counts += np.bincount(mask.ravel(), minlength=len(counts))
+    if not counts.any():
+        return torch.ones(len(counts))
+    return torch.from_numpy(np.sqrt(np.median(counts) / counts.clip(1)).clip(0.5, 4)).float()

@@ -1,0 +1,136 @@
+"""Layer 5. A network and held-out faces in; its losses, simple metrics, and the score that "best" means, out.
+
+Faces are cut by their labelled boxes and points. For published protocols, with our detector, see evaluate.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from faceum.data.augment import NO_AUGMENTATION
+from faceum.data.mixture import Batch, Mixture
+from faceum.data.sources import Data
+from faceum.metrics.age import age_scores
+from faceum.metrics.attributes import attribute_scores
+from faceum.metrics.expression import class_scores
+from faceum.metrics.landmarks import landmark_scores
+from faceum.metrics.parsing import parsing_scores, picture_confusion
+from faceum.metrics.verification import roc
+from faceum.model.network import FaceUM
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
+from faceum.train.objective import ROUTING, Objective
+from faceum.train.settings import RunConfig
+
+ROWS = 32
+"""Faces that go through the network together."""
+
+
+class HeldOut:
+    """Validation on held-out faces: called with a network, it gives numbers, "score" the higher the better.
+
+    score: minus the recipe's weighted mean of the tasks' losses; a task without a loss there (recognition
+    without a teacher) has its metric alone.
+    """
+
+    def __init__(self, config: RunConfig, data: Data, network: FaceUM, parsing_weight_C: Tensor) -> None:
+        self.config = replace(config, weighting="fixed", margin=None)
+        self.objective = Objective(self.config, parsing_weight_C)
+        self.batches: list[Batch] = []
+        for spec, tasks in network.config.crops:
+            asked = [task for task in tasks if task in network.config.tasks]
+            for source, faces in data.faces.items():
+                share = config.shares[source]
+                if not len(faces) or not set(share.tasks) & set(asked):
+                    continue
+                for start in range(0, len(faces), ROWS):
+                    some = faces[start : start + ROWS]
+                    alone = {source: replace(share, count=len(some), augment=NO_AUGMENTATION)}
+                    self.batches.append(
+                        Mixture({source: some}, alone, spec=spec, seed=0, batches=1, tasks=asked)[0]
+                    )
+
+    @torch.no_grad()
+    def __call__(self, network: FaceUM, projection: Mapping[str, Tensor] | None = None) -> dict[str, float]:
+        """The numbers of a network; projection: the teacher's, as the run has learned it."""
+        device = next(network.parameters()).device
+        self.objective.to(device)
+        if projection is not None:
+            self.objective.distillation.load_state_dict(projection)
+        losses: dict[str, list[tuple[float, int]]] = {}
+        answers: dict[str, list[np.ndarray]] = {}
+        labels: dict[str, list[np.ndarray]] = {}
+        for batch in self.batches:
+            here = batch.to(device)
+            tasks = tuple(here.wanted)
+            if not tasks:
+                continue
+            wanted_TB = torch.stack([here.wanted[task] for task in tasks])
+            output = network(here.crop_BCHW.float() / 255, here.face_mask_BN, tasks, wanted_TB)
+            for name, loss in self.objective(output, here).items():
+                if name in ROUTING or (name == "recognition" and not here.labels[name].any()):
+                    continue
+                losses.setdefault(name, []).append((float(loss), len(here.labels[name])))
+            for task in tasks:
+                answers.setdefault(task, []).append(_answer(task, output[task], here.labels[task]))
+                label = here.identity if task == "recognition" else here.labels[task]
+                labels.setdefault(task, []).append(label.cpu().numpy())
+        values = {
+            name: sum(loss * rows for loss, rows in each) / sum(rows for _, rows in each)
+            for name, each in losses.items()
+        }
+        values["score"] = -float(
+            self.objective.total({k: torch.tensor(v) for k, v in values.items()}, values)
+        )
+        for task in answers:
+            values |= METRICS[task](np.concatenate(answers[task]), np.concatenate(labels[task]))
+        return values
+
+
+def _answer(task: str, answer: Tensor, label: Tensor) -> np.ndarray:
+    """The network's answer as its metric wants it."""
+    answer = answer.float()
+    if task == "age":
+        p_BY = torch.sigmoid(answer)
+        years_Y = torch.arange(p_BY.shape[1], device=p_BY.device)
+        answer = (p_BY * years_Y).sum(1) / p_BY.sum(1)
+    elif task == "attributes":
+        answer = torch.sigmoid(answer)
+    elif task == "parsing":
+        size = label.shape[-2:]
+        answer = torch.nn.functional.interpolate(answer, size=size, mode="bilinear").argmax(1)
+    return answer.cpu().numpy()
+
+
+def _recognition(embedding_BD: np.ndarray, person_B: np.ndarray) -> dict[str, float]:
+    """Area under the ROC of all pairs of people who are known."""
+    known_B = person_B >= 0
+    unit_BD = embedding_BD[known_B] / np.linalg.norm(embedding_BD[known_B], axis=1, keepdims=True)
+    a, b = np.triu_indices(len(unit_BD), 1)
+    same = person_B[known_B][a] == person_B[known_B][b]
+    if not same.any() or same.all():
+        return {}
+    return {"verification_auc": float(roc(2 - 2 * (unit_BD @ unit_BD.T)[a, b], same).area)}
+
+
+def _parsing(class_Bhw: np.ndarray, label_Bhw: np.ndarray) -> dict[str, float]:
+    pairs = zip(class_Bhw, label_Bhw, strict=True)
+    confusions = np.stack([picture_confusion(ours, true, len(PARSING_CLASSES)) for ours, true in pairs])
+    return {"parsing_f1": float(parsing_scores(confusions, PARSING_CLASSES).mean_f1 or 0.0)}
+
+
+METRICS = {
+    "recognition": _recognition,
+    "age": lambda years, true: {"age_mae": age_scores(years, true).mae},
+    "attributes": lambda p, true: {"attributes_accuracy": attribute_scores(p, true, ATTRIBUTES).accuracy},
+    "expression": lambda logits, votes: {
+        "expression_accuracy": class_scores(logits.argmax(1), votes.argmax(1), EXPRESSIONS).accuracy
+    },
+    "parsing": _parsing,
+    "landmarks": lambda points, true: {"landmarks_nme": landmark_scores(points, true).nme},
+}
+"""Task -> its simple metric."""
