@@ -50,3 +50,14 @@ def test_a_file_that_would_answer_otherwise_is_not_written(tiny_model, tmp_path,
     assert list(tmp_path.iterdir()) == []
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), f"the export changed {name}"
+
+
+def test_tasks_of_two_crop_policies_do_not_share_a_file():
+    from faceum.model.configs import BASE
+    from faceum.model.network import FaceUM
+
+    with torch.device("meta"):
+        base = FaceUM(BASE)
+    assert export.crop_of_all(base, ["age", "expression"]).size == 112
+    with pytest.raises(ModelError, match="choose among recognition,age,attributes,expression or parsing"):
+        export.crop_of_all(base, ["age", "parsing"])

@@ -24,6 +24,7 @@ import torch
 from onnxscript import opset18 as opset
 from torch import Tensor, nn
 
+from faceum.crop import CropSpec
 from faceum.errors import ModelError
 from faceum.files import whole_file
 from faceum.model.experts import Experts
@@ -103,27 +104,24 @@ def export_onnx(
 ) -> dict[str, float]:
     """Write the network as ONNX; returns each task's difference from torch as a share of its answer.
 
-    model: a network of one crop policy; it is left as it is. metadata: what its checkpoint says of it; goes
-    into the file. tasks: all by default. half: keep large weights in float16 in the file; they are used as
+    model: it is left as it is. metadata: what its checkpoint says of it; goes into the file. tasks: all by
+    default; they must share a crop policy. half: keep large weights in float16 in the file; they are used as
     float32. check: crops (B, 3, S, S) float32 in 0..1 and face masks (B, N) to compare on; noise by default.
     Raises ModelError, and writes nothing, where the file's answers are not torch's.
     """
     tasks = tuple(tasks or model.config.tasks)
-    if len(model.config.crops) != 1:
-        raise ModelError(
-            f"{model.config.name} has {len(model.config.crops)} crop policies; ONNX files take one."
-        )
+    spec = crop_of_all(model, tasks)
     network = copy.deepcopy(model).cpu().float().eval()
     if half:
         _round_to_half(network)
-    crops, masks = check if check is not None else _noise(model)
+    crops, masks = check if check is not None else noise(spec)
     with torch.inference_mode():
         output = network(torch.from_numpy(crops), torch.from_numpy(masks), tasks)
         wanted = {task: output[task].numpy() for task in tasks}
     program = _exported(network, tasks, crops, masks)
     if half:
         _store_half(program)
-    _describe(program, model, metadata, tasks)
+    _describe(program, model, metadata, spec, tasks)
     with whole_file(path) as beside:
         onnx.save(program, str(beside))
         differences = _differences(beside, crops, masks, wanted)
@@ -185,9 +183,12 @@ def _store_half(program: onnx.ModelProto) -> None:
 
 
 def _describe(
-    program: onnx.ModelProto, model: FaceUM, metadata: Mapping[str, Any], tasks: Sequence[str]
+    program: onnx.ModelProto,
+    model: FaceUM,
+    metadata: Mapping[str, Any],
+    spec: CropSpec,
+    tasks: Sequence[str],
 ) -> None:
-    spec, _ = model.config.crops[0]
     card = NetworkCard(
         name=model.config.name,
         tasks=tuple(tasks),
@@ -203,8 +204,20 @@ def _describe(
     entry.key, entry.value = "faceum", json.dumps({**metadata, **card.to_dict()})
 
 
-def _noise(model: FaceUM) -> tuple[np.ndarray, np.ndarray]:
-    spec, _ = model.config.crops[0]
+def crop_of_all(model: FaceUM, tasks: Sequence[str]) -> CropSpec:
+    """The crop policy that the tasks share; ModelError, naming those that do, where they share none."""
+    specs = {model.config.crop_of(task) for task in tasks}
+    if len(specs) != 1:
+        groups = " or ".join(",".join(group) for _, group in model.config.crops)
+        raise ModelError(
+            f"An ONNX file takes crops of one kind, and these tasks of {model.config.name} need "
+            f"{len(specs)}; choose among {groups}."
+        )
+    return specs.pop()
+
+
+def noise(spec: CropSpec) -> tuple[np.ndarray, np.ndarray]:
+    """Four crops (4, 3, S, S) of noise, float32 in 0..1, and face masks (4, N), to compare networks on."""
     rng = np.random.default_rng(0)
     crops = rng.uniform(size=(4, 3, spec.size, spec.size)).astype(np.float32)
     return crops, rng.uniform(size=(4, spec.grid**2)) < 0.5

@@ -186,8 +186,13 @@ class OnnxRunner:
         self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """See `Runner.run`."""
-        feeds = {"crop_BCHW": network_input(crops_BSSC), "face_mask_BN": face_mask_BN}
-        names = list(tasks)
+        return self.run_input(network_input(crops_BSSC), face_mask_BN, tasks)
+
+    def run_input(
+        self, crop_BCHW: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
+    ) -> dict[str, np.ndarray]:
+        """The same for crops that are float32 RGB (B, 3, S, S) in 0..1 already."""
+        names, feeds = list(tasks), {"crop_BCHW": crop_BCHW, "face_mask_BN": face_mask_BN}
         return dict(zip(names, self._session(names).run(names, feeds), strict=True))
 
     def _session(self, tasks: Sequence[str]) -> onnxruntime.InferenceSession:

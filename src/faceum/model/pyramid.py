@@ -121,7 +121,7 @@ class PyramidPixelsHead(nn.Module):
     def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
         """(B, N, D) -> (B, O, 4g, 4g)."""
         x_BDhw = as_map(x_BND)
-        if self.training:
+        if self.training or torch.compiler.is_exporting():
             return self.upernet(self.pyramid(x_BDhw))
         # One picture at a time keeps the memory that of one, and each is enough work for every core.
         return torch.cat([self.upernet(self.pyramid(x_1Dhw)) for x_1Dhw in x_BDhw.split(1)])

@@ -1,0 +1,80 @@
+"""Layer 5. An ONNX network and crops to calibrate on in; the same network computing in int8 out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import onnx
+from onnxruntime.quantization import (
+    CalibrationDataReader,
+    CalibrationMethod,
+    QuantFormat,
+    QuantType,
+    quantize_static,
+)
+from onnxruntime.quantization.shape_inference import quant_pre_process
+
+QUANTISED = ("Conv", "MatMul", "Gemm")
+"""The operations that become int8: all the work, and nothing where range matters more than time."""
+
+SENSITIVE = ("router", "heads.landmarks.output", "heads.parsing.output")
+"""Constants of operations that stay float32: a router's comparisons, and the last layers before places."""
+
+
+class Crops(CalibrationDataReader):
+    """Crops and masks handed out one batch after another."""
+
+    def __init__(self, crops_BCHW: np.ndarray, masks_BN: np.ndarray, batch: int = 8) -> None:
+        """crops_BCHW: float32 in 0..1. masks_BN: bool. batch: crops a time."""
+        self._feeds: Iterator[dict[str, np.ndarray]] = iter(
+            [
+                {
+                    "crop_BCHW": crops_BCHW[first : first + batch],
+                    "face_mask_BN": masks_BN[first : first + batch],
+                }
+                for first in range(0, len(crops_BCHW), batch)
+            ]
+        )
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next feed, None at the end."""
+        return next(self._feeds, None)
+
+
+def quantise(source: Path, target: Path, crops_BCHW: np.ndarray, masks_BN: np.ndarray) -> None:
+    """Write `target`, the float32 network of `source` with int8 weights and activations.
+
+    The ranges of activations are those that the crops bring about. Each channel of a weight has a scale of
+    its own. The metadata is kept. Whether the answers are still good is for the caller to check.
+    """
+    prepared = target.with_name(target.name + ".prepared")
+    try:
+        quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        quantize_static(
+            str(prepared),
+            str(target),
+            Crops(crops_BCHW, masks_BN),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=list(QUANTISED),
+            nodes_to_exclude=_sensitive(onnx.load(str(prepared))),
+            per_channel=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            calibrate_method=CalibrationMethod.MinMax,
+        )
+    finally:
+        prepared.unlink(missing_ok=True)
+    metadata = {entry.key: entry.value for entry in onnx.load(str(source)).metadata_props}
+    program = onnx.load(str(target))
+    onnx.helper.set_model_props(program, metadata)
+    onnx.save(program, str(target))
+
+
+def _sensitive(program: onnx.ModelProto) -> list[str]:
+    return [
+        node.name
+        for node in program.graph.node
+        if node.op_type in QUANTISED and any(word in name for name in node.input for word in SENSITIVE)
+    ]

@@ -1,0 +1,118 @@
+"""An exported file answers as torch on real faces, says what it is, or is not written."""
+
+import json
+
+import cv2
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch")
+onnx = pytest.importorskip("onnx")
+pytest.importorskip("onnxscript")
+
+from typer.testing import CliRunner  # noqa: E402
+
+from faceum import export_file as module  # noqa: E402
+from faceum.cli import app  # noqa: E402
+from faceum.errors import ModelError  # noqa: E402
+from faceum.export_file import export_file  # noqa: E402
+from faceum.pipeline import FaceAnalyzer  # noqa: E402
+from faceum.runner import load_runner  # noqa: E402
+
+WIDE = {"age": 100.0, "parsing": 1.0, "landmarks": 100.0, "recognition": 2.0, "expression": 1.0}
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory, portrait_path):
+    """The portrait in nine lights: as many faces as int8 is calibrated on."""
+    folder = tmp_path_factory.mktemp("pictures")
+    image = cv2.imread(str(portrait_path))
+    for number in range(9):
+        cv2.imwrite(str(folder / f"{number}.png"), (image * (0.6 + 0.05 * number)).astype(np.uint8))
+    return folder
+
+
+def test_one_task_in_half_precision(tiny_model, tmp_path, portrait_path, pictures):
+    done = CliRunner().invoke(
+        app,
+        ["export", str(tiny_model), "--out", str(tmp_path / "age.onnx"), "--tasks", "age"]
+        + ["--precision", "fp16", "--pictures", str(pictures)],
+    )
+    assert done.exit_code == 0, done.output
+    assert "on 9 faces" in done.output and "age is off by" in done.output
+    about = json.loads((tmp_path / "age.json").read_text())
+    assert about["precision"] == "fp16" and list(about["outputs"]) == ["age"]
+    assert about["preprocessing"]["size"] == 64 and about["licence"] == "test"
+    assert about["compared_with_torch"]["faces"] == 9
+    assert (tmp_path / "age.onnx").stat().st_size < tiny_model.with_suffix(".onnx").stat().st_size
+    by_file = FaceAnalyzer(tmp_path / "age.onnx", device="cpu").analyze(portrait_path)
+    by_torch = FaceAnalyzer(tiny_model, tasks=["age"], runtime="torch", device="cpu").analyze(portrait_path)
+    assert by_file[0].age.years == pytest.approx(by_torch[0].age.years, abs=0.01)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["age.json", "age.onnx"]
+
+
+def test_without_pictures_noise_is_compared_and_said(tiny_model, tmp_path):
+    exported = export_file(tiny_model, tmp_path / "x.onnx", tasks=["expression"])
+    assert exported.faces == 0 and exported.distances["expression"] < 1e-4
+    stored = onnx.load(str(tmp_path / "x.onnx")).graph.initializer
+    assert all(one.data_type != onnx.TensorProto.FLOAT16 for one in stored)
+
+
+def test_int8_computes_in_int8_and_keeps_its_promise(tiny_model, tmp_path, pictures):
+    out = tmp_path / "small.onnx"
+    exported = export_file(
+        tiny_model, out, precision="int8", pictures=sorted(pictures.iterdir()), tolerance=WIDE
+    )
+    assert exported.faces == 9 and exported.distances["attributes"] < 0.02
+    assert out.stat().st_size < 0.8 * tiny_model.with_suffix(".onnx").stat().st_size
+    kinds = {one.data_type for one in onnx.load(str(out)).graph.initializer}
+    assert onnx.TensorProto.INT8 in kinds
+    runner = load_runner(out, tasks=["age"])  # metadata kept, and it can be cut
+    crops = np.zeros((5, 64, 64, 3), np.uint8)
+    assert runner.run(crops, np.ones((5, 16), bool), ["age"])["age"].shape == (5, 101)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.json", "small.onnx"]
+
+
+def test_int8_beyond_the_tolerance_is_refused(tiny_model, tmp_path, pictures):
+    with pytest.raises(ModelError, match=r"int8 file would not answer.*age is off by .* allowed are 1e-12"):
+        export_file(
+            tiny_model,
+            tmp_path / "x.onnx",
+            tasks=["age"],
+            precision="int8",
+            pictures=sorted(pictures.iterdir()),
+            tolerance={"age": 1e-12},
+        )
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_int8_without_enough_faces_is_refused(tiny_model, tmp_path, portrait_path):
+    with pytest.raises(ModelError, match="at least 8"):
+        export_file(tiny_model, tmp_path / "x.onnx", precision="int8", pictures=[portrait_path])
+
+
+def test_no_more_faces_than_wanted(tiny_model, pictures, monkeypatch):
+    from faceum.model.checkpoint import load_checkpoint
+
+    spec = load_checkpoint(tiny_model)[0].config.crop_of("age")
+    monkeypatch.setattr(module, "MOST_FACES", 3)
+    crops, masks = module.faces_in(sorted(pictures.iterdir()), spec)
+    assert crops.shape == (3, 64, 64, 3) and masks.shape == (3, 16) and masks.any()
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--out", "x.pt"], "ending .onnx"),
+        (["--out", "x.onnx", "--format", "engine"], "no format 'engine'"),
+        (["--out", "x.onnx", "--precision", "fp8"], "no precision 'fp8'"),
+        (["--out", "x.onnx", "--tolerance", "age"], "not TASK=NUMBER"),
+        (["--out", "x.onnx", "--tolerance", "agee=1"], "'agee'"),
+        (["--out", "x.onnx", "--tasks", "agee"], "no task 'agee'"),
+    ],
+)
+def test_wrong_words_are_sentences(tiny_model, words, sentence, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    done = CliRunner().invoke(app, ["export", str(tiny_model), *words])
+    assert done.exit_code == 2 and sentence in done.output
+    assert list(tmp_path.iterdir()) == []
