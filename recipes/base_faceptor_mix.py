@@ -1,0 +1,73 @@
+"""Base on the published mixture of seven sets (Faceptor, arXiv 2403.09500), begun from FaRL's encoder.
+
+    faceum convert farl FaRL-Base-Patch16-LAIONFace20M-ep64.pth --out farl.safetensors
+    torchrun --nproc-per-node 8 -m faceum train recipes/base_faceptor_mix.py
+
+Hardware: GPUs of 24 GB or more; the batch of 460 pictures is shared by however many there are.
+Time and expected scores: not run. The sets and FaRL's file are not ours to pass on; each path below is a
+folder in the layout that its makers publish, see `faceum data pack --help`.
+
+Batches, weights, rates and steps are the published ones. What differs: losses are weighted by task, so that
+AffectNet and RAF-DB (4 and 1 there) together have 5 and share it by their pictures.
+"""
+
+from dataclasses import replace
+
+from faceum.centres import MarginConfig
+from faceum.data.augment import AugmentConfig
+from faceum.data.mixture import Share
+from faceum.model.configs import BASE
+from faceum.train.settings import RunConfig
+
+FLIP = AugmentConfig(
+    turn=0, scale=0, shift=0, points=0, box_crop=0, colour=0, gray=0, blur=0, noise=0, erase=0
+)
+IMAGE = AugmentConfig(turn=5, colour=0.4, erase=0.25)
+PIXELS = AugmentConfig(turn=9, scale=0.05, shift=0.02, gray=0.1, erase=0)
+POINTS = AugmentConfig(turn=5, scale=0.05, shift=0.02, gray=0.1, erase=0.3)
+
+run = RunConfig(
+    network=replace(BASE, block=replace(BASE.block, drop_path=0.2)),
+    initial="farl.safetensors",
+    out="runs/base_faceptor_mix",
+    shares={
+        "ms1mv3": Share(
+            reader="recordio", path="data/ms1m-retinaface-t1", count=256, augment=FLIP, lazy=True,
+            tasks=("recognition",),
+        ),
+        "morph": Share(
+            reader="morph", path="data/morph2", count=64, augment=IMAGE, lazy=True, tasks=("age",)
+        ),
+        "celeba": Share(
+            reader="celeba", path="data/celeba", count=64, augment=IMAGE, lazy=True, tasks=("attributes",)
+        ),
+        "affectnet": Share(
+            reader="affectnet", path="data/affectnet", count=64, augment=IMAGE, lazy=True,
+            tasks=("expression",),
+        ),
+        "rafdb": Share(
+            reader="rafdb", path="data/rafdb", count=16, augment=IMAGE, lazy=True, tasks=("expression",)
+        ),
+        "celebamask": Share(
+            reader="celebamask", path="data/CelebAMask-HQ", count=4, augment=PIXELS, lazy=True,
+            tasks=("parsing",),
+        ),
+        "300w": Share(
+            reader="300w", path="data/300w", count=4, augment=POINTS, lazy=True, tasks=("landmarks",)
+        ),
+    },
+    task_weights={
+        "recognition": 5, "age": 6, "attributes": 2, "expression": 5, "parsing": 100, "landmarks": 1000
+    },
+    margin=MarginConfig(kind="cosface", scale=64, margin=0.4),
+    steps=50_000,
+    warmup=2000,
+    lr=5e-4,
+    encoder_lr=5e-5,
+    weight_decay=0.05,
+    clip=5.0,
+    precision="bfloat16",
+    recompute=True,
+    workers=8,
+    held_out=None,
+)  # fmt: skip

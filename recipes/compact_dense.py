@@ -1,0 +1,20 @@
+"""Compact's dense twin: the same network without the routed experts, trained the same, to hold beside it.
+
+    faceum train recipes/compact_dense.py data=CORPUS
+
+Hardware, time and data as for compact; the twin needs a little less of each.
+Expected scores: not run.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+from faceum.config import load_recipe
+
+compact = load_recipe(Path(__file__).with_name("compact.py"))
+
+run = replace(
+    compact,
+    network=replace(compact.network, name="compact-dense", moe=replace(compact.network.moe, routed=False)),
+    out="runs/compact_dense",
+)

@@ -1,0 +1,27 @@
+"""Expressions on pictures of one's own: only the expression head learns, on top of the shipped network.
+
+    faceum train recipes/finetune_expression.py data=FOLDER
+
+FOLDER/train and FOLDER/val hold a folder an expression, named like in FER2013 (angry, happy, neutral, ...),
+with pictures of one face each, cut as tightly as the shipped network's detector would box it.
+Hardware: two CPU cores. Time: about ten minutes. Expected scores: not run.
+
+Every other answer of the network stays what it was, to the last bit.
+"""
+
+from faceum.data.augment import AugmentConfig
+from faceum.data.mixture import Share
+from faceum.train.settings import RunConfig
+
+run = RunConfig(
+    initial="compact",
+    learn="heads",
+    out="runs/finetune_expression",
+    shares={"mine": Share(reader="fer2013", count=32, augment=AugmentConfig(turn=8), tasks=("expression",))},
+    steps=1500,
+    warmup=50,
+    lr=5e-4,
+    ema=0.995,
+    save_every=250,
+    validate_every=250,
+)

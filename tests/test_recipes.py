@@ -1,0 +1,79 @@
+"""Every recipe loads, says how it is run and what to expect, and names a network and readers that exist."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch")
+
+from faceum.config import load_recipe  # noqa: E402
+from faceum.data.registry import DATASETS  # noqa: E402
+from faceum.errors import RecipeError  # noqa: E402
+from faceum.model.network import FaceUM  # noqa: E402
+from faceum.train import RunConfig  # noqa: E402
+from faceum.train.run import stream  # noqa: E402
+
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.py"))
+
+
+@pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
+def recipe(request: pytest.FixtureRequest) -> Path:
+    return request.param
+
+
+def test_the_recipes_are_there() -> None:
+    wanted = {"smoke", "compact", "compact_dense", "base_faceptor_mix", "finetune_expression"}
+    assert wanted <= {path.stem for path in RECIPES}
+
+
+def test_it_loads(recipe: Path) -> None:
+    run = load_recipe(recipe)
+    assert isinstance(run, RunConfig)
+    assert Path(run.out).name == recipe.stem
+    assert {share.reader for share in run.shares.values()} <= {None, *DATASETS}
+
+
+def test_it_says_how_it_is_run(recipe: Path) -> None:
+    told = ast.get_docstring(ast.parse(recipe.read_text(encoding="utf-8"))) or ""
+    for said in (f"faceum train recipes/{recipe.name}", "Hardware", "ime", "xpected"):
+        assert said in told, f"{recipe.name} does not say: {said}"
+
+
+def test_its_network_can_be_built_and_every_source_trains_something(recipe: Path) -> None:
+    run = load_recipe(recipe)
+    if run.network is None:
+        pytest.skip("takes the network of its initial weights")
+    with torch.device("meta"):
+        network = FaceUM(run.network)
+    faces = {source: [object()] for source in run.shares}  # nobody is drawn here
+    parts = stream(run, network, type("Data", (), {"faces": faces}))
+    assert len(parts) == run.steps * run.accumulate
+    for source in run.shares:
+        assert any(mixture.tasks[source] for mixture in parts.mixtures), source
+
+
+def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:
+    with pytest.raises(RecipeError, match="did you mean 'steps'"):
+        load_recipe(recipe, ["stesp=3"])
+
+
+@pytest.mark.parametrize(
+    ("word", "said"),
+    [("learn=tails", "learn"), ("task_weights.agee=1", "did you mean 'age'"), ("steps=0", "at least 1"),
+     ("network=none", "names no network"), ("shares.drawn.tasks=('aeg',)", "did you mean 'age'"),
+     ("shares.drown.count=3", "did you mean 'drawn'"), ("lr=fast", "float is wanted"),
+     ("margin.kind=softface", "cosface"), ("network.moe.router.experts=0", "k_max")],
+)  # fmt: skip
+def test_a_wrong_word_is_a_sentence(word: str, said: str) -> None:
+    with pytest.raises(ValueError, match=said):
+        load_recipe(RECIPES[0].with_name("smoke.py"), [word])
+
+
+def test_the_dense_twin_differs_in_its_experts_alone() -> None:
+    whole, dense = (load_recipe(RECIPES[0].with_name(f"{name}.py")) for name in ("compact", "compact_dense"))
+    unlike = {name for name in vars(whole) if getattr(whole, name) != getattr(dense, name)}
+    assert unlike == {"network", "out"}
+    assert whole.network.moe.routed and not dense.network.moe.routed

@@ -1,0 +1,106 @@
+"""A run that is killed, between steps or while it writes a checkpoint, ends as the uninterrupted one does."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from faceum.train import RunConfig, train
+from faceum.train.checkpoints import Checkpoints
+
+KILLED = """
+import os, signal, sys
+import torch
+torch.set_num_threads(1)
+from faceum.config import load_recipe
+from faceum.data.mixture import Share
+from faceum.train import Trainer, train
+
+recipe, out, where = sys.argv[1:]
+words = [f"out={out}", "steps=8", "warmup=2", "workers=0", "save_every=3", "log_every=1", "validate_every=0"]
+words += ["shares.drawn.path=24", "shares.drawn.count=6"]
+run = load_recipe(recipe, words)
+
+def die():
+    os.kill(os.getpid(), signal.SIGKILL)
+
+step, save = Trainer.train_step, torch.save
+
+def dying_step(self, batches):
+    if self.step == 5:
+        die()
+    return step(self, batches)
+
+def dying_save(state, path):
+    save(state, path)
+    if state["step"] == 6:
+        os.truncate(path, os.path.getsize(path) // 2)
+        die()
+
+if where == "step":
+    Trainer.train_step = dying_step
+else:
+    torch.save = dying_save
+train(run)
+"""
+
+
+@pytest.mark.parametrize("where", ["step", "checkpoint"])
+def test_kill_9_and_resume(where: str, drawn_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "smoke.py"
+    cut, whole = tmp_path / "cut", tmp_path / "whole"
+    words = [sys.executable, "-c", KILLED, str(recipe), str(cut), where]
+    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert list(Checkpoints(cut / "checkpoints").steps()) == [3]
+    assert len(list((cut / "checkpoints").iterdir())) == (1 if where == "step" else 2), (
+        "a half file lies there"
+    )
+
+    share = train_share()
+    resumed = train(drawn_run(out=str(cut), shares=share))
+    wanted = train(drawn_run(out=str(whole), shares=share))
+    torch.set_num_threads(threads)
+    for name, value in wanted.state_dict().items():
+        assert torch.equal(value, resumed.state_dict()[name]), name
+    ends = [Checkpoints(folder / "checkpoints").load() for folder in (cut, whole)]
+    assert same(*ends) and ends[0]["step"] == 8
+    assert curve(cut) == curve(whole) and len(curve(cut)) == 8
+    record = json.loads((cut / "run.json").read_text())
+    assert record["step"] == 3 and record["earlier"][0]["step"] == 0
+
+
+def train_share() -> dict[str, Any]:
+    """The share that the killed process has, by the same words."""
+    from faceum.config import load_recipe
+
+    recipe = Path(__file__).resolve().parents[2] / "recipes" / "smoke.py"
+    return load_recipe(recipe, ["shares.drawn.path=24", "shares.drawn.count=6"]).shares
+
+
+def curve(folder: Path) -> list[dict[str, Any]]:
+    """Every logged row, without what the clock says."""
+    rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "pictures_per_second")} for row in rows]
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two nested states are equal to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
