@@ -39,11 +39,11 @@ def result_table(result: Result) -> RenderableType:
     head.append(f"  {count}", style="" if faces else "yellow")
     if not faces:
         return head
-    columns = {name: cell for name, (field, cell) in COLUMNS.items() if _known(faces, field)}
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False)
-    table.add_column("#", justify="right", style="dim")
+    columns = {name: cell for name, cell in COLUMNS.items() if any(cell(face) for face in faces)}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("#", justify="right", style="dim", no_wrap=True)
     for name in columns:
-        table.add_column(name, overflow="fold")
+        table.add_column(name, no_wrap=name not in WRAPPED, min_width=WRAPPED.get(name))
     for number, face in enumerate(faces, 1):
         table.add_row(str(number), *(Text(cell(face)) for cell in columns.values()))
     return Group(head, table)
@@ -53,7 +53,7 @@ def models_table(assets: Iterable[Asset]) -> Table:
     """The registered weights, with what they may be used for and how good they are."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for name in ("name", "kind", "formats", "licence", "scores"):
-        table.add_column(name, overflow="fold")
+        table.add_column(name, overflow="fold", no_wrap=name in ("name", "kind"))
     for asset in assets:
         formats = "\n".join(f"{part} {file.bytes / 1e6:.1f} MB" for part, file in asset.files.items())
         table.add_row(
@@ -103,7 +103,7 @@ def score_lines(scores: Mapping[str, Any], prefix: str = "") -> list[str]:
             lines += score_lines(value, f"{prefix}{name} ")
         else:
             spoken = f"{value:.4g}" if isinstance(value, float) else str(value)
-            lines.append(f"{prefix}{name} {spoken}")
+            lines.append(f"{prefix}{name} {spoken}".replace("_", " "))
     return lines
 
 
@@ -152,10 +152,6 @@ def _expert_style(expert: int) -> str:
     return "not bold rgb({},{},{})".format(*expert_colour(expert))
 
 
-def _known(faces: Sequence[Face], field: str) -> bool:
-    return any(getattr(face, field) is not None for face in faces)
-
-
 def _box(face: Face) -> str:
     x0, y0, x1, y1 = face.box
     return f"{x0:.0f},{y0:.0f} {x1 - x0:.0f}x{y1 - y0:.0f}"
@@ -175,33 +171,34 @@ def _expression(face: Face) -> str:
 
 
 def _attributes(face: Face) -> str:
-    seen = notable(face.attributes or {})[:MOST_ATTRIBUTES]
-    return ", ".join(f"{attribute_words(name)} {percent(value)}" for name, value in seen)
-
-
-def _landmarks(face: Face) -> str:
-    return "" if face.landmarks is None else f"{len(face.landmarks)}"
-
-
-def _parsing(face: Face) -> str:
-    if face.parsing is None:
+    if face.attributes is None:
         return ""
-    present = set(face.parsing.class_map.ravel().tolist()) - {0}
-    return f"{len(present)} parts"
+    seen = notable(face.attributes)[:MOST_ATTRIBUTES]
+    return ", ".join(attribute_words(name) for name, _ in seen) or "none above 50 %"
 
 
-def _embedding(face: Face) -> str:
-    return "" if face.embedding is None else f"{len(face.embedding)}-d"
+def _also(face: Face) -> str:
+    """The answers that are too long for a table, as far as there are any."""
+    said = []
+    if face.landmarks is not None:
+        said.append(f"{len(face.landmarks)} points")
+    if face.parsing is not None:
+        present = np.unique(face.parsing.class_map)
+        said.append(f"{np.count_nonzero(present)} parts")
+    if face.embedding is not None:
+        said.append(f"{len(face.embedding)}-d")
+    return ", ".join(said)
 
 
-COLUMNS: dict[str, tuple[str, Callable[[Face], str]]] = {
-    "box": ("box", _box),
-    "score": ("score", _score),
-    "age": ("age", _age),
-    "expression": ("expression", _expression),
-    "attributes": ("attributes", _attributes),
-    "points": ("landmarks", _landmarks),
-    "parsing": ("parsing", _parsing),
-    "embedding": ("embedding", _embedding),
+COLUMNS: dict[str, Callable[[Face], str]] = {
+    "box": _box,
+    "score": _score,
+    "age": _age,
+    "expression": _expression,
+    "attributes": _attributes,
+    "also": _also,
 }
-"""Heading -> the field of `Face` that it needs, and what its cell says."""
+"""Heading -> what its cell says of a face; a column that says nothing of any face is left out."""
+
+WRAPPED = {"attributes": len("cheekbones,"), "also": len("68 points,")}
+"""The columns that take more lines, between words, where the terminal is narrow; and their least width."""
