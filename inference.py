@@ -31,13 +31,14 @@ from faceum.crop import Crop, CropSpec, crop_face
 from faceum.decode import decode_class_map
 from faceum.detect.registry import load_detector
 from faceum.errors import FaceumError, ModelError
+from faceum.extras import INSTALL_TORCH, torch_is_installed
 from faceum.files import write_bytes, write_text
 from faceum.geometry import compose, transform_points, warp
 from faceum.image import read_image, write_image
 from faceum.listing import list_pictures
 from faceum.pipeline import FaceAnalyzer
 from faceum.render.palette import PALETTE
-from faceum.runner import INSTALL_TORCH, network_input, torch_is_installed
+from faceum.runner import gpu_is_present, network_input
 from faceum.save import OutputStems
 from faceum.tasks import ATTRIBUTES
 from faceum.threads import usable_threads
@@ -66,6 +67,9 @@ SETTINGS: dict[str, Any] = {
     "device": "auto",
 }
 """What the command line and the config file may say, and what holds where neither does."""
+
+VALUES = {"gpu_num": r"-?\d+", "min_score": r"0?\.\d+|[01](\.0*)?", "device": "auto|cpu|cuda"}
+"""Patterns of the values that a setting can have, where not any word will do."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -101,6 +105,8 @@ class Ours:
     FRAME = CropSpec(policy="box", size=SIDE, grid=SIDE // 16)
 
     def __init__(self, model: str, settings: dict[str, Any]) -> None:
+        if gpu_is_present() and torch_is_installed():
+            cuda_or_cpu(settings)  # torch then means this process's GPU when it is told "cuda"
         self._analyzer = FaceAnalyzer(
             model,
             device=settings["device"],
@@ -213,10 +219,10 @@ def open_network(model_path: str, settings: dict[str, Any]) -> Teller:
 
 
 def _published_file(path: Path, settings: dict[str, Any]) -> Published:
-    from faceum.model.convert import PARSING_FROM_REFERENCE, convert, read_foreign
+    from faceum.model.convert import PARSING_FROM_REFERENCE, convert, kind_of, read_foreign
 
     state = read_foreign(path)
-    if any(name.startswith("visual.") for name in state):
+    if kind_of(state) == "farl":
         raise ModelError(
             f"{path} is FaRL's encoder, which answers no task; it is where training starts: "
             "faceum convert farl. For answers without training: --model_path compact."
@@ -289,8 +295,8 @@ def read_config(path: Path) -> dict[str, str]:
     The settings are plain words and numbers at the top, so this reads no more of YAML than that.
     """
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
+        text = path.read_text(encoding="utf-8-sig", errors="replace")  # comments may be in any encoding
+    except OSError as error:
         raise FaceumError(f"The config {path} cannot be read ({error}); give a YAML file, or none.") from None
     values = {}
     for line in text.splitlines():
@@ -301,8 +307,17 @@ def read_config(path: Path) -> dict[str, str]:
             raise FaceumError(
                 f"The config {path} is no YAML mapping at {line[:60]!r}; give lines of `key: value`."
             )
-        values[key[2].strip()] = re.sub(r"(^|\s)#.*$", "", key[3] or "").strip().strip("\"'")
+        values[key[2].strip()] = _plain(key[3] or "")
     return values
+
+
+def _plain(text: str) -> str:
+    """A YAML value of one line without its quotes or comment; empty for null."""
+    quoted = re.match(r"""(["'])(.*?)\1\s*(#.*)?$""", text)
+    if quoted:
+        return quoted[2]
+    value = re.sub(r"(^|\s)#.*$", "", text).strip()
+    return "" if value in ("~", "null", "None") else value
 
 
 def read_settings(words: Sequence[str] | None) -> dict[str, Any]:
@@ -315,7 +330,7 @@ def read_settings(words: Sequence[str] | None) -> dict[str, Any]:
     parser.add_argument("--image_path", nargs="+", help="photos, folders, or a .txt file with one a line")
     parser.add_argument("--results_path", help="folder for the files")
     parser.add_argument("--gpu_num", help="number of the GPU to use, where there is one")
-    parser.add_argument("--device", help="cpu, cuda or auto")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), help="auto by default")
     given = {key: value for key, value in vars(parser.parse_args(words)).items() if value is not None}
     config: dict[str, str] = {}
     if "config_path" in given:
@@ -336,8 +351,7 @@ def read_settings(words: Sequence[str] | None) -> dict[str, Any]:
 
 def _is_setting(key: str, value: str) -> bool:
     """Whether a key of a config is one of ours, with a value that it can have."""
-    pattern = {"gpu_num": r"-?\d+", "min_score": r"\d*\.?\d+"}.get(key, r"[^\[{|>&*].*")
-    return key in SETTINGS and re.fullmatch(pattern, value) is not None
+    return key in SETTINGS and re.fullmatch(VALUES.get(key, r"""[^\[{|>&*!"'].*"""), value) is not None
 
 
 def pictures_of(settings: dict[str, Any]) -> list[Path]:

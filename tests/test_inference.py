@@ -298,6 +298,9 @@ def test_farls_file_is_told_apart(
         ("detector: auto  # which\nmin_score: 0.25\n", {"detector": "auto", "min_score": 0.25}, ""),
         ("---\na:\n  b: 1\n  c: [1,\n 2]\nd:\n- e\nmin_score: .3\n", {"min_score": 0.3}, "a, d"),
         ("'model_path': \"x y.pth\"\ngpu_num: [0, 1]\n", {"model_path": "x y.pth", "gpu_num": 0}, "gpu_num"),
+        ("model_path: null\nresults_path: ~\n", {"results_path": "results"}, "model_path, results_path"),
+        ("device: cuda:0\nmin_score: 5\nnotes: |\n  a: b\n", {"device": "auto"}, "device, min_score, notes"),
+        ("\ncommon:\n\n  heads:\n      type: A\n", {"min_score": 0.5}, "common"),
         ("", {}, ""),
     ],
 )  # fmt: skip
@@ -310,11 +313,17 @@ def test_any_mapping_is_accepted_as_config(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     path = tmp_path / "test.yaml"
-    path.write_text(text)
+    path.write_bytes("# 配置\n".encode("gbk") + text.encode())
     settings = inference.read_settings(["--config_path", str(path), "--image_path", "x.jpg"])
     assert {key: settings[key] for key in known} == known
     said = capsys.readouterr().err.strip()
     assert said == (f"{path}: not used here: {ignored}" if ignored else "")
+
+
+def test_a_quoted_value_keeps_its_hash(inference: ModuleType, tmp_path: Path) -> None:
+    path = tmp_path / "test.yaml"
+    path.write_text("image_path: 'a # b.jpg'  # the photo\nresults_path: a # b\n")
+    assert inference.read_config(path) == {"image_path": "a # b.jpg", "results_path": "a"}
 
 
 def test_our_config_holds_only_settings(inference: ModuleType) -> None:

@@ -314,8 +314,8 @@ def test_the_command_converts_and_counts(
 @pytest.mark.parametrize(
     ("kind", "file", "said"),
     [
-        ("reference", "farl", "missing"),
-        ("farl", "reference", "missing"),
+        ("reference", "farl", "faceum convert farl"),
+        ("farl", "reference", "faceum convert reference"),
         ("farl", "absent", "There is no file"),
     ],
 )

@@ -25,7 +25,8 @@ from faceum.model.network import FaceUM, FaceUMConfig
 from faceum.model.vit import resize_positions
 
 PARSING_FROM_REFERENCE = (0, 17, 1, 18, 8, 9, 6, 7, 4, 5, 2, 10, 12, 11, 13, 3, 14, 15, 16)
-"""Class id of a published checkpoint's parsing (FaRL's order) -> ours (CelebAMask-HQ's)."""
+"""Class id of a published checkpoint's parsing -> ours (CelebAMask-HQ's). Theirs is the order in which FaRL
+reads CelebAMask-HQ's masks (github.com/FacePerceiver/FaRL, farl/datasets/celebamask_hq.py)."""
 
 REFERENCE_EXPRESSIONS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger")
 """Our words for the answers of a published checkpoint, in its order."""
@@ -47,10 +48,12 @@ MOST_NAMED = 40
 class Foreign:
     """A kind of file that can be converted.
 
-    config: what it becomes. names: a tensor of ours -> the file's names for it. unused: pattern of the names
-    that are dropped by rule. complete: whether it holds all of the network, or the rest starts fresh.
+    begins: how names begin in this kind of file alone. config: what it becomes. names: a tensor of ours ->
+    the file's names for it. unused: pattern of the names that are dropped by rule. complete: whether it holds
+    all of the network, or the rest starts fresh.
     """
 
+    begins: str
     config: FaceUMConfig
     names: Callable[[str, FaceUMConfig], tuple[str, ...]]
     unused: str
@@ -59,10 +62,18 @@ class Foreign:
 
 KINDS: dict[str, Foreign] = {
     "farl": Foreign(
-        config=BASE, names=farl_names, unused=rf"visual\.{UNUSED}|(?!visual\.).*", complete=False
+        begins="visual.",
+        config=BASE,
+        names=farl_names,
+        unused=rf"visual\.{UNUSED}|(?!visual\.).*",
+        complete=False,
     ),
     "reference": Foreign(
-        config=REFERENCE, names=reference_names, unused=rf"backbone_module\.visual\.{UNUSED}", complete=True
+        begins="backbone_module.",
+        config=REFERENCE,
+        names=reference_names,
+        unused=rf"backbone_module\.visual\.{UNUSED}",
+        complete=True,
     ),
 }
 
@@ -152,6 +163,14 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
     return state
 
 
+def kind_of(state: Mapping[str, Tensor]) -> str | None:
+    """The kind of file, of KINDS, that holds such names; None where it is neither."""
+    for kind, foreign in KINDS.items():
+        if any(name.startswith(foreign.begins) for name in state):
+            return kind
+    return None
+
+
 def convert(
     kind: str,
     state: Mapping[str, Tensor],
@@ -164,7 +183,9 @@ def convert(
 
     See `convert_file`; state: `read_foreign`'s answer.
     """
-    foreign = KINDS[kind]
+    foreign, found = KINDS[kind], kind_of(state)
+    if found not in (kind, None):
+        raise ModelError(f"By its names the file is one for `faceum convert {found}`, not {kind}; use that.")
     config = config or foreign.config
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)

@@ -27,8 +27,8 @@ class ReferenceRouter(nn.Module):
 
     It was published as two passes over all patch tokens, one a region, in which the tokens of the other
     region are set to zero; a token keeps the answer of its own region's pass. So the zeroed tokens change
-    nothing but the number of experts of the face pass: their probabilities are all alike, and below ten
-    experts all of them are noted. Here each token is routed once, and the zeroed ones are only counted.
+    nothing but the number of experts of the face pass: their probabilities are all alike, and of up to ten
+    experts all are noted. Here each token is routed once, and the zeroed ones are only counted.
 
     The gate is p = softmax(W[task, region] x) + 1e-4 as it is. The class token, which must be there, takes no
     expert, and the patch tokens have no shared one.
