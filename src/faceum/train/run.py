@@ -154,7 +154,7 @@ def save_network(
 ) -> None:
     """The averaged network as a file that everything else of the package takes, in full precision."""
     header = {
-        "provenance": {"step": trainer.step, **{k: v for k, v in record.items() if k != "earlier"}},
+        "provenance": {**{k: v for k, v in record.items() if k != "earlier"}, "step": trainer.step},
         "scores": {"validation": numbers} if numbers else {},
         "licence": "that of the data it learned from; see run.json",
     }

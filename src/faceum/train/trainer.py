@@ -97,9 +97,7 @@ class Trainer:
         wanted_TB = torch.stack([batch.wanted[task] for task in tasks])
         half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.config.precision)
         autocast = torch.autocast(self.device.type, half, enabled=half is not None)
-        # The flash kernel's backward pass on a CPU is several times slower than plain matmuls here.
-        attention = sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext()
-        with autocast, attention:
+        with autocast:
             output = self.forward(crop_BCHW, batch.face_mask_BN, tasks, wanted_TB)
         return self.objective(output, batch, self.centres, self.step), output.routing
 
@@ -116,9 +114,11 @@ class Trainer:
         for part, some in zip(parts, asked, strict=True):
             if not some:
                 continue
-            losses, routing = self.losses(with_tasks(part, some))
-            total = self.objective.total(losses, tasks, len(parts))
-            self.scaler.scale(total * share).backward()
+            # The flash kernel's backward pass on a CPU is several times slower than plain matmuls here.
+            with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
+                losses, routing = self.losses(with_tasks(part, some))
+                total = self.objective.total(losses, tasks, len(parts))
+                self.scaler.scale(total * share).backward()
             for name, loss in {**losses, "total": total}.items():
                 values[name] = values.get(name, 0.0) + share * loss.detach()
             if routing:
