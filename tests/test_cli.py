@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -227,6 +228,33 @@ def test_the_real_command_answers_and_fails_without_traceback(tiny_model, portra
         and "1 face" in out
         and err == "faceum: no.jpg does not exist: check the path.\n"
     )
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "ascii"])
+def test_names_that_the_terminal_cannot_show_stop_nothing(tiny_model, tmp_path, encoding):
+    names = [b"a\xff.png", b"z.png", "ü空.png".encode()]
+    for name in names:
+        Image.new("RGB", (9, 8)).save(tmp_path / "plain.png")
+        os.rename(tmp_path / "plain.png", os.path.join(os.fsencode(tmp_path), name))
+    words = ("analyze", tmp_path, "--model", tiny_model.with_suffix(".onnx"), "--out", tmp_path / "out")
+    environment = os.environ | {"PYTHONIOENCODING": encoding}
+    out, err = start(*words, env=environment).communicate(timeout=120)
+    assert err == "" and out.count("no face") == 3
+    out, err = start(*words, "--json", env=environment).communicate(timeout=120)
+    sources = [json.loads(line)["source"] for line in out.splitlines()]
+    assert err == "" and [os.path.basename(os.fsencode(source)) for source in sources] == names
+
+
+def test_a_cut_picture_is_one_line_on_stderr_in_every_format(tiny_model, tmp_path, portrait):
+    for ending in ("jpg", "png", "webp", "bmp", "tiff"):
+        cv2.imwrite(str(tmp_path / f"x.{ending}"), portrait[:100, :100])
+        data = (tmp_path / f"x.{ending}").read_bytes()
+        (tmp_path / f"x.{ending}").write_bytes(data[: len(data) // 2])
+    process = start("analyze", tmp_path, "--model", tiny_model.with_suffix(".onnx"))
+    out, err = process.communicate(timeout=120)
+    assert process.returncode == 2 and out == ""
+    lines = err.splitlines()
+    assert len(lines) == 5 and all(line.startswith(f"faceum: {tmp_path}/x.") for line in lines), err
 
 
 def test_a_mistake_of_ours_is_said_without_a_traceback():

@@ -94,7 +94,7 @@ BOMBS: dict[str, Callable[[int, int], bytes]] = {
 def test_the_promised_size_is_read(kind, size):
     header = read_header(BOMBS[kind](*size))
     assert (header.width, header.height) == size
-    assert header.complete
+    assert header.complete or kind == "BMP"  # whose rows have a length that is known beforehand
     assert header.orientation == 1
 
 
@@ -124,7 +124,7 @@ def test_format_size_and_orientation(format):
 
 
 def test_old_bmp_header():
-    data = b"BM" + bytes(8) + struct.pack("<IIHHHH", 26, 12, 7, 5, 1, 24)
+    data = b"BM" + bytes(8) + struct.pack("<IIHHHH", 26, 12, 7, 5, 1, 24) + bytes(5 * 24)
     assert read_header(data) == Header(format="BMP", width=7, height=5)
 
 
@@ -151,10 +151,12 @@ def test_any_bytes_behind_a_signature_are_a_header_or_a_sentence(signature, rest
 
 
 def test_a_header_alone_is_not_complete():
-    """Every proper beginning of a JPEG, PNG or WebP file says so itself."""
-    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 16, 3), np.uint8))
-    for format in ("JPEG", "PNG", "WEBP"):
-        data = encode(picture, format)
+    """Every proper beginning of a JPEG, PNG, WebP or BMP file says so itself."""
+    picture = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 15, 3), np.uint8))
+    for format in ("JPEG", "PNG", "WEBP", "BMP"):
+        # The last row of a BMP may lack the bytes that fill it up to four: 15 pixels are 45 of 48.
+        data = encode(picture, format)[: -3 if format == "BMP" else None]
+        assert read_header(data).complete
         for end in range(1, len(data)):
             try:
                 assert not read_header(data[:end]).complete, (format, end)

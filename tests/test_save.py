@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 
 import cv2
 import numpy as np
@@ -71,6 +72,13 @@ def test_json_is_the_results_own_with_rows_on_one_line():
     assert json.loads(text) == result.to_dict()
     assert "[ 0, 0, 13, 13, 13, 13, 0, 0 ]" in text
     jsonschema.validate(json.loads(text), result_schema())
+
+
+def test_a_name_that_is_no_utf8_keeps_its_bytes_in_json(tmp_path):
+    source = os.fsdecode(b"caf\xe9 \xc3\xa9.jpg")
+    files = save_result(Result(source=source, width=5, height=5, faces=[]), None, tmp_path, "x")
+    assert json.loads(files[0].read_text(encoding="utf-8"))["source"] == source
+    assert "é.jpg" in files[0].read_text(encoding="utf-8")
 
 
 def test_the_first_face_wins_where_two_overlap():

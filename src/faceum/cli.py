@@ -8,6 +8,7 @@ commands, so that `faceum --help` is quick.
 from __future__ import annotations
 
 import errno
+import io
 import os
 import sys
 from pathlib import Path
@@ -236,6 +237,11 @@ def main() -> None:
     """Run the command line; never shows a traceback, unless FACEUM_TRACEBACK is set."""
     if not os.environ.get("FACEUM_TRACEBACK"):
         sys.excepthook = _say_unforeseen
+    # OpenCV itself would tell of broken pictures on stderr, too; it reads this when it loads.
+    os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        # A file's name may hold what the terminal's encoding cannot show; stderr is made so by Python itself.
+        sys.stdout.reconfigure(errors="backslashreplace")
     # Called as a command and not as a Typer object, which would put its own hook in the place of ours.
     typer.main.get_command(app)(prog_name="faceum")
 
@@ -279,7 +285,12 @@ def _save(result: Result, out: Path, stem: str, json: bool) -> None:
 def _print_json(value: Any) -> None:
     import json
 
-    typer.echo(json.dumps(value, ensure_ascii=False, allow_nan=False))
+    text = json.dumps(value, ensure_ascii=False, allow_nan=False)
+    try:
+        text.encode(getattr(sys.stdout, "encoding", None) or "utf-8")
+    except UnicodeEncodeError:  # a name that this encoding has no letters for; JSON's escapes do
+        text = json.dumps(value, allow_nan=False)
+    typer.echo(text)
 
 
 def _console() -> Console:

@@ -145,9 +145,17 @@ def _read_webp(data: bytes) -> Header:
 
 def _read_bmp(data: bytes) -> Header:
     """Read the size from the old (12 bytes) or the newer header; a negative height means top-down."""
-    (header_length,) = _unpack("<I", data, 14)
-    width, height = _unpack("<HH" if header_length == 12 else "<ii", data, 18)
-    return Header(format="BMP", width=width, height=abs(height))
+    pixels_at, header_length = _unpack("<II", data, 10)
+    if header_length == 12:
+        width, height, _, bits = _unpack("<HHHH", data, 18)
+        compression = 0
+    else:
+        width, height, _, bits, compression = _unpack("<iiHHI", data, 18)
+    complete = True
+    if compression in (0, 3):  # plain rows, whose length is known; each is filled up to four bytes
+        last_row = -(-width * bits // 8)
+        complete = len(data) >= pixels_at + (abs(height) - 1) * (-(-last_row // 4) * 4) + last_row
+    return Header(format="BMP", width=width, height=abs(height), complete=complete)
 
 
 def _read_tiff(data: bytes) -> Header:

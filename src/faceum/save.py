@@ -80,6 +80,8 @@ def save_result(result: Result, image: np.ndarray | None, folder: Path, stem: st
 def json_text(result: Result) -> str:
     """The result as JSON to be read by people, too: indented, with each row of numbers on one line."""
     text = json.dumps(result.to_dict(), indent=2, ensure_ascii=False, allow_nan=False)
+    # Bytes of a file's name that are no UTF-8, which Python holds as surrogates, are escaped as JSON escapes.
+    text = text.encode("utf-8", "backslashreplace").decode("utf-8")
     # A line break between brackets is the indenter's own: inside strings JSON writes it as \n.
     return re.sub(r"\[\n[-\d.,eE\s]+\]", lambda row: re.sub(r"\s+", " ", row[0]), text) + "\n"
 
