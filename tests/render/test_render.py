@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from faceum import render
 from faceum.faces import Age, Expression, Face, Parsing
 from faceum.render import LARGEST, PAINTERS, SHORTEST, render_faces
 from faceum.render.layout import MARGIN
@@ -93,6 +94,35 @@ def test_any_number_of_faces_can_be_drawn(photo, count):
 def test_faces_at_and_beyond_the_rim_are_drawn(photo):
     for box in ((-50.0, -50.0, 20.0, 20.0), (90.0, 100.0, 300.0, 400.0), (-500.0, -500.0, -400.0, -400.0)):
         render_faces(photo, [a_face(box)])
+
+
+def test_the_legend_names_only_what_lies_in_the_picture(photo, monkeypatch):
+    named = []
+    monkeypatch.setattr(render, "draw_legend", lambda classes, width, letters: named.extend(classes))
+    class_map = np.zeros((4, 4), np.uint8)
+    class_map[:, 0], class_map[1, 2], class_map[3, 3] = 14, 1, 13
+    matrix = np.array([[10, 0, -11], [0, 10, 100]], np.float64)  # the hat is left of it, the hair below it
+    render_faces(
+        photo,
+        [
+            Face(
+                box=np.array([0, 90, 30, 120], np.float32),
+                parsing=Parsing(class_map=class_map, matrix=matrix),
+            )
+        ],
+    )
+    assert named == [1]
+
+
+def test_an_expression_of_zero_per_cent_has_no_bar(photo):
+    shares = dict.fromkeys(EXPRESSIONS, 0.0) | {"happiness": 1.0}
+    almost = shares | {"neutral": 0.004}
+    faces = [
+        Face(box=a_face().box, expression=Expression(label="happiness", probabilities=p))
+        for p in (shares, almost)
+    ]
+    none, tiny = (render_faces(photo, [face]) for face in faces)
+    assert (none == tiny).all()
 
 
 def test_the_number_of_a_face_stays_inside_the_picture(photo):

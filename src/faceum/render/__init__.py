@@ -20,6 +20,7 @@ from faceum.geometry import warp
 from faceum.render import overlay, panel
 from faceum.render.layout import arrange, draw_legend
 from faceum.render.lettering import Colour, Lettering, best_lettering
+from faceum.render.overlay import classes_seen
 from faceum.render.palette import CARD, FAINT_INK, INK, SOFT_INK, face_colour
 from faceum.tasks import TASKS
 
@@ -68,9 +69,8 @@ def render_faces(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     photo, to_photo = _fitted_photo(image)
     for index, face in reversed(list(enumerate(faces))):  # the first and largest on top
         _draw_on_photo(photo, face, to_photo, face_colour(index), str(index + 1), letters)
-    parsed = [np.unique(face.parsing.class_map) for face in faces if face.parsing is not None]
-    classes = [int(label) for label in np.unique(np.concatenate(parsed))] if parsed else []
-    shown = [label for label in classes if label > 0]
+    seen = [classes_seen(face.parsing, image.shape[:2]) for face in faces if face.parsing is not None]
+    shown = sorted(set().union(*seen) - {0})
     legend = draw_legend(shown, photo.shape[1], letters) if shown else None
     return arrange(photo, legend, _cards(image, faces, letters))
 

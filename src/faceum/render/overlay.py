@@ -55,6 +55,15 @@ def draw_parsing(image: np.ndarray, parsing: Parsing, to_image: np.ndarray) -> N
     part[:] = np.round(part * (1 - laid[..., 3:]) + laid[..., :3]).clip(0, 255).astype(np.uint8)
 
 
+def classes_seen(parsing: Parsing, size: tuple[int, int]) -> set[int]:
+    """The classes whose pixels lie in a picture of that (height, width); a crop may reach beyond it."""
+    rows, columns = np.indices(parsing.class_map.shape)
+    centres = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=-1)
+    x, y = transform_points(parsing.matrix, centres).T
+    inside = (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
+    return set(parsing.class_map.ravel()[inside].tolist())
+
+
 def draw_landmarks(image: np.ndarray, landmarks: np.ndarray, to_image: np.ndarray) -> None:
     """Draw the 68 points as dots, joined by fine lines along brows, eyes, nose, lips and jaw."""
     points = transform_points(to_image, landmarks)

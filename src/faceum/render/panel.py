@@ -145,8 +145,8 @@ def draw_expression(page: Page, expression: Expression) -> None:
         page.text(label, page.left, page.y + 14, 15, ink, weight)
         y = page.y + 5
         fill_box(page.image, (bar_left, y, bar_right, y + 8), TRACK, radius=4)
-        length = max(share * (bar_right - bar_left), 8 if share >= 0.005 else 0)
-        if length:
+        if share >= 0.005:  # what is said as 0 % has no bar; a shorter one than 8 would be no more round
+            length = max(share * (bar_right - bar_left), 8)
             colour = page.colour if strongest else FAINT_INK
             fill_box(page.image, (bar_left, y, bar_left + length, y + 8), colour, radius=4)
         page.text_to(percent(share), page.right, page.y + 14, 15, ink, weight)
