@@ -242,12 +242,13 @@ def test_fewer_tasks_can_be_cut_out(small_config: FaceUMConfig, small: FaceUM) -
         (64, 49, torch.bool, ("age",), "mask"),
         (64, 16, torch.uint8, ("age",), "bool"),
         (64, 16, torch.bool, ("weight",), "recognition"),
-        (64, 16, torch.bool, (), "task"),
+        (64, 16, torch.bool, (), "at least one of recognition"),
+        (64, 16, torch.bool, "age", "at least one of recognition"),
         (112, 49, torch.bool, None, "64"),
     ],
 )
 def test_what_does_not_fit_is_refused_in_a_sentence(
-    small: FaceUM, size: int, patches: int, dtype: torch.dtype, tasks: tuple[str, ...] | None, said: str
+    small: FaceUM, size: int, patches: int, dtype: torch.dtype, tasks: tuple[str, ...] | str | None, said: str
 ) -> None:
     crop_BCHW, mask_BN = torch.rand(2, 3, size, size), torch.ones(2, patches, dtype=dtype)
     with pytest.raises(ModelError, match=said):

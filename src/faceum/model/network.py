@@ -179,6 +179,13 @@ class FaceUM(nn.Module):
         sizes = sorted({spec.size for spec, _ in self.config.crops})
         if tasks is None:
             tasks = [task for task in self.config.tasks if self.config.crop_of(task).size == size]
+            if not tasks:
+                taken = " or ".join(map(str, sizes))
+                raise ModelError(f"{self.config.name} takes crops of {taken} pixels, not of {size}.")
+        if isinstance(tasks, str) or not tasks:
+            raise ModelError(
+                f"tasks is {tasks!r}; give at least one of {', '.join(self.config.tasks)}, as a sequence."
+            )
         for task in tasks:
             spec = self.config.crop_of(task)
             if tuple(crop_BCHW.shape[1:]) != (3, spec.size, spec.size):
@@ -191,6 +198,4 @@ class FaceUM(nn.Module):
                     f"The face mask must be bool of shape ({len(crop_BCHW)}, {spec.grid**2}), not "
                     f"{face_mask_BN.dtype} of {tuple(face_mask_BN.shape)}."
                 )
-        if not tasks:
-            raise ModelError(f"No task fits a crop of {size} pixels; {self.config.name} takes {sizes}.")
         return tuple(tasks)
