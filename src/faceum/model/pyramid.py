@@ -6,8 +6,6 @@ h w height and width, O outputs. For a grid of g patches a side the pyramid's ma
 
 from __future__ import annotations
 
-from itertools import product
-
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
@@ -93,21 +91,36 @@ class UPerNet(nn.Module):
 def fuse(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     """The 3x3 convolution of all maps, enlarged to the first one's size and laid side by side.
 
-    maps: (B, C, h, w) each, finest first. weight_OCkk: (O, C * len(maps), 3, 3). Returns (B, O, h, w).
+    maps: (B, C, h, h) each, finest first. weight_OCkk: (O, C * len(maps), 3, 3). Returns (B, O, s, s), with s
+    the first map's side.
 
     Enlarging and mixing channels may change places, so a coarse map's channels are mixed while it is small,
-    for each of the kernel's nine places, then enlarged, shifted and added: a third of the multiplications.
+    for each of the kernel's nine places: a third of the multiplications. Enlarging, the kernel's shifts and
+    the sum over its places are then one matrix along the columns and one along the rows.
     """
     finest, side = maps[0], maps[0].shape[-1]
     weights = weight_OCkk.split([x.shape[1] for x in maps], dim=1)
     fused = F.conv2d(finest, weights[0], padding=1)
-    for x_BChw, weight in zip(maps[1:], weights[1:], strict=True):
-        around = fused.new_zeros(*fused.shape[:2], side + 2, side + 2)
-        for row, column in product(range(3), range(3)):
-            mixed = F.conv2d(x_BChw, weight[:, :, row, column, None, None])
-            around[..., 2 - row : 2 - row + side, 2 - column : 2 - column + side] += resized(mixed, side)
-        fused = fused + around[..., 1:-1, 1:-1]
+    for x_BChw, weight_OC33 in zip(maps[1:], weights[1:], strict=True):
+        batch, _, small, _ = x_BChw.shape
+        outputs = len(weight_OC33)
+        enlarge_3sh = shifted_enlargements(small, side).to(x_BChw)
+        by_place = weight_OC33.permute(3, 0, 2, 1).flatten(0, 2)  # column, output, row of the kernel
+        mixed = F.conv2d(x_BChw, by_place[..., None, None]).reshape(batch, 3 * outputs, 3 * small, small)
+        tall = enlarge_3sh.transpose(0, 1).flatten(1) @ mixed
+        tall = tall.view(batch, 3, outputs, side, small).permute(0, 2, 3, 1, 4).flatten(3)
+        fused = fused + tall @ enlarge_3sh.transpose(1, 2).flatten(0, 1)
     return fused
+
+
+def shifted_enlargements(before: int, after: int) -> Tensor:
+    """(3, after, before): what enlarges a line bilinearly, for a kernel's three places one after the other.
+
+    Place k of the kernel sees the enlarged line shifted by k - 1, and zeros beyond its ends.
+    """
+    enlarge = F.interpolate(torch.eye(before)[None], size=after, mode="linear", align_corners=False)[0].T
+    padded = F.pad(enlarge, (0, 0, 1, 1))
+    return torch.stack([padded[place : place + after] for place in range(3)])
 
 
 class PyramidPixelsHead(nn.Module):
