@@ -52,6 +52,8 @@ def _convert(kind: str, file: Path, out: Path, *, drop: list[str] | None, half: 
         raise ModelError(f"Conversion reads torch files, and torch is not installed: {INSTALL_TORCH}.")
     if out.suffix != ".safetensors":
         raise ModelError(f"The file to write is {str(out)!r}; give it the ending .safetensors.")
+    if out.is_dir():
+        raise ModelError(f"{out} is a folder; name the file to write.")
     from faceum.model.convert import convert_file
 
     account = convert_file(kind, file, out, drop=drop or (), half=half, seed=seed)

@@ -33,7 +33,8 @@ def save_checkpoint(
 
     metadata: JSON-ready; shipped weights carry "licence", "provenance" and "scores". Its "labels", task ->
     words, replace those of `faceum.tasks` where a network's answers are others. Buffers (normalisation, the
-    experts' biases) keep their precision. The file appears whole or not at all.
+    experts' biases) keep their precision. The file appears whole or not at all: ModelError where the disk is
+    full.
     """
     labels = {task: list(TASKS[task].labels) for task in model.config.tasks if TASKS[task].labels}
     parameters = dict(model.named_parameters())
@@ -48,7 +49,10 @@ def save_checkpoint(
         "labels": {**labels, **metadata.get("labels", {})},
     }
     with whole_file(path, ending=".part") as beside:
-        save_file(tensors, beside, metadata={"faceum": json.dumps(header)})
+        try:
+            save_file(tensors, beside, metadata={"faceum": json.dumps(header)})
+        except SafetensorError as error:
+            raise ModelError(f"{path} cannot be written ({error}); see that there is room for it.") from None
 
 
 def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:

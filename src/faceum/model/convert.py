@@ -147,9 +147,11 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        code = re.search(r"GLOBAL ([\w.]+)", str(error))  # torch's own words advise to run it
+        told = f"reading it would run code, {code[1]}" if code else "it is none, or reading it would run code"
         raise ModelError(
-            f"{path} is no torch file of tensors alone: it is something else, or reading it would run code "
-            f"that it brings ({_first_line(error)}); ask its author for the state_dict, saved by itself."
+            f"{path} is no torch file of tensors alone: {told}; ask its author for the state_dict, saved by "
+            "itself."
         ) from None
     except BROKEN as error:
         raise ModelError(
