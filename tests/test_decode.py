@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 
-from faceum.decode import DECODERS, FIELDS, decode_answers, decode_class_map, decode_faces
+from faceum.decode import DECODERS, FIELDS, decode_answers, decode_class_map
 from faceum.errors import ModelError
 from faceum.faces import Face
 from faceum.tasks import EXPRESSIONS, KINDS, TASKS
@@ -84,20 +84,5 @@ def test_parsing_has_the_crops_size_and_matrix():
     assert (parsing.matrix == np.array(inverse)).all()
 
 
-def test_faces_keep_what_was_known_and_leave_the_rest_none():
-    points = np.arange(10, dtype=np.float64).reshape(5, 2)
-    faces = decode_faces(
-        {"age": np.zeros((2, 101), np.float32)},
-        [crop()] * 2,
-        [np.array([1, 2, 3, 4]), np.array([5, 6, 7, 8])],
-        [points, None],
-        [0.5, None],
-    )
-    assert faces[0].box.tolist() == [1, 2, 3, 4] and faces[0].box.dtype == np.float32
-    assert (faces[0].points5 == points).all() and faces[1].points5 is None
-    assert faces[0].score == 0.5 and faces[1].score is None
-    assert faces[0].age.years == pytest.approx(50) and faces[0].embedding is None
-
-
-def test_no_crops_no_faces():
-    assert decode_faces({"age": np.zeros((0, 101), np.float32)}, [], []) == []
+def test_no_crops_no_answers():
+    assert decode_answers({"age": np.zeros((0, 101), np.float32)}, []) == []

@@ -1,4 +1,4 @@
-"""Layer 3. From numbers to records: a network's outputs and their crops in, `Face` records out; numpy only.
+"""Layer 3. Numbers to answers: a network's outputs and their crops in, the fields of `Face` out; numpy only.
 
 B faces, (h, w) the parsing head's own resolution, S the crop's side in pixels.
 """
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from faceum.errors import ModelError
-from faceum.faces import Age, Expression, Face, Parsing
+from faceum.faces import Age, Expression, Parsing
 from faceum.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -27,31 +27,6 @@ FIELDS = {
     "landmarks": "landmarks",
 }
 """The field of `Face` that holds a task's answer."""
-
-
-def decode_faces(
-    outputs: Mapping[str, np.ndarray],
-    crops: Sequence[Crop],
-    boxes: Sequence[np.ndarray],
-    points5: Sequence[np.ndarray | None] | None = None,
-    scores: Sequence[float | None] | None = None,
-    labels: Mapping[str, Sequence[str]] | None = None,
-) -> list[Face]:
-    """One `Face` a crop, in order, in the picture's pixels.
-
-    outputs: task -> the network's output for the B crops, as `decode_answers` takes them.
-    boxes (4,), points5 (5, 2) or None, scores or None: what is known of each face beforehand.
-    """
-    answers = decode_answers(outputs, crops, labels)
-    return [
-        Face(
-            box=np.asarray(boxes[i], np.float32),
-            points5=None if points5 is None or points5[i] is None else np.asarray(points5[i], np.float32),
-            score=None if scores is None else scores[i],
-            **answer,
-        )
-        for i, answer in enumerate(answers)
-    ]
 
 
 def decode_answers(

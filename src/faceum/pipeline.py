@@ -152,11 +152,8 @@ class FaceAnalyzer:
         FaceumError where pictures is itself one picture, or where the iterables end at different places.
         """
         one_picture = isinstance(pictures, (str, os.PathLike, bytes, bytearray, memoryview))
-        if (
-            one_picture
-            or (isinstance(pictures, np.ndarray) and pictures.ndim < 4)
-            or not _can_iterate(pictures)
-        ):
+        one_array = isinstance(pictures, np.ndarray) and pictures.ndim < 4
+        if one_picture or one_array or not hasattr(pictures, "__iter__"):
             raise FaceumError(
                 "analyze_many takes an iterable of pictures; give a list, or use analyze for one."
             )
@@ -295,13 +292,9 @@ def _chosen_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[
     return tuple(task for task in TASKS if task in chosen)
 
 
-def _can_iterate(pictures: Any) -> bool:
-    return hasattr(pictures, "__iter__")
-
-
 def _together(
     pictures: Iterable[Source], boxes: Iterable[Any] | None, points5: Iterable[Any] | None
-) -> Iterator[tuple[Source, Any, Any]]:
+) -> Iterator[_Entry]:
     """Pictures with their boxes and points; FaceumError where one iterable ends before another."""
     end = object()
     sides = [iter(repeat(None)) if side is None else iter(side) for side in (boxes, points5)]

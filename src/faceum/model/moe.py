@@ -10,9 +10,8 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from faceum.errors import ModelError
 from faceum.model.experts import Experts, ExpertsConfig
-from faceum.model.layers import Attention, DropPath, Mlp
+from faceum.model.layers import Attention, DropPath, Mlp, require_known
 from faceum.model.router import Choice, FaceRouter, RouterConfig
 from faceum.model.router_reference import ReferenceRouter
 from faceum.model.vit import BlockConfig
@@ -69,8 +68,7 @@ class MoE(nn.Module):
 
 def build_router(config: RouterConfig, *, width: int, tasks: int) -> FaceRouter | ReferenceRouter:
     """The router that a config names; ModelError where there is none of that kind."""
-    if config.kind not in ROUTERS:
-        raise ModelError(f"There is no router {config.kind!r}; use one of {', '.join(ROUTERS)}.")
+    require_known("router", config.kind, ROUTERS)
     return ROUTERS[config.kind](config, width=width, tasks=tasks)
 
 
