@@ -65,6 +65,12 @@ def test_only_what_was_asked_for_has_a_column():
     assert "none above 50 %" in printed(result_table(Result(source="x", faces=[plain])), 80)
 
 
+def test_a_box_that_begins_a_little_outside_begins_at_0():
+    face = Face(box=np.array([-0.3, -4.6, 20, 20], np.float32))
+    assert "0,-5 20x25" in printed(result_table(Result(source="x", width=9, height=9, faces=[face])), 80)
+    assert "-0" not in printed(result_table(Result(source="x", width=9, height=9, faces=[face])), 80)
+
+
 def test_scores_are_words():
     assert score_lines({"age": {"mae_years": 7.25, "faces": 800}}) == ["age mae years 7.25", "age faces 800"]
     text = printed(models_table(load_registry().values()), 80)

@@ -153,8 +153,8 @@ def _expert_style(expert: int) -> str:
 
 
 def _box(face: Face) -> str:
-    x0, y0, x1, y1 = face.box
-    return f"{x0:.0f},{y0:.0f} {x1 - x0:.0f}x{y1 - y0:.0f}"
+    x0, y0, x1, y1 = face.box.tolist()
+    return f"{round(x0)},{round(y0)} {round(x1 - x0)}x{round(y1 - y0)}"
 
 
 def _score(face: Face) -> str:
