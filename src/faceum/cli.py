@@ -72,7 +72,7 @@ app = typer.Typer(
 
 ModelOption = Annotated[str, typer.Option(help="A registered name (see `faceum models`) or a weights file.")]
 DeviceOption = Annotated[str, typer.Option(help="cpu, cuda or auto.")]
-RuntimeOption = Annotated[str, typer.Option(help="onnxruntime, torch or auto.")]
+RuntimeOption = Annotated[str, typer.Option(help="onnxruntime, torch, torch-compiled or auto.")]
 DetectorOption = Annotated[str, typer.Option(help="A detector's name, or auto.")]
 ThreadsOption = Annotated[
     int | None, typer.Option(min=1, help="Threads; by default all that this process may use.")
@@ -106,10 +106,10 @@ def options(
 @app.command()
 def analyze(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, or folders of pictures.")],
-    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a picture, a line each.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture, each on a line.")] = False,
     out: Annotated[
         Path | None,
-        typer.Option(help="Write <stem>.json, .png, .parsing.png and .npz a picture into this folder."),
+        typer.Option(help="Write each picture's <stem>.json, .png, .parsing.png and .npz into this folder."),
     ] = None,
     tasks: Annotated[
         str | None,
