@@ -106,7 +106,7 @@ def options(
 @app.command()
 def analyze(
     paths: Annotated[list[Path], typer.Argument(metavar="PATH", help="Pictures, or folders of pictures.")],
-    json: Annotated[bool, typer.Option("--json", help="Print one JSON object a picture, each on a line.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="Print a JSON object a picture, a line each.")] = False,
     out: Annotated[
         Path | None,
         typer.Option(help="Write each picture's <stem>.json, .png, .parsing.png and .npz into this folder."),
