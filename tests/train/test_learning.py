@@ -1,0 +1,143 @@
+"""Networks learn: all tasks in a short smoke run, one head alone, and 32 real pictures by heart."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from faceum.config import load_recipe
+from faceum.data.augment import NO_AUGMENTATION
+from faceum.data.corpus import LabelledFace, read_corpus
+from faceum.data.mixture import Mixture, Share
+from faceum.data.sources import Data, read_sources
+from faceum.model.network import FaceUM
+from faceum.tasks import TASKS
+from faceum.train import RunConfig, Trainer, train
+from faceum.train.trainer import build_network
+from faceum.train.validate import HeldOut
+
+RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+
+
+class Enough(Exception):
+    """The network has been looked at; the rest of the run would only take time."""
+
+
+def test_smoke_learns_every_task(tmp_path: Path) -> None:
+    words = ["validate_every=400", "log_every=1", "workers=0", f"out={tmp_path}"]
+    run = load_recipe(RECIPES / "smoke.py", words)
+    held = read_sources(run.shares, "", split="val", most=128, people=True)
+    scores: dict[str, float] = {}
+
+    def look(network: FaceUM) -> dict[str, float]:
+        scores.update(HeldOut(run, held, network, torch.ones(19))(network))
+        raise Enough
+
+    with pytest.raises(Enough):
+        train(run, look)
+    rows = [json.loads(line) for line in (tmp_path / "metrics.jsonl").read_text().splitlines()]
+    for task in TASKS:
+        first, last = (np.mean([row[task] for row in some]) for some in (rows[:10], rows[-20:]))
+        assert last < 0.85 * first, f"{task}: {first:.3f} to {last:.3f}"
+    faces = held.faces["drawn"]
+    ages = np.array([face.labels["age"] for face in faces])
+    yes = np.mean([face.labels["attributes"] for face in faces], 0)
+    votes = np.sum([face.labels["expression_votes"] for face in faces], 0)
+    assert scores["age_mae"] < 0.85 * np.abs(ages - np.median(ages)).mean(), "the median age"
+    assert scores["attributes_accuracy"] > np.maximum(yes, 1 - yes).mean(), "each one's frequent answer"
+    assert scores["expression_accuracy"] > 1.5 * votes.max() / votes.sum(), "the frequent one"
+    assert scores["parsing_f1"] > 0.3, "of 18 parts; one class everywhere has below 0.06"
+    assert scores["landmarks_nme"] < 0.15
+    assert scores["verification_auc"] > 0.6
+
+
+def test_heads_alone_leave_the_encoder_and_other_heads_alone(
+    drawn_run: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    train(drawn_run(steps=2))
+    weights = str(tmp_path / "run" / "network.safetensors")
+    share = Share(reader="generated", path="12", count=4, tasks=("expression",))
+    tuned = train(
+        drawn_run(
+            out=str(tmp_path / "tuned"), network=None, initial=weights, learn="heads", shares={"mine": share},
+            margin=None, steps=3,
+        )
+    )  # fmt: skip
+    begun = build_network(drawn_run(initial=weights)).state_dict()
+    moved = {name for name, value in tuned.state_dict().items() if not torch.equal(value, begun[name])}
+    assert moved and all(name.startswith("heads.expression.") for name in moved)
+
+
+def test_recomputing_and_accumulating_change_nothing_but_memory(drawn_run: Callable[..., RunConfig]) -> None:
+    network = load_recipe(RECIPES / "smoke.py").network
+    network = replace(network, block=replace(network.block, drop_path=0.3))
+    data = read_sources(drawn_run().shares, "", people=True)
+    spec = network.crops[0][0]
+    batch = Mixture(data.faces, drawn_run().shares, spec=spec, seed=0, batches=1)[0]
+    values = []
+    for settings in ({}, {"recompute": True}):
+        trainer = Trainer(drawn_run(network=network, **settings), data.faces, data.people)
+        values.append(trainer.train_step([(batch,)]))
+    assert values[0] == pytest.approx(values[1], rel=1e-5)
+    still = replace(network, block=replace(network.block, drop_path=0.0))
+    once, twice = (Trainer(drawn_run(network=still), data.faces, data.people) for _ in range(2))
+    for trainer in (once, twice):
+        for module in trainer.network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    one, two = once.train_step([(batch,)]), twice.train_step([(batch,), (batch,)])
+    assert one == pytest.approx(two, rel=1e-4, abs=1e-6)
+
+
+def test_uncertain_tasks_learn_how_much_they_count(drawn_run: Callable[..., RunConfig]) -> None:
+    run = drawn_run(weighting="uncertainty", lr=1e-2, warmup=0)
+    data = read_sources(run.shares, "", people=True)
+    trainer = Trainer(run, data.faces, data.people)
+    batch = Mixture(data.faces, run.shares, spec=run.network.crops[0][0], seed=0, batches=1)[0]
+    losses = trainer.train_step([(batch,)])
+    s = trainer.objective.log_variance_T.detach()
+    for place, task in enumerate(TASKS):
+        # d/ds of (exp(-s) alpha L + s) / 2 at 0 is (1 - alpha L) / 2: large losses push s up.
+        assert (s[place] > 0) == (run.task_weights[task] * losses[task] > 1), task
+
+
+@pytest.mark.skipif("FACEUM_CORPUS" not in os.environ, reason="needs the corpus: set FACEUM_CORPUS")
+def test_32_real_pictures_are_learned_by_heart() -> None:
+    counts = {"celeba": 8, "utkface": 6, "ferplus": 6, "celebamask": 6, "helen_afw": 6}
+    folder = os.environ["FACEUM_CORPUS"]
+    faces = {}
+    for source, count in counts.items():
+        known = read_corpus(folder, (source,), "val")[source]
+        faces[source] = [face for face in known if not tied(face)][:count]
+    shares = {source: Share(count=count, augment=NO_AUGMENTATION) for source, count in counts.items()}
+    run = load_recipe(RECIPES / "compact.py", ["steps=170", "warmup=10", "lr=3e-3", "clip=5.0", "ema=0.9"])
+    run = replace(run, shares=shares)
+    trainer = Trainer(run, faces)
+    for module in trainer.network.modules():
+        if isinstance(module, torch.nn.Dropout):
+            module.p = 0.0
+    spec = trainer.network.config.crops[0][0]
+    batch = Mixture(faces, shares, spec=spec, seed=0, batches=1)[0]
+    history = [trainer.train_step([(batch,)]) for _ in range(run.steps)]
+    numbers = HeldOut(run, Data(faces=faces), trainer.network, torch.ones(19))
+    scores = numbers(trainer.averaged(), trainer.objective.distillation.state_dict())
+    first, last = history[0], history[-1]
+    assert last["recognition"] < 0.1, last
+    assert last["landmarks"] < 0.06, last
+    assert last["parsing"] < 0.5 * first["parsing"], last
+    assert scores["age_mae"] < 1.5, scores
+    assert scores["attributes_accuracy"] > 0.99, scores
+    assert scores["expression_accuracy"] == 1.0, scores
+
+
+def tied(face: LabelledFace) -> bool:
+    """Whether two expressions share the most votes."""
+    votes = np.sort(face.labels.get("expression_votes", np.array([0, 1])))
+    return bool(votes[-1] == votes[-2])
