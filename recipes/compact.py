@@ -3,8 +3,10 @@
     faceum train recipes/compact.py data=CORPUS
 
 data is the folder of the Parquet corpus (`faceum data pack` makes one from public sets).
-Hardware: one core of a CPU with bfloat16 units, and one that makes batches. Time: about two and a half hours.
-Expected scores: those of the shipped weights stand in the model card; of this recipe anew: not run.
+Hardware: one core of a CPU with bfloat16 units, and one that makes batches. Time: 69 minutes there (AMD EPYC, Zen 5).
+Expected scores: LFW 83.9 %, one side masked 80.6 %, age MAE 5.86, attributes 88.5 %, expression 74.3 %, parsing F1 71.4,
+landmarks NME 5.34 %: those of the shipped weights, whose run followed a schedule over 16,000 steps up to step 4,000 and
+this one from there. Of this recipe in one piece: not run.
 """
 
 from faceum.data.augment import AugmentConfig
@@ -37,7 +39,7 @@ run = RunConfig(
         "landmarks": 15.0,
     },
     apart=True,
-    steps=16_000,
+    steps=9_200,
     lr=1.5e-3,
     clip=2.0,
     precision="bfloat16",
