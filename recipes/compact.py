@@ -3,7 +3,8 @@
     faceum train recipes/compact.py data=CORPUS
 
 data is the folder of the Parquet corpus (`faceum data pack` makes one from public sets).
-Hardware: one core of a CPU with bfloat16 units, and one that makes batches. Time: 69 minutes there (AMD EPYC, Zen 5).
+Hardware: one core of a CPU with bfloat16 units, and one that makes batches. Time:
+69 minutes there (AMD EPYC, Zen 5).
 Expected scores: LFW 83.9 %, one side masked 80.6 %, age MAE 5.86, attributes 88.5 %, expression 74.3 %,
 parsing F1 71.4, landmarks NME 5.34 %: those of the shipped weights, whose run followed a schedule over
 16,000 steps up to step 4,000 and this one from there. Of this recipe in one piece: not run.
