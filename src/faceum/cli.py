@@ -2,10 +2,8 @@
 
 Exit codes: 0 done, also when there was no face; 1 when some of several pictures failed, or when the doctor
 finds something broken; 2 for input that cannot be used; 130 when interrupted. Heavy imports happen inside the
-commands, so that `faceum --help` is quick.
+commands, and annotations are no strings here and in cli_*.py: both for a quick `faceum --help`.
 """
-
-from __future__ import annotations
 
 import errno
 import io
@@ -261,7 +259,7 @@ def _say_unforeseen(kind: type[BaseException], error: BaseException, traceback: 
     )
 
 
-def _show(result: Result, json: bool) -> None:
+def _show(result: "Result", json: bool) -> None:
     if result.error is not None:
         say(result.error)
     if json:
@@ -272,7 +270,7 @@ def _show(result: Result, json: bool) -> None:
         _console().print(result_table(result))
 
 
-def _save(result: Result, out: Path, stem: str, json: bool) -> None:
+def _save(result: "Result", out: Path, stem: str, json: bool) -> None:
     from faceum.image import read_image
     from faceum.save import save_result
 
@@ -293,7 +291,7 @@ def _print_json(value: Any) -> None:
     typer.echo(text)
 
 
-def _console() -> Console:
+def _console() -> "Console":
     from rich.console import Console
 
     console = Console(highlight=False)

@@ -1,7 +1,5 @@
 """Layer 6. `faceum convert`: a file of FaRL's or of the published code in; a strict safetensors file out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -62,7 +60,7 @@ def _convert(kind: str, file: Path, out: Path, *, drop: list[str] | None, half: 
     typer.echo(f"Wrote {out}.")
 
 
-def _told(account: Account) -> list[str]:
+def _told(account: "Account") -> list[str]:
     lines = [f"{len(account.used)} tensors taken over."]
     if account.by_rule:
         lines.append(f"{len(account.by_rule)} dropped by rule: no answer depends on them.")

@@ -1,7 +1,5 @@
 """Layer 6. The commands `faceum data pack` and `faceum data check`: words in, files and sentences out."""
 
-from __future__ import annotations
-
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -85,7 +83,7 @@ def check_command(
         raise typer.Exit(1)
 
 
-def _errors() -> Console:
+def _errors() -> "Console":
     from rich.console import Console
 
     return Console(stderr=True)

@@ -1,7 +1,5 @@
 """Layer 6. `faceum eval`: a model and labelled sets in; a report of scores, tables and plots out."""
 
-from __future__ import annotations
-
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -75,7 +73,7 @@ def evaluate_command(
 
 
 def _load_of_experts(
-    model: str, runner: Runner, sets: list[LabelledSet], detector: Detector | None
+    model: str, runner: "Runner", sets: "list[LabelledSet]", detector: "Detector | None"
 ) -> dict[str, dict[str, list[float]]] | None:
     """The experts' load over some faces of every set; None where the model cannot be had in torch."""
     from itertools import islice

@@ -1,7 +1,5 @@
 """Layer 6. `faceum export`: a model's name in; a checked ONNX file with its sidecar out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

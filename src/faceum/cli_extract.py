@@ -1,7 +1,5 @@
 """Layer 6. `faceum extract`: a model and some of its tasks in; a smaller one with equal answers out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 

@@ -1,7 +1,5 @@
 """Layer 6. `faceum inspect`: a picture in; which experts its face met, as tables, JSON or a drawing out."""
 
-from __future__ import annotations
-
 import json as json_format
 import sys
 from pathlib import Path

@@ -1,7 +1,5 @@
 """Layer 6. `faceum train`: a recipe and words like `lr=0.001` in; a run's folder out."""
 
-from __future__ import annotations
-
 from pathlib import Path
 from typing import Annotated
 
