@@ -23,7 +23,7 @@ from faceum.detect.protocol import Detection
 from faceum.runner import NetworkCard
 from faceum.tasks import TASKS
 
-SPEC = CropSpec(policy="similarity", size=32, grid=4)
+SPEC = CropSpec(policy="similarity", size=32, grid=4, eye_distance=0.25, eye_height=0.43)
 POINTS = np.random.default_rng(5).uniform(0.3, 0.7, (68, 2))
 """The fake network's landmarks, as shares of the crop."""
 SURE = 50.0
