@@ -12,15 +12,13 @@ import copy
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from in_turn import THREADS, claim, in_turn, options, stamp
 from networks import seeded
-from published_schedule import Crops, ours, published, same
-from torch import Tensor
+from published_schedule import Crops, ours, plain_fusion, published, same
 
 from faceum.model.configs import BASE, REFERENCE
 from faceum.model.network import FaceUM
-from faceum.model.pyramid import UPerNet, fuse, resized
+from faceum.model.pyramid import UPerNet, fuse
 
 
 def inputs(model: FaceUM) -> Crops:
@@ -31,12 +29,6 @@ def inputs(model: FaceUM) -> Crops:
         mask = (middle[:, None] & middle[None, :]).flatten()[None]
         crops[spec.size] = (torch.rand(1, 3, spec.size, spec.size), mask)
     return crops
-
-
-def plain_fusion(maps: list[Tensor], weight: Tensor) -> Tensor:
-    """All maps enlarged, laid side by side, one 3x3 convolution."""
-    side = maps[0].shape[-1]
-    return F.conv2d(torch.cat([maps[0], *(resized(x, side) for x in maps[1:])], dim=1), weight, padding=1)
 
 
 def schedules(rounds: int) -> None:
