@@ -1,6 +1,6 @@
 """Benchmark: the compact network and the main job beside one ViT-S/16 at 224, all in onnxruntime.
 
-    python benchmarks/compact.py [--model compact] [--rounds 30] [--folder /tmp/faceum-benchmarks]
+    python benchmarks/compact.py [--model compact] [--rounds 30] [--folder results/benchmarks]
 
 Prints: six tasks of one crop / ViT-S; each task alone / all six; reading, searching, cutting and answering a
 1080p photo with one face / (decoding it + ViT-S); the stages; the whole job for 1, 8 and 64 faces.
@@ -42,9 +42,7 @@ def photo(faces: int, height: int = 1080, width: int = 1920) -> np.ndarray:
 
 def main() -> None:
     """Time and print."""
-    given = options(
-        __doc__, model="compact", rounds=30, folder="/tmp/faceum-benchmarks", runtime="onnxruntime"
-    )
+    given = options(__doc__, model="compact", rounds=30, folder="results/benchmarks", runtime="onnxruntime")
     stamp()
     vit, picture = vit_small(Path(given.folder), THREADS)
     runner = load_runner(given.model, given.runtime, "cpu", THREADS)

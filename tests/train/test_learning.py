@@ -117,7 +117,11 @@ def test_32_real_pictures_are_learned_by_heart() -> None:
         known = read_corpus(folder, (source,), "val")[source]
         faces[source] = [face for face in known if not tied(face)][:count]
     shares = {source: Share(count=count, augment=NO_AUGMENTATION) for source, count in counts.items()}
-    run = load_recipe(RECIPES / "compact.py", ["steps=170", "warmup=10", "lr=3e-3", "clip=5.0", "ema=0.9"])
+    weights = [
+        f"task_weights.{word}" for word in ("age=0.6", "attributes=0.4", "recognition=10.0", "parsing=3.0")
+    ]
+    words = ["steps=350", "warmup=10", "lr=3e-3", "clip=5.0", "ema=0.9", *weights]
+    run = load_recipe(RECIPES / "compact.py", words)
     run = replace(run, shares=shares)
     trainer = Trainer(run, faces)
     for module in trainer.network.modules():
