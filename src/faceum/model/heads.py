@@ -18,6 +18,8 @@ class EmbeddingHead(nn.Module):
     (B, N, D) -> (B, 512), not normalised.
     """
 
+    maps_used: tuple[int, ...] = ()
+
     def __init__(self, *, width: int, patches: int, outputs: int, narrow: int = 64) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
@@ -31,6 +33,8 @@ class EmbeddingHead(nn.Module):
 
 class QueryHead(nn.Module):
     """Learned queries pool the patches by attention, then a small MLP: (B, N, D) -> (B, O) logits."""
+
+    maps_used: tuple[int, ...] = ()
 
     def __init__(
         self, *, width: int, outputs: int, activation: str, queries: int = 4, dropout: float = 0.1
@@ -90,6 +94,8 @@ def upsample(x_BChw: Tensor, side: int) -> Tensor:
 class PixelsHead(nn.Module):
     """Class logits a pixel at half the crop's resolution: (B, N, D), maps -> (B, O, S/2, S/2)."""
 
+    maps_used = (0, 1, 2)
+
     def __init__(self, *, width: int, map_channels: tuple[int, ...], outputs: int, activation: str) -> None:
         super().__init__()
         self.fusion = Fusion(
@@ -113,6 +119,8 @@ class PointsHead(nn.Module):
 
     Integral regression (arXiv 1711.08229) on maps of a quarter of the crop's resolution.
     """
+
+    maps_used = (1, 2)
 
     def __init__(self, *, width: int, map_channels: tuple[int, ...], outputs: int, activation: str) -> None:
         super().__init__()

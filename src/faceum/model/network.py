@@ -92,6 +92,13 @@ class Output(Mapping[str, Tensor]):
 HEADS = {"compact": compact_heads, "published": published_heads}
 
 
+def rows_of(x_BChw: Tensor, row_P: Tensor) -> Tensor:
+    """x_BChw.index_select(0, row_P), whose backward pass keeps channels last; the plain one copies it all."""
+    height, width = x_BChw.shape[-2:]
+    row_Px = x_BChw.permute(0, 2, 3, 1).flatten(1).index_select(0, row_P)
+    return row_Px.unflatten(1, (height, width, -1)).permute(0, 3, 1, 2)
+
+
 class FaceUM(nn.Module):
     """One trunk pass, then the asked tasks' tokens through the experts together, then their heads."""
 
@@ -153,11 +160,16 @@ class FaceUM(nn.Module):
         for task, task_BND, picture_B in zip(
             tasks, patch_PND.split(counts), row_P.split(counts), strict=True
         ):
-            full = len(picture_B) == batch
-            task_maps = maps if full else [finer.index_select(0, picture_B) for finer in maps]
-            answers[task] = self.heads[task](task_BND, task_maps)
+            answers[task] = self.heads[task](task_BND, self._maps_of(task, maps, picture_B))
             pictures[task] = picture_B
         return Output(answers, pictures, routing)
+
+    def _maps_of(self, task: str, maps: list[Tensor], picture_B: Tensor) -> list[Tensor]:
+        """The pictures' rows of those maps that the task's head looks at; the others stay as they are."""
+        if not maps or len(picture_B) == len(maps[0]):
+            return maps
+        used = self.heads[task].maps_used
+        return [rows_of(finer, picture_B) if place in used else finer for place, finer in enumerate(maps)]
 
     def _mix(
         self, x_SND: Tensor, face_mask_BN: Tensor, row_P: Tensor, task_P: Tensor
