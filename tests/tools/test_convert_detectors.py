@@ -8,6 +8,7 @@ import zipfile
 from pathlib import Path
 from types import ModuleType
 
+import cv2
 import numpy as np
 import pytest
 
@@ -184,16 +185,37 @@ def small_centerface() -> onnx.ModelProto:
     return onnx.helper.make_model(graph, opset_imports=[onnx.helper.make_opsetid("", 9)], ir_version=4)
 
 
-def test_centerface_keeps_its_answers_when_norms_are_folded(tool: ModuleType) -> None:
+def test_centerface_keeps_its_answers_when_norms_are_folded_and_last_layers_joined(tool: ModuleType) -> None:
     picture = pictures(2, 40, 56)
     before = onnxruntime.InferenceSession(small_centerface().SerializeToString())
     floats = np.ascontiguousarray(picture.transpose(0, 3, 1, 2)).astype(np.float32)
     expected = before.run(None, {"input.1": floats})
-    converted = run(tool.rebuild_centerface(small_centerface()), picture)
+    fourth = np.random.default_rng(4).integers(0, 256, (*picture.shape[:3], 1), dtype=np.uint8)
+    converted = run(tool.rebuild_centerface(small_centerface()), np.concatenate([picture, fourth], axis=3))
     assert list(converted) == ["heat", "size", "offset", "points"]
     for got, want in zip(converted.values(), expected, strict=True):
         assert got.shape == want.shape
-        np.testing.assert_allclose(got, want, rtol=3e-3, atol=3e-3 * np.abs(want).max())
+        np.testing.assert_allclose(got, want, rtol=1e-4, atol=1e-4 * np.abs(want).max())
+
+
+@pytest.fixture
+def noise_corpus(tool: ModuleType, tmp_path: Path) -> Path:
+    """Files named as the calibration wants them, of pictures of noise."""
+    arrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    encoded = [cv2.imencode(".png", picture)[1].tobytes() for picture in pictures(3, 40, 50)]
+    for name in tool.CALIBRATION["sets"]:
+        parquet.write_table(arrow.table({"image": encoded}), tmp_path / f"{name}.train.parquet")
+    return tmp_path
+
+
+def test_centerface_in_8_bits_is_near_the_one_in_float(tool: ModuleType, noise_corpus: Path) -> None:
+    exact = tool.rebuild_centerface(small_centerface())
+    rounded = tool.quantized(exact, noise_corpus)
+    picture = next(tool.calibration_pictures(noise_corpus))[None]
+    assert rounded.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
+    for got, want in zip(run(rounded, picture).values(), run(exact, picture).values(), strict=True):
+        assert 0 < np.abs(got - want).mean() < 0.03 * np.ptp(want)
 
 
 # ---------------------------------------------------------------------------------------------------- hashes

@@ -9,6 +9,7 @@ Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the fil
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import cv2
@@ -62,7 +63,13 @@ class CenterFace:
         """All faces of an upright RGB uint8 picture (H, W, 3), largest first; see `Detector.detect`."""
         check_picture(image_HWC)
         scales = scales_of(*image_HWC.shape[:2])
-        looks = [self._look(image_HWC, scale, last=scale == scales[-1]) for scale in scales]
+        levels = levels_of(image_HWC, scales)
+        looks = [self._look(level, last=level is levels[-1]) for level in levels]
+        size = np.array(image_HWC.shape[1::-1])
+        looks = [
+            found.moved(size / level.shape[1::-1], np.zeros(2))
+            for found, level in zip(looks, levels, strict=True)
+        ]
         if scales[0] < 1:
             looks.append(self._look_close(image_HWC, looks[0], scales[0]))
         found = joined(looks)
@@ -70,18 +77,15 @@ class CenterFace:
         points = self._five_points.refine(image_HWC, found.points)
         return Found(boxes=found.boxes, points=points, scores=found.scores).detections()
 
-    def _look(self, image_HWC: np.ndarray, scale: float, *, last: bool) -> Found:
-        """All faces, suspected ones too, at one scale; boxes in the picture's pixels."""
-        level = resize(image_HWC, scale)
+    def _look(self, level: np.ndarray, *, last: bool) -> Found:
+        """All faces, suspected ones too, in the picture at one scale, in that scale's pixels."""
         height, width = level.shape[:2]
         if max(height, width) <= UNTILED:
             found, largest = self._find(level), LARGEST
         else:
             tiles = tiles_of(height, width, **TILE)
             found, largest = joined([self._look_at(level, tile) for tile in tiles]), LARGEST_IN_TILE
-        if not last:
-            found = found.where(found.sides() <= largest)
-        return found.moved(np.array(image_HWC.shape[1::-1]) / (width, height), np.zeros(2))
+        return found if last else found.where(found.sides() <= largest)
 
     def _look_close(self, image_HWC: np.ndarray, suspects: Found, scale: float) -> Found:
         """Faces in those tiles of the full-size picture in which there are small suspects."""
@@ -98,18 +102,35 @@ class CenterFace:
 
     def _find(self, level: np.ndarray) -> Found:
         """All faces, suspected ones too, that the network sees in one picture of moderate size."""
-        below, right = (-side % STRIDE for side in level.shape[:2])
-        padded = np.pad(level, ((0, below), (0, right), (0, 0)))
-        return decode_cells(*self._session.run(padded[None]), min_score=SUSPECT_SCORE)
+        outputs = self._session.run(network_input(level)[None])
+        return decode_cells(*outputs, min_score=SUSPECT_SCORE)
 
 
-def resize(image_HWC: np.ndarray, scale: float) -> np.ndarray:
-    """The picture `scale` times as large, at least one pixel a side."""
-    if scale == 1.0:
-        return image_HWC
-    height, width = (max(1, round(side * scale)) for side in image_HWC.shape[:2])
-    method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    return np.asarray(cv2.resize(image_HWC, (width, height), interpolation=method))
+def levels_of(image_HWC: np.ndarray, scales: Sequence[float]) -> list[np.ndarray]:
+    """The picture at each of the descending scales, at least one pixel a side.
+
+    Each is shrunk from the one before, which has fewer pixels to read than the picture; not from an enlarged
+    one, which has more.
+    """
+    levels: list[np.ndarray] = []
+    smallest = image_HWC
+    for scale in scales:
+        height, width = (max(1, round(side * scale)) for side in image_HWC.shape[:2])
+        method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
+        levels.append(smallest if scale == 1 else cv2.resize(smallest, (width, height), interpolation=method))
+        smallest = levels[-1] if scale <= 1 else image_HWC
+    return levels
+
+
+def network_input(picture_HWC: np.ndarray) -> np.ndarray:
+    """RGB (H, W, 3) -> (h, w, 4), black at the far sides up to multiples of STRIDE.
+
+    The fourth byte of a pixel means nothing: kernels for 8 bits read channels by fours.
+    """
+    height, width = picture_HWC.shape[:2]
+    padded = np.zeros((height + -height % STRIDE, width + -width % STRIDE, 4), np.uint8)
+    cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2RGBA, dst=padded[:height, :width])
+    return padded
 
 
 def decode_cells(
