@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -168,7 +169,7 @@ class FaceUM(nn.Module):
         """The pictures' rows of those maps that the task's head looks at; the others stay as they are."""
         if not maps or len(picture_B) == len(maps[0]):
             return maps
-        used = self.heads[task].maps_used
+        used = cast(tuple[int, ...], self.heads[task].maps_used)
         return [rows_of(finer, picture_B) if place in used else finer for place, finer in enumerate(maps)]
 
     def _mix(
