@@ -124,7 +124,9 @@ def main() -> None:
         paths = written(Path(folder), given.pictures)
         results = list(analyzer.analyze_many(paths[:24]))  # opens every file, and warms up
         found = sum(len(result.faces or []) for result in results)
-        print(f"  {found} of {sum(1 + number % 3 for number in range(len(results)))} faces found to warm up\n")
+        print(
+            f"  {found} of {sum(1 + number % 3 for number in range(len(results)))} faces found to warm up\n"
+        )
         if given.growth:
             growth(analyzer, paths, given.growth)
             return

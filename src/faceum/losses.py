@@ -108,7 +108,7 @@ def routing_losses(routing: Sequence[Choice]) -> dict[str, Tensor]:
 
     switch: experts * sum_e f_e P_e with f the share of taken slots and P of probability (arXiv 2101.03961),
         both over all tasks together, each task weighted equally.
-    z: mean squared log-partition (arXiv 2202.08906).
+    z: mean squared log of the experts' partition (arXiv 2202.08906).
     mutual_information: minus I(task; expert), in nats (arXiv 2212.08066), tasks weighted equally.
     """
     if not routing:

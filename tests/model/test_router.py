@@ -37,10 +37,10 @@ def choose(
 
 
 def probabilities(x_D: np.ndarray, weight_ED: np.ndarray) -> tuple[list[float], float, float]:
-    """The experts' p, the null's p and the log-partition of one token."""
+    """The experts' p, the null's p and the log of the experts' own partition, of one token."""
     powers = [math.exp(logit) for logit in weight_ED @ x_D]
     total = sum(powers) + 1.0
-    return [power / total for power in powers], 1 / total, math.log(total)
+    return [power / total for power in powers], 1 / total, math.log(sum(powers))
 
 
 def routed(config: RouterConfig, seed: int, pairs: int = 4, tokens: int = 7):
@@ -167,15 +167,27 @@ def test_sums_are_those_of_a_loop(regions: bool) -> None:
     for p in range(len(x_PND)):
         for n in range(x_PND.shape[1]):
             task, region = int(task_P[p]), int(face_PN[p, n]) if regions else FACE
-            p_E, _, log_partition = probabilities(x_PND[p, n].double().numpy(), weight[task, region])
+            p_E, _, partition = probabilities(x_PND[p, n].double().numpy(), weight[task, region])
             probability[task] += p_E
-            z[task] += log_partition**2
+            z[task] += partition**2
             for expert, taken in zip(choice.expert_PNK[p, n], choice.taken_PNK[p, n], strict=True):
                 load[task, region, expert] += bool(taken)
     np.testing.assert_allclose(choice.probability_TE.detach(), probability, atol=1e-4)
     np.testing.assert_allclose(choice.z_T.detach(), z, rtol=1e-4)
     np.testing.assert_array_equal(choice.load_TRE, load)
     assert choice.tokens_T.tolist() == [7 * int((task_P == task).sum()) for task in range(TASKS)]
+
+
+def test_the_z_loss_draws_silent_experts_back() -> None:
+    router = FaceRouter(RouterConfig(experts=4), width=WIDTH, tasks=1)
+    x_PND, task_P = torch.ones(1, 1, WIDTH), torch.zeros(1, dtype=torch.long)
+    with torch.no_grad():
+        router.weight.fill_(-2.0)  # logits of -10: the shared expert has nearly everything
+    for face in (False, True):
+        router.zero_grad()
+        router(x_PND, task_P, torch.tensor([[face]])).z_T.sum().backward()
+        assert router.weight.grad is not None
+        assert (router.weight.grad[0, int(face)] < 0).all(), "a step down raises every logit"
 
 
 def test_routing_is_not_rounded_by_autocast() -> None:

@@ -53,7 +53,8 @@ class Choice:
     gate_PNK: its weight; 0 where the slot is not taken.
     taken_PNK: True where the slot is taken.
     probability_TE: sum of the experts' probabilities over each task's routed tokens (has a gradient).
-    z_T: sum of the squared log-partition over each task's routed tokens (has a gradient).
+    z_T: sum of the squared log of the experts' partition (the null left out: with it, the loss would be
+        least where no expert has any weight) over each task's routed tokens (has a gradient).
     tokens_T: number of routed tokens of each task.
     load_TRE: how often each expert was taken, by task and by the region whose gate chose.
     """
@@ -105,7 +106,8 @@ class FaceRouter(nn.Module):
         region_PN = face_PN.long() if config.regions else torch.full_like(face_PN, FACE, dtype=torch.long)
         with torch.autocast(x_PND.device.type, enabled=False):
             logits_PNE = _logits(x_PND, self.weight, task_P, region_PN)
-        log_partition_PN = torch.logaddexp(logits_PNE.logsumexp(-1), torch.zeros_like(logits_PNE[..., 0]))
+        experts_PN = logits_PNE.logsumexp(-1)
+        log_partition_PN = torch.logaddexp(experts_PN, torch.zeros_like(experts_PN))
         p_PNE = (logits_PNE - log_partition_PN[..., None]).exp()
         null_PN = (-log_partition_PN).exp()
 
@@ -121,7 +123,7 @@ class FaceRouter(nn.Module):
 
         taken_p_PNK = p_PNK * taken_PNK
         gate_PNK = taken_p_PNK / (taken_p_PNK.sum(-1, keepdim=True) + null_PN[..., None])
-        return self._choice(expert_PNK, gate_PNK, taken_PNK, p_PNE, log_partition_PN, task_P, region_PN)
+        return self._choice(expert_PNK, gate_PNK, taken_PNK, p_PNE, experts_PN, task_P, region_PN)
 
     def _choice(
         self,
@@ -129,7 +131,7 @@ class FaceRouter(nn.Module):
         gate_PNK: Tensor,
         taken_PNK: Tensor,
         p_PNE: Tensor,
-        log_partition_PN: Tensor,
+        experts_PN: Tensor,
         task_P: Tensor,
         region_PN: Tensor,
     ) -> Choice:
@@ -140,7 +142,7 @@ class FaceRouter(nn.Module):
             gate_PNK=gate_PNK,
             taken_PNK=taken_PNK,
             probability_TE=_sum_by_task(p_PNE.sum(1), task_P, tasks),
-            z_T=_sum_by_task(log_partition_PN.square().sum(1), task_P, tasks),
+            z_T=_sum_by_task(experts_PN.square().sum(1), task_P, tasks),
             tokens_T=_sum_by_task(tokens_P, task_P, tasks),
             load_TRE=count_load(expert_PNK, taken_PNK, task_P, region_PN, tasks, experts),
         )
