@@ -16,7 +16,10 @@ from faceum.errors import ModelError
 
 def quick_gelu(x: Tensor) -> Tensor:
     """CLIP's approximation of GELU, x * sigmoid(1.702 x) (Hendrycks and Gimpel, arXiv 1606.08415)."""
-    return x * torch.sigmoid(1.702 * x)
+    if x.requires_grad:
+        return x * torch.sigmoid(1.702 * x)
+    # One new tensor in place of three: a hidden layer is large, and new memory costs more than the sums.
+    return (1.702 * x).sigmoid_().mul_(x)
 
 
 ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
