@@ -25,7 +25,7 @@ LIGHT = {"gray": 0.1, "erase": 0.05, "blur": 0.15, "noise": 0.08, "box_crop": 0.
 
 first = RunConfig(
     network=COMPACT,
-    out="runs/compact-1",
+    out="runs/compact",
     shares={
         # FERPlus is gray already.
         "ferplus": Share(count=15, augment=AugmentConfig(gray=0.0, colour=0.35, turn=8, blur=0.1)),
@@ -58,7 +58,7 @@ first = RunConfig(
 second = replace(
     first,
     network=None,
-    initial="runs/compact-1/network.safetensors",
+    initial="runs/compact/network.safetensors",
     out="runs/compact-2",
     shares={
         **first.shares,

@@ -12,12 +12,14 @@ from torch import Tensor
 
 from faceum.losses import (
     AGE_SIGMA,
+    HEAT_SIGMA,
     Distillation,
     age_loss,
     attribute_loss,
     balance_experts,
     dice_loss,
     expression_loss,
+    heat_map_loss,
     landmark_loss,
     parsing_loss,
     relation_loss,
@@ -187,6 +189,33 @@ def test_landmark_loss_has_a_finite_gradient_where_the_point_is_met() -> None:
     points = label.clone().requires_grad_()
     landmark_loss(points, label, torch.ones(1), torch.ones(1)).backward()
     assert torch.isfinite(points.grad).all()
+
+
+def test_heat_map_loss_by_hand() -> None:
+    # Maps of two cells a side. The first picture's point is the middle of the map, half a cell from each
+    # cell's centre both ways; the second's is a cell's centre. All logits are zero but one.
+    label = torch.tensor([[[0.5, 0.5]], [[0.25, 0.75]]])
+    logits = torch.zeros(2, 1, 2, 2)
+    logits[1, 0, 1, 0] = 2.0  # row 1, column 0: where the second point lies
+    first = math.log(2)  # whatever the target, at a probability of one half
+    second = (3 * math.log(2) + math.log1p(math.exp(-2.0))) / 4
+    weight = torch.tensor([1.0, 0.3])
+    assert heat_map_loss(logits, label, weight).item() == pytest.approx(
+        (first + 0.3 * second) / 1.3, abs=1e-6
+    )
+
+
+def test_the_least_heat_map_loss_is_a_gaussian_around_the_point() -> None:
+    label = torch.tensor([[[0.3, 0.7]]])
+    logits = torch.full((1, 1, 20, 20), -4.0, requires_grad=True)
+    optimizer = torch.optim.Adam([logits], lr=0.3)
+    for _ in range(300):
+        optimizer.zero_grad()
+        heat_map_loss(logits, label, torch.ones(1)).backward()
+        optimizer.step()
+    y, x = np.mgrid[0:20, 0:20] + 0.5
+    gaussian = np.exp(-((x - 6) ** 2 + (y - 14) ** 2) / (2 * HEAT_SIGMA**2))
+    np.testing.assert_allclose(torch.sigmoid(logits.detach())[0, 0], gaussian, atol=0.02)
 
 
 def test_dice_by_hand() -> None:

@@ -18,6 +18,9 @@ from faceum.model.router import Choice
 
 AGE_SIGMA = 2.0
 
+HEAT_SIGMA = 1.5
+"""Spread of a point's target heat, in cells of the map."""
+
 
 class Distillation(nn.Module):
     """1 - cosine between a teacher's vector and the embedding seen through a bias-free projection.
@@ -101,6 +104,25 @@ def landmark_loss(points_BO2: Tensor, label_BO2: Tensor, eye_distance_B: Tensor,
     error_BO = (points_BO2.float() - label_BO2).square().sum(-1).clamp_min(1e-10).sqrt()
     error_B = error_BO.mean(-1) / eye_distance_B
     return sum_over_ranks((error_B * weight_B).sum()) / sum_over_ranks(weight_B.sum()).clamp_min(1e-6)
+
+
+def heat_map_loss(logits_BOhw: Tensor, label_BO2: Tensor, weight_B: Tensor) -> Tensor:
+    """Binary cross-entropy of heat maps with a Gaussian around each point, mean over cells.
+
+    label_BO2: x, y in 0..1 of the crop. weight_B: how much each picture counts. Of a point outside the crop,
+    the map has the edge of the Gaussian, or nothing.
+    """
+    height, width = logits_BOhw.shape[-2:]
+
+    def falloff(place_BO: Tensor, cells: int) -> Tensor:
+        centre = torch.arange(cells, device=place_BO.device) + 0.5
+        return torch.exp(-0.5 * ((centre - place_BO[..., None] * cells) / HEAT_SIGMA).square())
+
+    x_BOw, y_BOh = falloff(label_BO2[..., 0], width), falloff(label_BO2[..., 1], height)
+    target_BOhw = y_BOh[..., :, None] * x_BOw[..., None, :]
+    each = F.binary_cross_entropy_with_logits(logits_BOhw.float(), target_BOhw, reduction="none")
+    total = sum_over_ranks((each.mean((1, 2, 3)) * weight_B).sum())
+    return total / sum_over_ranks(weight_B.sum()).clamp_min(1e-6)
 
 
 def routing_losses(routing: Sequence[Choice]) -> dict[str, Tensor]:

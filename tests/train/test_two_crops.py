@@ -43,4 +43,6 @@ def test_each_part_has_its_tasks_and_every_task_learns(drawn_run: Callable[..., 
     for task in TASKS:
         assert any(name.startswith(f"heads.{task}.") for name in moved), task
     assert "trunk.stem.patch.weight" in moved
+    again = Trainer(replace(run, heat_map=0.0), data.faces, data.people).train_step([parts])
+    assert losses["landmarks"] > again["landmarks"] + 0.1, "the heat maps have a loss of their own"
     assert {group["peak"] for group in trainer.optimizer.param_groups} == {1e-4, 1e-3}

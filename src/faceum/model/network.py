@@ -18,6 +18,7 @@ from faceum.model.heads import compact_heads
 from faceum.model.heads_published import published_heads
 from faceum.model.layers import require_known
 from faceum.model.moe import MoEBlock, MoEConfig
+from faceum.model.pyramid import PyramidPointsHead
 from faceum.model.router import Choice
 from faceum.model.vit import BlockConfig, StemConfig, Trunk
 from faceum.tasks import TASKS
@@ -74,11 +75,13 @@ class Output(Mapping[str, Tensor]):
         (B, 68, 2) normalised to the crop, x then y.
     pictures: task -> the rows of the batch that its answer holds: all, unless `wanted` said otherwise.
     routing: what each mixture's router chose, first mixture first; empty for a dense twin.
+    heat: in training, task -> its heat maps' logits (B, 68, h, w), where its head answers by sigmoid maps.
     """
 
     answers: dict[str, Tensor]
     pictures: dict[str, Tensor]
     routing: tuple[Choice, ...]
+    heat: dict[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, task: str) -> Tensor:
         return self.answers[task]
@@ -156,14 +159,19 @@ class FaceUM(nn.Module):
         task_P = ids.repeat_interleave(torch.tensor(counts, device=x_SND.device), output_size=len(row_P))
         x_PND, routing = self._mix(x_SND, face_mask_BN, row_P, task_P)
 
-        answers, pictures = {}, {}
+        answers, pictures, heat = {}, {}, {}
         patch_PND = x_PND[:, 1:] if self.config.class_token else x_PND
         for task, task_BND, picture_B in zip(
             tasks, patch_PND.split(counts), row_P.split(counts), strict=True
         ):
-            answers[task] = self.heads[task](task_BND, self._maps_of(task, maps, picture_B))
+            head, its_maps = self.heads[task], self._maps_of(task, maps, picture_B)
             pictures[task] = picture_B
-        return Output(answers, pictures, routing)
+            if self.training and isinstance(head, PyramidPointsHead):
+                heat[task] = head.heat(task_BND, its_maps)
+                answers[task] = head.points(heat[task])
+            else:
+                answers[task] = head(task_BND, its_maps)
+        return Output(answers, pictures, routing, heat)
 
     def _maps_of(self, task: str, maps: list[Tensor], picture_B: Tensor) -> list[Tensor]:
         """The pictures' rows of those maps that the task's head looks at; the others stay as they are."""

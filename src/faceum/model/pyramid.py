@@ -145,7 +145,15 @@ class PyramidPointsHead(PyramidPixelsHead):
 
     def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
         """(B, N, D) -> (B, O, 2)."""
-        heat_BOhw = torch.sigmoid(super().forward(x_BND, maps).float())
+        return self.points(self.heat(x_BND, maps))
+
+    def heat(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
+        """(B, N, D) -> the heat maps' logits (B, O, 4g, 4g), which training has a loss of its own for."""
+        return super().forward(x_BND, maps)
+
+    def points(self, logits_BOhw: Tensor) -> Tensor:
+        """The heat maps' logits -> (B, O, 2)."""
+        heat_BOhw = torch.sigmoid(logits_BOhw.float())
         side = heat_BOhw.shape[-1]
         place_h = torch.arange(side, device=heat_BOhw.device, dtype=torch.float32)
         total_BO = heat_BOhw.sum((2, 3)).clamp_min(1e-6)

@@ -14,6 +14,7 @@ from faceum.losses import (
     age_loss,
     attribute_loss,
     expression_loss,
+    heat_map_loss,
     landmark_loss,
     parsing_loss,
     relation_loss,
@@ -58,6 +59,9 @@ class Objective(nn.Module):
             ),
         }
         losses = {task: by_kind[TASKS[task].kind](output[task], batch.labels[task]) for task in output}
+        for task, logits_BOhw in output.heat.items():
+            heat = heat_map_loss(logits_BOhw, batch.labels[task], batch.landmark_weight)
+            losses[task] = losses[task] + self.config.heat_map * heat
         return {**losses, **routing_losses(output.routing)}
 
     def total(self, losses: Mapping[str, Tensor], tasks: Collection[str], parts: int = 1) -> Tensor:

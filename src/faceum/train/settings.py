@@ -33,7 +33,9 @@ class RunConfig:
         "refuse" to run. workers: processes that make batches.
     task_weights: alpha_t of the total sum(alpha_t L_t) / sum(alpha_t), 1 where not given. weighting: "fixed",
         or "uncertainty": sum(exp(-s_t) alpha_t L_t + s_t) / 2 with s_t learned (arXiv 1705.07115).
-    relation: weight of relation_loss beside the distillation. margin: the loss over people, None for none.
+    relation: weight of relation_loss beside the distillation. heat_map: of heat_map_loss beside the points',
+        where the landmarks' head has sigmoid heat maps, as the published one has. margin: the loss over
+        people, None for none.
     switch, z, mutual_information: weights of the router's losses. balance: step of the expert biases.
     steps: updates of the weights. accumulate: batches a step. warmup: steps to the peak rate. lr: that of the
         heads and, where encoder_lr is None, of the encoder. weight_decay, clip: see optim. ema: decay of the
@@ -57,6 +59,7 @@ class RunConfig:
     task_weights: dict[str, float] = field(default_factory=dict)
     weighting: str = "fixed"
     relation: float = 2.0
+    heat_map: float = 1.0
     margin: MarginConfig | None = None
     switch: float = 0.01
     z: float = 1e-4
