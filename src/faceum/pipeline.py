@@ -38,7 +38,7 @@ MOST_CROPS = 32
 MOST_WORKERS = 16
 """Pictures that are decoded and searched for faces at once, however many processors there are."""
 
-GROUPS = {"cpu": 4, "cuda": 32}
+GROUPS = {"cpu": 8, "cuda": 32}
 """Pictures, by the network's device, whose faces it sees in one call (docs/performance.md)."""
 
 
