@@ -72,6 +72,7 @@ second = replace(
     },
     task_weights={**first.task_weights, "recognition": 10.0},
     relation=10.0,
+    fold=True,
     steps=13_000,
     warmup=300,
     lr=1.2e-3,

@@ -191,6 +191,16 @@ def test_landmark_loss_has_a_finite_gradient_where_the_point_is_met() -> None:
     assert torch.isfinite(points.grad).all()
 
 
+def test_after_the_root_cosines_are_those_of_the_projections() -> None:
+    distillation = Distillation(outputs=12, teacher=5)
+    torch.nn.init.normal_(distillation.projection.weight)
+    a, b = torch.randn(7, 12), torch.randn(7, 12)
+    seen = [distillation.projection(x) for x in (a, b)]
+    rooted = [x @ distillation.root().T for x in (a, b)]
+    torch.testing.assert_close(F.cosine_similarity(*rooted), F.cosine_similarity(*seen))
+    torch.testing.assert_close(rooted[0].norm(dim=1), seen[0].norm(dim=1))
+
+
 def test_heat_map_loss_by_hand() -> None:
     # Maps of two cells a side. The first picture's point is the middle of the map, half a cell from each
     # cell's centre both ways; the second's is a cell's centre. All logits are zero but one.

@@ -39,6 +39,15 @@ class Distillation(nn.Module):
         projected_BV = self.projection(embedding_BD.float())
         return mean_over_ranks(1 - F.cosine_similarity(projected_BV, teacher_BV.float()))
 
+    @torch.no_grad()
+    def root(self) -> Tensor:
+        """The symmetric matrix (512, 512) after which an embedding's cosines are those of its projections.
+
+        M = (P'P)^(1/2) has a'M'Mb = (Pa)'(Pb) for all a, b.
+        """
+        _, size_V, direction_VD = torch.linalg.svd(self.projection.weight.double(), full_matrices=False)
+        return ((direction_VD.T * size_V) @ direction_VD).float()
+
 
 def relation_loss(embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
     """Mean squared difference of all pairs' cosines, embedding against teacher (arXiv 1904.05068).

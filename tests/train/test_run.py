@@ -17,6 +17,7 @@ from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.corpus import LabelledFace, read_corpus
 from faceum.data.mixture import Mixture, Share
 from faceum.errors import FaceumError
+from faceum.model.checkpoint import load_checkpoint
 from faceum.model.experts import ExpertsConfig
 from faceum.model.moe import MoEConfig
 from faceum.model.network import FaceUMConfig
@@ -197,6 +198,24 @@ def test_the_averaged_weights_are_handed_back_and_a_finished_run_is_not_run_agai
     assert not same(state["average"], dict(state["network"]))
     monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("there is nothing left to train"))
     assert same(train(run).state_dict(), network.state_dict())
+
+
+def test_a_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
+    plain = train(dataclasses.replace(run, out=run.out + "-plain"))
+    folded = train(dataclasses.replace(run, fold=True))
+    projection = Checkpoints(f"{run.out}/checkpoints").load()["objective"]["distillation.projection.weight"]
+    crops, mask = torch.rand(6, 3, 64, 64), torch.ones(6, 16, dtype=torch.bool)
+    with torch.inference_mode():
+        seen, embedding = (network(crops, mask)["recognition"] for network in (plain, folded))
+        others = folded(crops, mask)["age"] - plain(crops, mask)["age"]
+    expected = torch.nn.functional.normalize(seen @ projection.T)
+    unit = torch.nn.functional.normalize(embedding)
+    torch.testing.assert_close(unit @ unit.T, expected @ expected.T, atol=1e-5, rtol=0)
+    assert not others.any()
+    stored, _ = load_checkpoint(Path(run.out) / "network.safetensors")
+    assert stored.state_dict()["heads.recognition.output.bias"].equal(
+        folded.state_dict()["heads.recognition.output.bias"]
+    )
 
 
 def test_metrics_are_logged_once_a_step_even_after_a_cut(run: RunConfig) -> None:

@@ -30,6 +30,12 @@ class EmbeddingHead(nn.Module):
         """(B, N, D) -> (B, O)."""
         return self.output(self.narrow(self.norm(x_BND)).flatten(1))
 
+    @torch.no_grad()
+    def transform(self, matrix_OO: Tensor) -> None:
+        """Answer matrix_OO @ embedding from now on, at no cost: the last layer takes the matrix in."""
+        self.output.weight.copy_(matrix_OO @ self.output.weight)
+        self.output.bias.copy_(matrix_OO @ self.output.bias)
+
 
 class QueryHead(nn.Module):
     """Learned queries pool the patches by attention, then a small MLP: (B, N, D) -> (B, O) logits."""

@@ -28,7 +28,7 @@ Validate = Callable[[FaceUM], dict[str, float]]
 
 
 def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
-    """Begin the run, or go on where its folder says it stopped; returns the network with averaged weights.
+    """Begin the run, or go on where its folder says it stopped; returns the network that it writes.
 
     validate: in place of the losses and metrics on the recipe's held-out split. The folder then holds
     run.json, skipped.txt, metrics.jsonl, checkpoints/, network.safetensors and, where there is validation,
@@ -71,7 +71,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     if first:
         save_network(out / "network.safetensors", trainer, record)
     wait_for_all()
-    return trainer.averaged()
+    return trainer.finished()
 
 
 def read_data(config: RunConfig) -> Data:
@@ -158,4 +158,4 @@ def save_network(
         "scores": {"validation": numbers} if numbers else {},
         "licence": "that of the data it learned from; see run.json",
     }
-    save_checkpoint(path, trainer.averaged(), header, dtype=torch.float32)
+    save_checkpoint(path, trainer.finished(), header, dtype=torch.float32)

@@ -35,7 +35,8 @@ class RunConfig:
         or "uncertainty": sum(exp(-s_t) alpha_t L_t + s_t) / 2 with s_t learned (arXiv 1705.07115).
     relation: weight of relation_loss beside the distillation. heat_map: of heat_map_loss beside the points',
         where the landmarks' head has sigmoid heat maps, as the published one has. margin: the loss over
-        people, None for none.
+        people, None for none. fold: the written network's embedding is brought to where the teacher's
+        projection sees it (Distillation.root), for runs that learn people from a teacher alone.
     switch, z, mutual_information: weights of the router's losses. balance: step of the expert biases.
     steps: updates of the weights. accumulate: batches a step. warmup: steps to the peak rate. lr: that of the
         heads and, where encoder_lr is None, of the encoder. weight_decay, clip: see optim. ema: decay of the
@@ -60,6 +61,7 @@ class RunConfig:
     weighting: str = "fixed"
     relation: float = 2.0
     heat_map: float = 1.0
+    fold: bool = False
     margin: MarginConfig | None = None
     switch: float = 0.01
     z: float = 1e-4

@@ -19,6 +19,7 @@ from faceum.distributed import average_gradients, gather_rows, rank, same_on_eve
 from faceum.errors import RecipeError
 from faceum.losses import balance_experts
 from faceum.model.checkpoint import load_checkpoint
+from faceum.model.heads import EmbeddingHead
 from faceum.model.network import FaceUM
 from faceum.model.router import FaceRouter
 from faceum.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate
@@ -152,6 +153,19 @@ class Trainer:
         network = FaceUM(self.network.config).to(self.device)
         network.load_state_dict(self.average.state)
         return network.eval()
+
+    def finished(self) -> FaceUM:
+        """What a run is for: `averaged`, its embedding as the teacher's projection sees it if asked for."""
+        network = self.averaged()
+        if self.config.fold:
+            head = network.heads["recognition"] if "recognition" in network.config.tasks else None
+            if not isinstance(head, EmbeddingHead):
+                raise RecipeError(
+                    f"fold=true needs a recognition head that ends in a linear layer; {network.config.name} "
+                    "has none, so leave fold out."
+                )
+            head.transform(self.objective.distillation.root())
+        return network
 
     def state_dict(self) -> dict[str, Any]:
         """All that resuming needs; all ranks must call it. Batches and dropout depend on the step alone."""
