@@ -1,18 +1,21 @@
 """Tool: a trained network in, the weights that the package ships out: safetensors, ONNX and registry entry.
 
-    python tools/ship_weights.py runs/x/network.safetensors --name compact --scores scores.json \\
-        --licence "..." --source "..." --summary "..."
+    python tools/ship_weights.py runs/x/network.safetensors --name compact --report eval/report.json \\
+        --run runs/x/run.json --register tools/compact_data.json --licence "..." --source "..."
 
 The ONNX file is compared with torch on crops of the example portrait before either file takes its place.
-scores.json holds measure -> number, as `faceum eval` writes its headline scores; licence, source and scores
-also stand in both files' own headers.
+Licence, source and scores stand in both files' own headers; that of the safetensors file also holds the
+report's tables of groups and classes, the recipes of the runs, and the register of data, from which
+`tools/write_card.py` writes the model card.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -31,18 +34,21 @@ LOOKS = 16
 """Crops of the portrait that torch and the ONNX file are compared on."""
 
 
-def ship(network: Path, about: Asset, folder: Path = WEIGHTS) -> dict[str, float]:
+def ship(
+    network: Path, about: Asset, folder: Path = WEIGHTS, record: Mapping[str, Any] | None = None
+) -> dict[str, float]:
     """Write NAME.safetensors, NAME.onnx and the registry entry; returns each task's difference from torch.
 
-    about: name, licence, source, summary and scores; its files are ignored.
+    about: name, licence, source, summary and scores; its files are ignored. record: what else the safetensors
+    file's header shall hold.
     """
     model, metadata = load_checkpoint(network)
     metadata |= {"licence": about.licence, "provenance": about.source, "scores": dict(about.scores)}
     weights, exported = folder / f"{about.name}.safetensors", folder / f"{about.name}.onnx"
     with whole_file(weights) as beside:
-        save_checkpoint(beside, model, metadata)
-        stored, header = load_checkpoint(beside)  # what was rounded to half precision is what is exported
-        differences = export_onnx(stored, header, exported, check=_looks(stored))
+        save_checkpoint(beside, model, {**metadata, **(record or {})})
+        stored, _ = load_checkpoint(beside)  # what was rounded to half precision is what is exported
+        differences = export_onnx(stored, metadata, exported, check=_looks(stored))
     files = {"onnx": describe_file(exported), "safetensors": describe_file(weights)}
     entry = Asset(
         name=about.name,
@@ -55,6 +61,32 @@ def ship(network: Path, about: Asset, folder: Path = WEIGHTS) -> dict[str, float
     )
     write_entry(entry, folder=folder)
     return differences
+
+
+def tables_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The tables by group and by class of a report of `faceum eval`, numbers rounded."""
+    tables = []
+    for evaluation in report["evaluations"]:
+        for table in evaluation["tables"]:
+            if table["title"].startswith("By ") and table["title"] != "By fold":
+                rows = [[round(c, 2) if isinstance(c, float) else c for c in row] for row in table["rows"]]
+                head = {"set": evaluation["dataset"], "protocol": evaluation["protocol"]}
+                tables.append({**head, "title": table["title"], "columns": table["columns"], "rows": rows})
+    return tables
+
+
+def recipe_of(run: Mapping[str, Any]) -> dict[str, Any]:
+    """A run's resolved recipe and the commit of its code; of paths only the last part."""
+    recipe = {**run["recipe"], "git": run["git"]}
+    for name in ("data", "out"):
+        recipe[name] = Path(recipe[name]).name
+    return recipe
+
+
+def register_of(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
+    """The register of data with the number of faces that a run trained on."""
+    counts = {} if run is None else {source: data["faces"] for source, data in run["data"].items()}
+    return [{**row, "train": counts.get(row["source"], 0)} for row in rows]
 
 
 def _looks(model: FaceUM) -> tuple[np.ndarray, np.ndarray]:
@@ -71,6 +103,10 @@ def _looks(model: FaceUM) -> tuple[np.ndarray, np.ndarray]:
     return network_input(images), np.stack([crop.face_mask_N for crop in crops])
 
 
+def _read(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def main() -> None:
     """Read the command line and ship."""
     parser = argparse.ArgumentParser(
@@ -81,9 +117,16 @@ def main() -> None:
     parser.add_argument("--licence", required=True)
     parser.add_argument("--source", required=True, help="where the weights come from: recipe, commit, data")
     parser.add_argument("--summary", default="")
-    parser.add_argument("--scores", type=Path, help="a JSON file: measure -> number")
+    parser.add_argument("--report", type=Path, help="report.json of faceum eval")
+    parser.add_argument("--run", type=Path, action="append", default=[], help="a stage's run.json; repeat")
+    parser.add_argument("--register", type=Path, help="a JSON file: the data sets, their labels and terms")
     parser.add_argument("--folder", type=Path, default=WEIGHTS)
     given = parser.parse_args()
+    report = _read(given.report) if given.report else {"scores": {}, "evaluations": []}
+    runs = [_read(path) for path in given.run]
+    record: dict[str, Any] = {"tables": tables_of(report), "recipes": [recipe_of(run) for run in runs]}
+    if given.register:
+        record["data"] = register_of(_read(given.register), runs[-1] if runs else None)
     about = Asset(
         name=given.name,
         kind="model",
@@ -91,9 +134,9 @@ def main() -> None:
         licence=given.licence,
         source=given.source,
         summary=given.summary,
-        scores=json.loads(given.scores.read_text(encoding="utf-8")) if given.scores else {},
+        scores=report["scores"],
     )
-    for task, difference in ship(given.network, about, given.folder).items():
+    for task, difference in ship(given.network, about, given.folder, record).items():
         print(f"{task}: ONNX differs from torch by {difference:.1e} of the largest value")
 
 

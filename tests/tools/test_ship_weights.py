@@ -16,10 +16,15 @@ pytest.importorskip("onnxscript")
 TOOL = Path(__file__).resolve().parents[2] / "tools" / "ship_weights.py"
 
 
-def test_both_formats_are_written_registered_and_say_the_same(tiny_model, tmp_path):
+@pytest.fixture(scope="module")
+def tool():
     spec = importlib.util.spec_from_file_location("ship_weights", TOOL)
-    tool = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(tool)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_both_formats_are_written_registered_and_say_the_same(tool, tiny_model, tmp_path):
     about = Asset(
         name="small",
         kind="model",
@@ -28,7 +33,12 @@ def test_both_formats_are_written_registered_and_say_the_same(tiny_model, tmp_pa
         source="a test",
         scores={"lfw_accuracy": 50.0},
     )
-    differences = tool.ship(tiny_model, about, tmp_path)
+    report = {"evaluations": [{"dataset": "utkface", "protocol": "age", "tables": [
+        {"title": "By fold", "columns": ["fold"], "rows": [[1]]},
+        {"title": "By age band", "columns": ["age band", "faces", "MAE"], "rows": [["70+", 9, 7.1234]]},
+    ]}]}  # fmt: skip
+    record = {"tables": tool.tables_of(report), "data": [{"source": "utkface", "train": 5}]}
+    differences = tool.ship(tiny_model, about, tmp_path, record)
     assert set(differences) == set(load_runner(tiny_model, "torch").card.tasks)
     entry = load_registry(tmp_path)["small"]
     assert (entry.kind, entry.licence, entry.scores) == ("model", "research", {"lfw_accuracy": 50.0})
@@ -39,3 +49,16 @@ def test_both_formats_are_written_registered_and_say_the_same(tiny_model, tmp_pa
 
     header = read_metadata(tmp_path / "small.safetensors")
     assert header["licence"] == "research" and header["scores"] == {"lfw_accuracy": 50.0}
+    assert header["data"] == record["data"] and [t["title"] for t in header["tables"]] == ["By age band"]
+    assert header["tables"][0]["rows"] == [["70+", 9, 7.12]] and header["tables"][0]["set"] == "utkface"
+
+
+def test_what_a_run_says_is_kept_without_the_machines_paths(tool):
+    run = {
+        "recipe": {"data": "somewhere/deep/corpus", "out": "runs/compact-2", "lr": 0.1},
+        "git": "abc",
+        "data": {"celeba": {"faces": 7}},
+    }
+    assert tool.recipe_of(run) == {"data": "corpus", "out": "compact-2", "lr": 0.1, "git": "abc"}
+    rows = [{"source": "celeba", "name": "CelebA"}, {"source": "lfw", "name": "LFW"}]
+    assert [row["train"] for row in tool.register_of(rows, run)] == [7, 0]

@@ -7,11 +7,12 @@ import struct
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-TOOL = ROOT / "tools" / "write_scores.py"
+TOOL = ROOT / "tools" / "write_card.py"
 SCORES = {"utkface_mae": 12.3456, "lfw_masked_accuracy": 61.5, "lfw_accuracy": 70.25, "lfw_something": 3}
 
 
@@ -26,8 +27,10 @@ def checkout(tmp_path: Path) -> Path:
     """A folder with two texts, a registry and a weights file."""
     folder = tmp_path / "src" / "faceum" / "weights"
     folder.mkdir(parents=True)
-    for name in ("README.md", "MODEL_CARD.md"):
-        (tmp_path / name).write_text("before\n<!-- scores:start -->\nold\n<!-- scores:end -->\nafter\n")
+    (tmp_path / "README.md").write_text("before\n<!-- scores:start -->\nold\n<!-- scores:end -->\nafter\n")
+    (tmp_path / "tools").mkdir()
+    marks = "\n".join(f"<!-- {name} -->" for name in ("scores", "tables", "data", "recipes", "worst"))
+    (tmp_path / "tools" / "model_card.md").write_text(f"the card\n{marks}\nits end\n")
     weights = {
         "some-detector": {"kind": "detector", "files": {}, "scores": {"recall": 1}},
         "small": {"kind": "model", "files": {"safetensors": {"file": "small.safetensors"}}, "scores": SCORES},
@@ -37,8 +40,8 @@ def checkout(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def write_header(path: Path, scores: dict[str, float]) -> None:
-    header = json.dumps({"__metadata__": {"faceum": json.dumps({"scores": scores})}}).encode()
+def write_header(path: Path, scores: dict[str, float], **more: Any) -> None:
+    header = json.dumps({"__metadata__": {"faceum": json.dumps({"scores": scores, **more})}}).encode()
     path.write_bytes(struct.pack("<Q", len(header)) + header)
 
 
@@ -55,7 +58,30 @@ def test_tables_hold_the_registrys_numbers(checkout: Path) -> None:
     assert values["LFW pairs, a mask painted on one side", "accuracy"] == "61.50 %"
     assert "something" not in readme and "recall" not in readme
     card = (checkout / "MODEL_CARD.md").read_text()
-    assert "| something | 3 |" in card
+    assert "| something | 3 |" in card and card.startswith("the card\n") and card.endswith("its end\n")
+    assert card.count("Not recorded in these weights.") == 4, "this file says no more than its scores"
+
+
+def test_the_card_holds_groups_data_and_recipes(checkout: Path) -> None:
+    columns = ["age band", "faces", "MAE, years", "95 % from", "to"]
+    rows = [["20-29", 1505, 3.0, 2.5, 3.5], ["70+", 12, 9.5, 8.0, 11.0], ["03-09", 30, 5.0, 4.0, 6.0]]
+    share = {"count": 14}
+    write_header(
+        checkout / "src" / "faceum" / "weights" / "small.safetensors",
+        SCORES,
+        tables=[{"set": "utkface", "title": "By age band", "columns": columns, "rows": rows}],
+        data=[{"name": "UTKFace", "train": 19279, "held_out": 1680, "labels": "age", "teachers": "none",
+               "terms": "research"}],
+        recipes=[{"out": "small-2", "initial": "small", "steps": 13000, "lr": 0.001, "seed": 0,
+                  "precision": "bfloat16", "shares": {"utkface": share, "celeba": share}}],
+    )  # fmt: skip
+    assert run("--root", str(checkout)).returncode == 0
+    card = (checkout / "MODEL_CARD.md").read_text()
+    assert "**UTKFace, by age band**" in card and "| 20-29 | 1,505 | 3.00 | 2.50 | 3.50 |" in card
+    assert "best 3.00 (age band 20-29, 1505 faces), worst 9.50 (70+, 12)" in card
+    assert "| UTKFace | 19,279 | 1,680 | age | none | research |" in card
+    assert "1. small-2: from small, 13,000 steps of 28 faces (utkface 14, celeba 14)" in card
+    assert "Not recorded" not in card
 
 
 def test_check_tells_and_changes_nothing(checkout: Path) -> None:
@@ -78,6 +104,10 @@ def test_a_text_without_marks_is_refused(checkout: Path) -> None:
     (checkout / "README.md").write_text("no marks")
     done = run("--root", str(checkout))
     assert done.returncode == 1 and "scores:start" in done.stderr
+    (checkout / "README.md").write_text("<!-- scores:start -->\n<!-- scores:end -->\n")
+    (checkout / "tools" / "model_card.md").write_text("no marks")
+    done = run("--root", str(checkout))
+    assert done.returncode == 1 and "<!-- scores -->" in done.stderr
 
 
 def test_the_shipped_tables_are_up_to_date() -> None:

@@ -1,0 +1,293 @@
+"""Write MODEL_CARD.md, and README's table of scores, from what the shipped weights say of themselves.
+
+    python tools/write_card.py           writes both
+    python tools/write_card.py --check   exit code 1 where one of them is not what the weights say
+
+The card is `tools/model_card.md` with its marks replaced. The numbers stand in the header of each network's
+safetensors file, where `tools/ship_weights.py` put them: `scores`, name -> number, as
+`faceum.evaluate.record.headline_scores` names them ("lfw_accuracy", "utkface_mae", shares in per cent, ages
+in years), `tables` of groups and classes, `recipes`, `data`. The registry must hold the same scores.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+import struct
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parents[1]
+MARKS = ("<!-- scores:start -->", "<!-- scores:end -->")
+NOTHING = "Not measured yet."
+NOT_RECORDED = "Not recorded in these weights."
+TEMPLATE = Path("tools") / "model_card.md"
+
+SETS = {
+    "lfw_masked": "LFW pairs, a mask painted on one side",
+    "lfw": "LFW pairs",
+    "utkface": "UTKFace",
+    "celeba": "CelebA",
+    "ferplus": "FERPlus",
+    "celebamask": "CelebAMask-HQ",
+    "helen_afw": "Helen and AFW",
+}
+"""A set's word in a score's name -> its name; a longer word before the shorter one that it begins with."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Measure:
+    """What a score's name means: in words, its unit, and which way is better ("up", "down" or "")."""
+
+    words: str
+    unit: str = "%"
+    better: str = "up"
+
+
+MEASURES = {
+    "accuracy": Measure(words="accuracy"),
+    "accuracy_misses_wrong": Measure(words="accuracy, a face not found counting as wrong"),
+    "equal_error": Measure(words="equal error rate", better="down"),
+    "tar_at_far_0.001": Measure(words="same person accepted where 1 in 1,000 others is"),
+    "roc_area": Measure(words="area under the ROC curve"),
+    "mae": Measure(words="mean absolute error", unit="years", better="down"),
+    "mae_21_60": Measure(words="mean absolute error, ages 21 to 60", unit="years", better="down"),
+    "cs5": Measure(words="within five years"),
+    "bias": Measure(words="mean signed error", unit="years", better=""),
+    "eps_error": Measure(words="eps-error", unit="", better="down"),
+    "balanced_accuracy": Measure(words="balanced accuracy"),
+    "average_precision": Measure(words="mean average precision"),
+    "majority": Measure(words="accuracy of always giving the majority's answer", better=""),
+    "calibration_error": Measure(words="expected calibration error", better="down"),
+    "mean_class_accuracy": Measure(words="mean accuracy over the classes"),
+    "f1_15": Measure(words="mean F1 over the 15 classes present in at least 20 pictures"),
+    "f1_18": Measure(words="mean F1 over all 18 classes"),
+    "pixel_accuracy": Measure(words="accuracy over pixels"),
+    "nme": Measure(words="mean error by the distance of the outer eye corners", better="down"),
+    "fr10": Measure(words="faces with an error above 10 %", better="down"),
+    "auc10": Measure(words="area under the error curve up to 10 %"),
+}
+
+HEADLINES = (
+    ("who: same person or not", "lfw_accuracy"),
+    ("who, with a mask", "lfw_masked_accuracy"),
+    ("age", "utkface_mae"),
+    ("40 attributes", "celeba_accuracy"),
+    ("the same, a blind guess", "celeba_majority"),
+    ("expression, 8 classes", "ferplus_accuracy"),
+    ("parsing", "celebamask_f1_15"),
+    ("68 points", "helen_afw_nme"),
+)
+"""What README shows, in its order: the question in words, and the score's name."""
+
+ERRORS = ("MAE", "NME")
+"""How the heading of a column begins in which less is better."""
+
+ARROWS = {"up": "higher is better", "down": "lower is better", "": ""}
+
+
+def meaning(name: str) -> tuple[str, Measure]:
+    """A score's set and measure, in words; a name that is not known stands for itself."""
+    for word, dataset in SETS.items():
+        if name.startswith(f"{word}_"):
+            rest = name[len(word) + 1 :]
+            return dataset, MEASURES.get(rest, Measure(words=rest.replace("_", " "), unit="", better=""))
+    return "", Measure(words=name, unit="", better="")
+
+
+def shown(value: Any, unit: str) -> str:
+    """A number as people read it; anything else as it is."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value)
+    return f"{value:.2f} {unit}".strip() if unit else f"{value:.4g}"
+
+
+def readme_table(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """One row a question, one column for each model with scores."""
+    scored = {name: entry["scores"] for name, entry in weights.items() if is_scored_model(entry)}
+    rows = []
+    for question, key in HEADLINES:
+        if any(key in scores for scores in scored.values()):
+            dataset, measure = meaning(key)
+            values = [
+                shown(scores[key], measure.unit) if key in scores else "-" for scores in scored.values()
+            ]
+            rows.append([question, dataset, measure.words, *values, ARROWS[measure.better]])
+    if not rows:
+        return [NOTHING]
+    return markdown(
+        ["question", "held-out pictures of", "measure", *(f"`{name}`" for name in scored), ""], rows
+    )
+
+
+def score_table(scores: Mapping[str, Any]) -> list[str]:
+    """Every score, the headlines first."""
+    if not scores:
+        return [NOTHING]
+    first = [key for _, key in HEADLINES]
+    order = sorted(scores, key=lambda key: (key not in first, first.index(key) if key in first else 0))
+    rows = []
+    for key in order:
+        dataset, measure = meaning(key)
+        rows.append([dataset, measure.words, shown(scores[key], measure.unit), ARROWS[measure.better]])
+    return markdown(["held-out pictures of", "measure", "score", ""], rows)
+
+
+def group_tables(tables: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A table a set and kind of group or class."""
+    lines: list[str] = []
+    for table in tables:
+        rows = [[cell(value) for value in row] for row in table["rows"]]
+        lines += [
+            f"**{SETS.get(table['set'], table['set'])}, {table['title'][0].lower()}{table['title'][1:]}**"
+        ]
+        lines += ["", *markdown(table["columns"], rows), ""]
+    return lines[:-1] or [NOT_RECORDED]
+
+
+def worst_lines(tables: Iterable[Mapping[str, Any]]) -> list[str]:
+    """Where each table's first score is best and worst, a line a table."""
+    lines = []
+    for table in tables:
+        score = table["columns"][2]
+        rows = sorted((row for row in table["rows"] if row[2] is not None), key=lambda row: row[2])
+        if len(rows) < 2:
+            continue
+        low, high = rows[0], rows[-1]
+        best, worst = (low, high) if score.startswith(ERRORS) else (high, low)
+        name = SETS.get(table["set"], table["set"])
+        lines.append(
+            f"  - {name}, {score}: best {cell(best[2])} ({table['columns'][0]} {best[0]}, {best[1]} faces), "
+            f"worst {cell(worst[2])} ({worst[0]}, {worst[1]})."
+        )
+    return lines or [f"  - {NOT_RECORDED}"]
+
+
+def data_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
+    """The register of data."""
+    head = [
+        "data set",
+        "pictures for training",
+        "held out",
+        "labels",
+        "teachers' answers beside them",
+        "terms",
+    ]
+    keys = ("name", "train", "held_out", "labels", "teachers", "terms")
+    lines = markdown(head, [[cell(row.get(key) or "none") for key in keys] for row in rows])
+    return lines if len(lines) > 2 else [NOT_RECORDED]
+
+
+def recipe_lines(recipes: Iterable[Mapping[str, Any]]) -> list[str]:
+    """A line a stage: what a reader would want to know first; the whole recipe stands in the header."""
+    lines = []
+    for number, recipe in enumerate(recipes, 1):
+        shares = {source: share["count"] for source, share in recipe["shares"].items()}
+        begun = f"from {recipe['initial']}" if recipe.get("initial") else "from nothing"
+        lines.append(
+            f"{number}. {recipe['out']}: {begun}, {recipe['steps']:,} steps of {sum(shares.values())} faces "
+            f"({', '.join(f'{source} {count}' for source, count in shares.items())}), "
+            f"peak rate {recipe['lr']}, {recipe['precision']}, seed {recipe['seed']}."
+        )
+    return lines or [NOT_RECORDED]
+
+
+def cell(value: Any) -> str:
+    """A table's cell as people read it."""
+    if isinstance(value, float):
+        return f"{value:.2f}"
+    return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
+
+
+def card(template: str, header: Mapping[str, Any]) -> str:
+    """The card's text; SystemExit where the template lacks a mark."""
+    tables = header.get("tables", ())
+    grouped = [table for table in tables if table["columns"][-1] == "to"]
+    parts = {
+        "scores": score_table(header.get("scores", {})),
+        "tables": group_tables(tables),
+        "worst": worst_lines(grouped),
+        "data": data_table(header.get("data", ())),
+        "recipes": recipe_lines(header.get("recipes", ())),
+    }
+    for name, lines in parts.items():
+        mark = f"<!-- {name} -->"
+        if template.count(mark) != 1:
+            raise SystemExit(f"The card's template needs the mark {mark} once, to tell where they go.")
+        template = template.replace(mark, "\n".join(lines))
+    return template
+
+
+def is_scored_model(entry: Mapping[str, Any]) -> bool:
+    """Whether a registry entry is a network with scores."""
+    return entry["kind"] == "model" and bool(entry.get("scores"))
+
+
+def markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
+    """A Markdown table as lines."""
+    return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
+
+
+def with_table(text: str, table: list[str]) -> str:
+    """`text` with the lines between the marks replaced by `table`."""
+    start, end = MARKS
+    if text.count(start) != 1 or text.count(end) != 1:
+        raise SystemExit(
+            f"The text needs the marks {start} and {end} once each, to tell where the table goes."
+        )
+    inside = re.compile(f"{re.escape(start)}\n.*?{re.escape(end)}", re.S)
+    return inside.sub(lambda _: "\n".join([start, *table, end]), text)
+
+
+def header_of(path: Path) -> dict[str, Any]:
+    """What a safetensors file says of itself: eight bytes of length, then JSON."""
+    with open(path, "rb") as file:
+        (length,) = struct.unpack("<Q", file.read(8))
+        header = json.loads(file.read(length))
+    return dict(json.loads(header["__metadata__"]["faceum"]))
+
+
+def header_of_network(weights: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:
+    """The header of the one network that has scores; SystemExit where the registry has other scores."""
+    for name, entry in weights.items():
+        file = entry["files"].get("safetensors")
+        if file and is_scored_model(entry):
+            header = header_of(folder / file["file"])
+            if header.get("scores", {}) != entry["scores"]:
+                raise SystemExit(
+                    f"The scores of {name} in the registry are not those in {file['file']}; write both anew."
+                )
+            return header
+    return {}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Command line; 1 where --check finds a text that is not up to date."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="change nothing, only tell")
+    parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
+    options = parser.parse_args(arguments)
+    folder = options.root / "src" / "faceum" / "weights"
+    weights = json.loads((folder / "registry.json").read_text(encoding="utf-8"))["weights"]
+    header = header_of_network(weights, folder)
+    readme = (options.root / "README.md").read_text(encoding="utf-8")
+    texts = {
+        "README.md": with_table(readme, readme_table(weights)),
+        "MODEL_CARD.md": card((options.root / TEMPLATE).read_text(encoding="utf-8"), header),
+    }
+    stale = 0
+    for name, text in texts.items():
+        path = options.root / name
+        if not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale = 1
+            print(f"{name}: {'out of date' if options.check else 'written'}")
+            if not options.check:
+                path.write_text(text, encoding="utf-8")
+    return stale if options.check else 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
