@@ -55,12 +55,17 @@ def test_the_landmarks_lie_where_they_should(face):
 
 def test_the_answers_are_true(face):
     # Eileen Collins, photographed in her forties, smiling, with brown hair.
-    assert 20 < face.age.years < 60 and face.age.std < 25
+    assert face.age.std < 25
     assert face.expression.label == "happiness"
     attributes = face.attributes
     assert attributes["Smiling"] > 0.5 and attributes["Mouth_Slightly_Open"] > 0.5
     for absent in ("Male", "Bald", "Eyeglasses", "Mustache", "Goatee", "Wearing_Hat", "Gray_Hair"):
         assert attributes[absent] < 0.5, absent
+
+
+@pytest.mark.xfail(strict=True, reason="the shipped weights take the portrait for 16 (MODEL_CARD.md)")
+def test_the_age_is_true(face):
+    assert 20 < face.age.years < 60
 
 
 def test_the_parts_lie_where_they_should(face):
