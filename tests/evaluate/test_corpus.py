@@ -32,8 +32,8 @@ PROTOCOLS = {
 def test_the_detector_finds_the_faces_of_a_set(name, runner):
     labelled = load_set(name, CORPUS)
     assert labelled.protocols == PROTOCOLS[name]
-    rows = map(face_row, islice(labelled.faces(), 0, 60, 5))
+    rows = map(face_row, islice(labelled.faces(), 0, 90))
     samples = cut_faces(rows, runner, load_detector(threads=1), task="age", tight=labelled.tight)
     found = [sample.found for sample in samples]
-    assert len(found) == 12
-    assert found.count("detector") >= 11
+    assert len(found) == 90
+    assert found.count("detector") >= 0.92 * len(found)
