@@ -4,7 +4,8 @@
 
 Hardware, time and data as for compact; the twin needs a little less of each.
 Expected scores with steps=2500: LFW 76.0 %, one side masked 70.9 %, age MAE 8.05, attributes 86.7 %,
-expression 65.9 %, parsing F1 63.4, landmarks NME 6.92 %; docs/log.md has the mixture beside it. Whole: not run.
+expression 65.9 %, parsing F1 63.4, landmarks NME 6.92 %; docs/log.md has the mixture beside it.
+The whole recipe: not run.
 """
 
 from dataclasses import replace
