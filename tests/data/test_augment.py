@@ -18,6 +18,7 @@ from faceum.data.augment import (
     augment,
 )
 from faceum.data.corpus import LabelledFace
+from faceum.geometry import warp
 from faceum.tasks import PARSING_CLASSES
 
 SPEC = CropSpec(policy="similarity", size=112, grid=7)
@@ -228,9 +229,27 @@ def test_nothing_is_painted_over_a_face_with_a_class_map(
     landmarks68: np.ndarray, picture: np.ndarray
 ) -> None:
     face = face_of(picture, landmarks68, parsing=np.ones((200, 200), np.uint8))
-    config = dataclasses.replace(NO_AUGMENTATION, erase=1.0, mask=1.0)
+    config = dataclasses.replace(NO_AUGMENTATION, erase=1.0, mask=1.0, surround=1.0)
     plain = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0))
     np.testing.assert_array_equal(augment(face, SPEC, config, np.random.default_rng(0)).image, plain.image)
+
+
+def test_another_surround_shows_beyond_the_picture_and_nowhere_else(landmarks68: np.ndarray) -> None:
+    chip = np.full((120, 110, 3), 90, np.uint8)
+    face = face_of(chip, landmarks68 - [45, 60])
+    config = dataclasses.replace(NO_AUGMENTATION, surround=1.0)
+    matrix = crop_face(chip, SPEC, face.box, face.points5).matrix
+    inside = warp(np.ones(chip.shape[:2], np.uint8), matrix, (112, 112), border="zero") > 0
+    assert 0 < inside.sum() < inside.size
+    beyond = []
+    for seed in range(12):
+        crop = augment(face, SPEC, config, np.random.default_rng(seed))
+        assert (crop.image[inside] == 90).all()
+        beyond.append(crop.image[~inside])
+        assert (beyond[-1] == beyond[-1][0]).all()
+    # A part of an even picture is the picture's own gray; a colour is drawn anew each time.
+    assert len({tuple(pixels[0]) for pixels in beyond}) > 3
+    assert (90, 90, 90) in {tuple(pixels[0]) for pixels in beyond}
 
 
 def test_the_face_itself_is_left_as_it_was(landmarks68: np.ndarray, picture: np.ndarray) -> None:

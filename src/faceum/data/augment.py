@@ -46,6 +46,8 @@ class AugmentConfig:
     colour: strength of brightness, contrast, gamma and saturation changes. gray: share made gray.
     blur: share blurred or shrunk and enlarged. noise: share with sensor noise. erase: share with a
     rectangle painted over. mask: share of faces with known landmarks that get a face mask painted on.
+    surround: share of crops that show one colour, or a part of the picture enlarged, where they reach beyond
+    the picture, in place of its edge repeated: what is learned of tight chips then holds in wide pictures.
     """
 
     turn: float = 6.0
@@ -60,6 +62,7 @@ class AugmentConfig:
     noise: float = 0.15
     erase: float = 0.15
     mask: float = 0.0
+    surround: float = 0.0
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -100,7 +103,10 @@ def augment(
     if flip:
         matrix = compose(matrix, np.array([[-1.0, 0.0, spec.size], [0.0, 1.0, 0.0]]))
     cropped = cut(image, spec, box, matrix)
-    crop = _recoloured(cropped.image, config, rng)
+    crop = cropped.image
+    if config.surround and "parsing" not in face.labels and rng.random() < config.surround:
+        crop = _surrounded(crop, image, matrix, rng)
+    crop = _recoloured(crop, config, rng)
     labels = {name: _moved(name, value, matrix, spec.size, flip) for name, value in face.labels.items()}
     crop = _erased(crop, config, labels, rng)
     eye_distance = 1.0
@@ -146,6 +152,23 @@ def _moved(name: str, value: np.ndarray, matrix: np.ndarray, size: int, flip: bo
         mask = warp(value, matrix, (size, size), interpolation="nearest", border="edge")
         return PARSING_MIRROR[mask] if flip else mask
     return value
+
+
+def _surrounded(
+    crop: np.ndarray, image: np.ndarray, matrix: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Put a colour, or a random part of the picture, where the crop reaches beyond the picture."""
+    size = crop.shape[0]
+    inside = warp(np.ones(image.shape[:2], np.uint8), matrix, (size, size), border="zero")
+    if inside.all():
+        return crop
+    if rng.random() < 0.5:
+        beyond = np.broadcast_to(rng.integers(0, 256, 3, dtype=np.uint8), crop.shape)
+    else:
+        height, width = np.maximum(np.array(image.shape[:2]) * rng.uniform(0.2, 0.7, 2), 1).astype(int)
+        y, x = rng.integers(0, image.shape[0] - height + 1), rng.integers(0, image.shape[1] - width + 1)
+        beyond = cv2.resize(image[y : y + height, x : x + width], (size, size))
+    return np.where(inside[..., None] > 0, crop, beyond)
 
 
 def _recoloured(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
