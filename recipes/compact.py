@@ -92,8 +92,12 @@ third = replace(
         else share
         for source, share in second.shares.items()
     },
-    steps=11_000,
-    lr=1e-3,
+    steps=3_500,
+    warmup=200,
+    lr=8e-4,
+    ema=0.999,
+    precision="float32",
+    validate_every=1000,
 )
 
 
