@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from faceum.data.pack import pack
 from faceum.errors import DataError
 from faceum.evaluate.protocols import BY_FACE, LABEL_OF, TASK_OF, LabelledSet, chosen_protocols, evaluate_set
 from faceum.evaluate.report import PROTOCOLS
@@ -44,6 +45,22 @@ def test_a_whole_set(corpus, runner, toy):
     # Bright red is read as yes (red, pink), true is yes for red and blue.
     assert attributes.scores["accuracy"].value == 50
     assert age.count == attributes.count == 8
+
+
+def test_an_annotated_deviation_goes_from_the_packed_file_to_the_eps_error(tmp_path, runner, toy):
+    faces = [
+        toy.sample("a", 20, age=22, age_sigma=2.0),
+        toy.sample("b", 30, age=30, age_sigma=1.0),
+    ]
+    pack(faces, tmp_path / "lap.val.parquet")
+    (result,) = evaluate_set(load_set("lap", tmp_path), runner, None)
+    assert result.scores["eps_error"].value == pytest.approx((1 - np.exp(-0.5)) / 2, abs=1e-3)
+    pack([replace(face, age_sigma=None) for face in faces], tmp_path / "plain.val.parquet")
+    (result,) = evaluate_set(load_set("plain", tmp_path), runner, None)  # as written before there was one
+    assert result.scores["eps_error"].value is None
+    wrong = replace(faces[0], age_sigma=0.0)
+    with pytest.raises(DataError, match="a: its annotators' deviation is 0 years"):
+        list(evaluate_set(replace(load_set("lap", tmp_path), faces=lambda: iter([wrong])), runner, None))
 
 
 def test_masks_change_the_second_side_alone(corpus, runner, toy):

@@ -144,6 +144,7 @@ def _row(sample: Sample, image: np.ndarray, config: PackConfig, detector: Detect
         "points5": None if points5 is None else transform_points(matrix, points5).ravel().tolist(),
         "detector_score": score,
         "age": sample.age,
+        "age_sigma": sample.age_sigma,
         "gender": sample.gender,
         "attributes": None if sample.attributes is None else np.asarray(sample.attributes, bool).tolist(),
         "expression_votes": None if sample.expression_votes is None else sample.expression_votes.tolist(),
@@ -241,7 +242,8 @@ def _schema(pyarrow: Any) -> Any:
     floats, whole, text = pyarrow.list_(pyarrow.float64()), pyarrow.int64(), pyarrow.string()
     kinds = {"id": text, "source": text, "image": pyarrow.binary(), "height": whole, "width": whole}
     kinds |= {"box": floats, "points5": floats, "detector_score": pyarrow.float64()}
-    kinds |= {"age": pyarrow.float64(), "gender": whole, "attributes": pyarrow.list_(pyarrow.bool_())}
+    kinds |= {"age": pyarrow.float64(), "age_sigma": pyarrow.float64(), "gender": whole}
+    kinds |= {"attributes": pyarrow.list_(pyarrow.bool_())}
     kinds |= {"expression_votes": floats, "mask": pyarrow.binary(), "landmarks68": floats}
     kinds |= {"identity": whole, "person": text, "masked": pyarrow.bool_()}
     return pyarrow.schema(list(kinds.items()))

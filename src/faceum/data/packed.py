@@ -60,6 +60,7 @@ def sample_of_row(row: dict[str, Any], path: Path) -> Sample:
         box=_array(row.get("box")),
         points5=_points(row["points5"]) if found else None,
         age=row.get("age"),
+        age_sigma=row.get("age_sigma"),
         gender=row.get("gender"),
         attributes=_array(row.get("attributes")),
         expression_votes=_array(row.get("expression_votes")),

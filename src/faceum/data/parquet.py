@@ -21,9 +21,9 @@ class FaceRow:
 
     id: its name in the set. image: (H, W, 3) uint8 RGB. box: (4,) float64 x0 y0 x1 y1 pixels, None where the
     set only has pictures. points5: (5, 2) float64 pixels, None where the set has none or they are a guess.
-    labels: what is known, the unknown left out: age (years), gender (0 male, 1 female, as perceived),
-        identity, attributes (40,) bool, expression_votes (8,) float64, parsing (H, W) uint8, landmarks (68,
-        2) float64.
+    labels: what is known, the unknown left out: age (years), age_sigma (its annotators' deviation, years),
+        gender (0 male, 1 female, as perceived), identity, attributes (40,) bool, expression_votes (8,)
+        float64, parsing (H, W) uint8, landmarks (68, 2) float64.
     """
 
     id: str
@@ -64,6 +64,7 @@ def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
         image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
     labels = {
         "age": None if sample.age is None else float(sample.age),
+        "age_sigma": sample.age_sigma,
         "gender": sample.gender,
         "identity": sample.identity,
         "attributes": None if sample.attributes is None else np.asarray(sample.attributes, bool),

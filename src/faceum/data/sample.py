@@ -26,7 +26,8 @@ class Sample:
     id: unique in its source, fit to be a row's name. source: the data set's name.
     picture: the file's path, or its encoded bytes.
     box: (4,) x0 y0 x1 y1, points5: (5, 2), landmarks68: (68, 2) in iBUG order; all in picture pixels.
-    age: years. gender: 0 male, 1 female, as the set's makers perceived it. attributes: (40,) bool.
+    age: years. age_sigma: standard deviation of its annotators, years. gender: 0 male, 1 female, as the set's
+        makers perceived it. attributes: (40,) bool.
     expression_votes: (8,) in the order of tasks.EXPRESSIONS; one vote where the set has one label.
     mask: gives (h, w) uint8 class ids of tasks.PARSING_CLASSES when called; it covers the whole picture,
         perhaps at another resolution.
@@ -41,6 +42,7 @@ class Sample:
     box: np.ndarray | None = None
     points5: np.ndarray | None = None
     age: float | None = None
+    age_sigma: float | None = None
     gender: int | None = None
     attributes: np.ndarray | None = None
     expression_votes: np.ndarray | None = None
@@ -90,6 +92,8 @@ def checked(samples: Iterable[Sample], *, refuse: bool, skipped: list[str]) -> I
 def _first_problem(sample: Sample) -> str | None:
     if sample.age is not None and not 0 <= sample.age <= OLDEST:
         return f"its age is {sample.age:g}; ages lie between 0 and {OLDEST} years"
+    if sample.age_sigma is not None and not 0 < sample.age_sigma <= OLDEST:
+        return f"its annotators' deviation is {sample.age_sigma:g} years; one above 0 is wanted"
     if sample.gender is not None and sample.gender not in (0, 1):
         return f"its gender is {sample.gender}; 0 (male), 1 (female) or none is wanted"
     if sample.attributes is not None and np.shape(sample.attributes) != (len(ATTRIBUTES),):
