@@ -4,9 +4,9 @@
         --run runs/x/run.json --register tools/compact_data.json --licence "..." --source "..."
 
 The ONNX file is compared with torch on crops of the example portrait before either file takes its place.
-Licence, source and scores stand in both files' own headers; that of the safetensors file also holds the
-report's tables of groups and classes, the recipes of the runs, and the register of data, from which
-`tools/write_card.py` writes the model card.
+Licence, source, scores, the report's tables of groups and classes, the recipes of the runs and the register of
+data stand in both files' own headers; from that of the safetensors file `tools/write_card.py` writes the model
+card. `--after` names the weights that the first run began from, whose recipes come before its own.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from faceum.detect.registry import load_detector
 from faceum.export import export_onnx
 from faceum.files import whole_file
 from faceum.image import read_image
-from faceum.model.checkpoint import load_checkpoint, save_checkpoint
+from faceum.model.checkpoint import load_checkpoint, read_metadata, save_checkpoint
 from faceum.model.network import FaceUM
 from faceum.runner import network_input
 
@@ -39,14 +39,15 @@ def ship(
 ) -> dict[str, float]:
     """Write NAME.safetensors, NAME.onnx and the registry entry; returns each task's difference from torch.
 
-    about: name, licence, source, summary and scores; its files are ignored. record: what else the safetensors
-    file's header shall hold.
+    about: name, licence, source, summary and scores; its files are ignored. record: what else the files'
+    headers shall hold.
     """
     model, metadata = load_checkpoint(network)
     metadata |= {"licence": about.licence, "provenance": about.source, "scores": dict(about.scores)}
+    metadata |= record or {}
     weights, exported = folder / f"{about.name}.safetensors", folder / f"{about.name}.onnx"
     with whole_file(weights) as beside:
-        save_checkpoint(beside, model, {**metadata, **(record or {})})
+        save_checkpoint(beside, model, metadata)
         stored, _ = load_checkpoint(beside)  # what was rounded to half precision is what is exported
         differences = export_onnx(stored, metadata, exported, check=_looks(stored))
     files = {"onnx": describe_file(exported), "safetensors": describe_file(weights)}
@@ -119,12 +120,17 @@ def main() -> None:
     parser.add_argument("--summary", default="")
     parser.add_argument("--report", type=Path, help="report.json of faceum eval")
     parser.add_argument("--run", type=Path, action="append", default=[], help="a stage's run.json; repeat")
+    parser.add_argument("--after", type=Path, help="the weights that the first --run began from")
     parser.add_argument("--register", type=Path, help="a JSON file: the data sets, their labels and terms")
     parser.add_argument("--folder", type=Path, default=WEIGHTS)
     given = parser.parse_args()
     report = _read(given.report) if given.report else {"scores": {}, "evaluations": []}
     runs = [_read(path) for path in given.run]
-    record: dict[str, Any] = {"tables": tables_of(report), "recipes": [recipe_of(run) for run in runs]}
+    earlier = read_metadata(given.after).get("recipes", []) if given.after else []
+    record: dict[str, Any] = {
+        "tables": tables_of(report),
+        "recipes": [*earlier, *(recipe_of(run) for run in runs)],
+    }
     if given.register:
         record["data"] = register_of(_read(given.register), runs[-1] if runs else None)
     about = Asset(

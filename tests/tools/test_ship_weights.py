@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -38,6 +39,7 @@ def test_both_formats_are_written_registered_and_say_the_same(tool, tiny_model, 
         {"title": "By age band", "columns": ["age band", "faces", "MAE"], "rows": [["70+", 9, 7.1234]]},
     ]}]}  # fmt: skip
     record = {"tables": tool.tables_of(report), "data": [{"source": "utkface", "train": 5}]}
+    record["recipes"] = [{"steps": 3}]
     differences = tool.ship(tiny_model, about, tmp_path, record)
     assert set(differences) == set(load_runner(tiny_model, "torch").card.tasks)
     entry = load_registry(tmp_path)["small"]
@@ -45,12 +47,16 @@ def test_both_formats_are_written_registered_and_say_the_same(tool, tiny_model, 
     for part in ("onnx", "safetensors"):
         path = asset_path("small", part, folder=tmp_path)
         assert load_runner(path).card.name == "tiny"
+    import onnx
+
     from faceum.model.checkpoint import read_metadata
 
-    header = read_metadata(tmp_path / "small.safetensors")
-    assert header["licence"] == "research" and header["scores"] == {"lfw_accuracy": 50.0}
-    assert header["data"] == record["data"] and [t["title"] for t in header["tables"]] == ["By age band"]
-    assert header["tables"][0]["rows"] == [["70+", 9, 7.12]] and header["tables"][0]["set"] == "utkface"
+    notes = {note.key: note.value for note in onnx.load(tmp_path / "small.onnx").metadata_props}
+    for header in (read_metadata(tmp_path / "small.safetensors"), json.loads(notes["faceum"])):
+        assert header["licence"] == "research" and header["scores"] == {"lfw_accuracy": 50.0}
+        assert header["data"] == record["data"] and header["recipes"] == [{"steps": 3}]
+        assert [table["title"] for table in header["tables"]] == ["By age band"]
+        assert header["tables"][0]["rows"] == [["70+", 9, 7.12]] and header["tables"][0]["set"] == "utkface"
 
 
 def test_what_a_run_says_is_kept_without_the_machines_paths(tool):
