@@ -4,9 +4,9 @@
         --run runs/x/run.json --register tools/compact_data.json --licence "..." --source "..."
 
 The ONNX file is compared with torch on crops of the example portrait before either file takes its place.
-Licence, source, scores, the report's tables of groups and classes, the recipes of the runs and the register of
-data stand in both files' own headers; from that of the safetensors file `tools/write_card.py` writes the model
-card. `--after` names the weights that the first run began from, whose recipes come before its own.
+Licence, source, scores, the report's tables of groups and classes, the recipes of the runs and the register
+of data stand in both files' own headers; from that of the safetensors file `tools/write_card.py` writes the
+model card. `--after` names the weights that the first run began from, whose recipes come before its own.
 """
 
 from __future__ import annotations
