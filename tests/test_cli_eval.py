@@ -74,6 +74,14 @@ def test_from_the_command_line_to_the_report(set_file, tmp_path):
     assert (out / "overlays" / "ages-age.png").exists()
 
 
+def test_without_a_folder_the_report_goes_to_results(set_file, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    words = ("--detector", "none", "--no-overlays")
+    done = evaluate("--model", "weights/some.onnx", "--set", f"ages={set_file}", *words)
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "results" / "eval" / "some" / "report.json").exists()
+
+
 def test_a_gray_picture_holds_no_face_for_the_real_detector(set_file, tmp_path):
     done = evaluate(
         "--set",

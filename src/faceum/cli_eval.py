@@ -12,6 +12,9 @@ if TYPE_CHECKING:
     from faceum.evaluate.protocols import LabelledSet
     from faceum.runner import Runner
 
+RESULTS = Path("results", "eval")
+"""Where reports go that nobody named a folder for, each in one of its model's name."""
+
 EXPERT_FACES = 64
 """Faces of each set over which the experts' load is counted."""
 
@@ -28,7 +31,10 @@ def evaluate_command(
             help="A set: its name and its Parquet file, .bin file, or LAYOUT/SPLIT:FOLDER. Repeat.",
         ),
     ],
-    out: Annotated[Path, typer.Option(help="The folder that the report is written to.")],
+    out: Annotated[
+        Path | None,
+        typer.Option(help="The report's folder; results/eval/MODEL, after the model's name, by default."),
+    ] = None,
     model: Annotated[str, typer.Option(help="A registered name or a weights file.")] = "compact",
     protocol: Annotated[
         list[str] | None,
@@ -39,7 +45,7 @@ def evaluate_command(
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
     threads: Annotated[int | None, typer.Option(help="Threads; all that this process may use.")] = None,
     limit: Annotated[int | None, typer.Option(min=1, help="Only so many faces or pairs of a set.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which masks are painted.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Decides which face of a pair is masked, and how.")] = 0,
     overlays: Annotated[bool, typer.Option(help="Draw the best and worst faces; they show the sets.")] = True,
     experts: Annotated[bool, typer.Option(help="Count the experts' load, where torch is installed.")] = True,
 ) -> None:
@@ -68,7 +74,8 @@ def evaluate_command(
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
     load = _load_of_experts(model, runner, labelled, finder) if experts else None
-    report = write_report(evaluations, out, about, expert_load=load, overlays=overlays)
+    folder = RESULTS / Path(model).stem if out is None else out
+    report = write_report(evaluations, folder, about, expert_load=load, overlays=overlays)
     typer.echo(f"Report: {report}")
 
 
