@@ -1,6 +1,7 @@
 """The folder that an evaluation leaves behind."""
 
 import json
+from dataclasses import replace
 
 import cv2
 import numpy as np
@@ -63,7 +64,15 @@ def test_report(tmp_path):
     assert "- One face was not found." in text
     contents = json.loads((tmp_path / "report.json").read_text())
     assert contents["schema"] == "faceum.evaluation/1"
-    assert contents["scores"] == {"toy_nme": 5.12, "toy_mae": 5.25}
+    assert contents["scores"] == {
+        "toy_nme": 5.12,
+        "toy_nme_low": 4,
+        "toy_nme_high": 6,
+        "toy_mae": 5.25,
+        "toy_faces_found": 3,
+        "toy_faces_given": 0,
+        "toy_faces_missed": 1,
+    }
     assert contents["evaluations"][0]["curves"]["roc"] == CURVES["roc"]
     assert contents["expert_load"] == load
     named = {line.split("](")[1].rstrip(")") for line in text.splitlines() if line.startswith("![")}
@@ -88,7 +97,11 @@ def test_headlines_are_flat():
         )
         for protocol, value in (("verification", 88.12345), ("masked", 78.0))
     ]
-    assert headline_scores(lfw) == {"lfw_accuracy": 88.123, "lfw_masked_accuracy": 78.0}
+    flat = headline_scores(lfw)
+    assert (flat["lfw_accuracy"], flat["lfw_masked_accuracy"]) == (88.123, 78.0)
+    assert flat["lfw_masked_faces_missed"] == 0
+    both = headline_scores([lfw[0], replace(lfw[0], protocol="attributes")])
+    assert both["lfw_attributes_accuracy"] == both["lfw_accuracy"]
 
 
 def test_one_line_for_the_terminal():

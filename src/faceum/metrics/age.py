@@ -18,6 +18,7 @@ class AgeScores:
     mae: mean absolute error in years. cs5: share of pictures with an error of at most five years.
     eps_error: mean of 1 - exp(-(error / sigma)^2 / 2), 0..1 (ChaLearn LAP), None where the set has no sigma.
     bias: mean of predicted minus true, in years. errors: (N,) predicted minus true, in years.
+    eps_errors: (N,) what `eps_error` is the mean of, or None.
     """
 
     mae: float
@@ -25,6 +26,7 @@ class AgeScores:
     eps_error: float | None
     bias: float
     errors: np.ndarray
+    eps_errors: np.ndarray | None = None
 
 
 def age_scores(
@@ -39,7 +41,7 @@ def age_scores(
     predicted, true = finite("predicted ages", predicted), finite("true ages", true)
     same_length(predictions=predicted, ages=true)
     errors = predicted - true
-    eps_error = None
+    eps_errors = None
     if sigma is not None:
         deviations = finite("age deviations", np.broadcast_to(np.asarray(sigma, np.float64), true.shape))
         if (deviations <= 0).any():
@@ -47,12 +49,13 @@ def age_scores(
                 f"The eps-error divides by the annotators' deviation, which must be above 0 years; "
                 f"came {float(deviations.min())}."
             )
-        eps_error = float(np.mean(1 - np.exp(-np.square(errors / deviations) / 2)))
+        eps_errors = 1 - np.exp(-np.square(errors / deviations) / 2)
     absolute = np.abs(errors)
     return AgeScores(
         mae=float(absolute.mean()),
         cs5=float((absolute <= 5).mean()),
-        eps_error=eps_error,
+        eps_error=None if eps_errors is None else float(eps_errors.mean()),
         bias=float(errors.mean()),
         errors=errors,
+        eps_errors=eps_errors,
     )

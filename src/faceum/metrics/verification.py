@@ -82,10 +82,13 @@ def verify_folds(
     distances: np.ndarray | Sequence[float],
     same: np.ndarray | Sequence[bool],
     folds: np.ndarray | Sequence[int],
+    answered: np.ndarray | Sequence[bool] | None = None,
 ) -> Verification:
     """Score each fold by the threshold that is best on the others, the lowest of the best ones.
 
     distances: (P,) squared; same: (P,) bool; folds: (P,) any fold ids, at least two different ones.
+    answered: (P,) bool, False for a pair that is wrong whatever its distance (a face was not found); all are
+        answered by default.
     Raises DataError when there are not both kinds of pairs, or fewer than two folds, or a distance is NaN.
     """
     distances, same = _both_kinds(distances, same)
@@ -94,7 +97,9 @@ def verify_folds(
     order = list(dict.fromkeys(folds.tolist()))
     if len(order) < 2:
         raise DataError(f"Verification chooses a fold's threshold on the others; came {len(order)} fold.")
-    right = np.stack([(distances < threshold) == same for threshold in THRESHOLDS])
+    given = np.ones(len(distances), bool) if answered is None else np.asarray(answered, bool)
+    same_length(distances=distances, answered=given)
+    right = np.stack([((distances < threshold) == same) & given for threshold in THRESHOLDS])
     correct = np.zeros(len(distances), bool)
     accuracies, thresholds = [], []
     for fold in order:
