@@ -8,7 +8,7 @@ import pytest
 from faceum.errors import DataError
 from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression
 from faceum.evaluate.samples import cut_faces
-from faceum.tasks import ATTRIBUTES
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
 
 def samples(runner, rows, task, detector=None, tight=True):
@@ -50,6 +50,8 @@ def test_a_missed_face_fails_cs5_and_is_counted(toy, runner):
     rows = [toy.row("a", 20, age=20), toy.row("b", 30, age=30)]
     result = evaluate_age(runner, samples(runner, rows, "age", toy.Detector(), tight=False))
     assert result.scores["cs5"].value == 0
+    assert result.scores["mae"].value is None
+    assert result.scores["mae_with_set_box"].value == pytest.approx(0, abs=1e-6)
     assert result.found == {"missed": 2}
     assert any("2 of 2 faces were not found" in note for note in result.notes)
 
@@ -118,3 +120,39 @@ def test_a_missed_expression_is_wrong(toy, runner):
     result = evaluate_expression(runner, samples(runner, rows, "expression", toy.Detector(), tight=False))
     assert result.scores["accuracy"].value == 0
     assert result.tables[0].rows[0] == ("neutral", 1, 0.0)
+
+
+class Torn:
+    """A network whose logits say contempt first, then, by the picture's red, happiness or fear."""
+
+    def __init__(self, runner):
+        self.card, self.calls = runner.card, []
+
+    def run(self, crops, masks, tasks):
+        logits = np.zeros((len(crops), 8), np.float32)
+        logits[:, EXPRESSIONS.index("contempt")] = 9
+        seen = crops[:, 16, 16, 0] > 127
+        logits[seen, EXPRESSIONS.index("happiness")] = np.log(18)
+        logits[~seen, EXPRESSIONS.index("fear")] = np.log(18)
+        return {"expression": logits}
+
+
+def test_only_the_expressions_that_a_set_labels_are_chosen_among(toy, runner):
+    seven = tuple(name for name in EXPRESSIONS if name != "contempt")
+    rows = [
+        toy.row("glad", 200, expression_votes=votes(0, 1)),
+        toy.row("calm", 200, expression_votes=votes(1)),
+        toy.row("proud", 0, expression_votes=votes(0, 0, 0, 0, 0, 0, 0, 1)),
+        toy.row("afraid", 0, expression_votes=votes(0, 0, 0, 0, 0, 0, 1)),
+    ]
+    torn = Torn(runner)
+    eight = evaluate_expression(torn, samples(torn, rows, "expression"), "toy")
+    assert (eight.count, eight.scores["accuracy"].value) == (4, 25)
+    result = evaluate_expression(torn, samples(torn, rows, "expression"), "toy", classes=seven)
+    assert result.count == 3
+    assert result.scores["accuracy"].value == pytest.approx(200 / 3)
+    assert result.curves["confusion"]["names"] == list(seven)
+    # Of the seven the chosen one has 18 of 24 parts.
+    assert result.curves["reliability"]["confidence"] == [0.75]
+    assert len(result.tables[0].rows) == 7
+    assert any("7 expressions" in note and "1 faces labelled so" in note for note in result.notes)

@@ -11,6 +11,7 @@ from faceum.errors import DataError
 from faceum.evaluate.protocols import BY_FACE, LABEL_OF, TASK_OF, LabelledSet, chosen_protocols, evaluate_set
 from faceum.evaluate.report import PROTOCOLS
 from faceum.evaluate.sets import load_set
+from faceum.evaluate.verification import masked_sides
 from faceum.tasks import PARSING_CLASSES, TASKS
 
 
@@ -63,7 +64,7 @@ def test_an_annotated_deviation_goes_from_the_packed_file_to_the_eps_error(tmp_p
         list(evaluate_set(replace(load_set("lap", tmp_path), faces=lambda: iter([wrong])), runner, None))
 
 
-def test_masks_change_the_second_side_alone(corpus, runner, toy):
+def test_masks_change_one_side_alone(corpus, runner, toy):
     labelled = load_set("toy", corpus)
     points = {one.id: toy.landmarks68() for one in labelled.faces()}
     masked = LabelledSet(
@@ -75,7 +76,9 @@ def test_masks_change_the_second_side_alone(corpus, runner, toy):
     )
     plain, painted = evaluate_set(masked, runner, toy.Detector(toy.detection()))
     assert (plain.protocol, painted.protocol) == ("verification", "masked")
-    assert painted.found == {"detector": 12}  # eight plain ones and the four second sides
+    sides = masked_sides(labelled.pairs)
+    assert painted.found == {"detector": len(set(sides.a)) + len(set(sides.b))}
+    assert 0 < sum(sides.a != labelled.pairs.a) < len(sides)
     shown = {one.id: one.image for one in (*painted.best, *painted.worst)}
     unmasked = {one.id: one.image for one in (*plain.best, *plain.worst)}
     for name in shown.keys() & unmasked.keys():
@@ -127,6 +130,35 @@ def test_a_set_may_know_some_classes_only(runner, toy):
         (result,) = evaluate_set(labelled, runner, None)
         assert result.scores[score].value == pytest.approx(mean)
         assert len(result.curves["confusion"]["names"]) == len(known or PARSING_CLASSES)
+
+
+def test_masks_need_points_or_a_detector(corpus, runner, toy):
+    labelled = load_set("toy", corpus)
+    bare = [replace(one, points5=None) for one in labelled.faces()]
+    without = replace(labelled, faces=lambda: iter(bare), pointed=False)
+    seen = evaluate_set(without, runner, toy.Detector(toy.detection()), ("masked",))
+    assert [tuple(one.found) for one in seen] == [("detector",)]
+    (missed,) = evaluate_set(without, runner, toy.Detector(), ("masked",))
+    assert missed.scores["accuracy"].value == 0 and set(missed.found) == {"missed"}
+    assert "masked" not in [one.protocol for one in evaluate_set(without, runner, None)]
+    with pytest.raises(DataError, match="no landmarks to paint a mask by"):
+        list(evaluate_set(without, runner, None, ("masked",)))
+
+
+def test_a_sets_notes_and_expressions_reach_the_report(runner, toy):
+    faces = [
+        toy.sample("a", 0, expression_votes=np.eye(8)[0]),
+        toy.sample("b", 7, expression_votes=np.eye(8)[7]),
+    ]
+    labelled = LabelledSet(
+        name="toy",
+        faces=lambda: iter(faces),
+        protocols=("expression",),
+        expressions=("neutral", "fear"),
+        notes=("Half of it.",),
+    )
+    (result,) = evaluate_set(labelled, runner, None)
+    assert (result.count, result.notes[0]) == (1, "Half of it.")
 
 
 def test_verification_needs_pairs(runner, toy):

@@ -56,6 +56,52 @@ def test_a_bin_set_is_aligned_and_can_be_masked(tmp_path):
     assert len(set(labelled.pairs.fold)) == 10
 
 
+def picture(side: tuple[int, int]) -> bytes:
+    return cv2.imencode(".jpg", np.full((*side, 3), 99, np.uint8))[1].tobytes()
+
+
+@pytest.mark.parametrize(
+    ("folder", "sides", "tight"), [("aligned", (20, 20), True), ("original", (20, 30), False)]
+)
+def test_rafdb_is_tight_where_it_is_aligned(tmp_path, folder, sides, tight):
+    (tmp_path / "EmoLabel").mkdir()
+    (tmp_path / "EmoLabel/list_patition_label.txt").write_text("test_0001.jpg 4\ntest_0002.jpg 7\n")
+    (tmp_path / f"Image/{folder}").mkdir(parents=True)
+    for number in "12":
+        name = f"test_000{number}{'_aligned' if tight else ''}.jpg"
+        (tmp_path / f"Image/{folder}" / name).write_bytes(picture(sides))
+    labelled = load_set("raf", f"rafdb/test:{tmp_path}")
+    assert labelled.tight == tight
+    assert len(labelled.expressions) == 7 and "contempt" not in labelled.expressions
+
+
+def test_affectnet_has_seven_or_eight_classes_by_its_name(tmp_path, toy):
+    one = {
+        "id": "a",
+        "source": "affectnet",
+        "image": picture((20, 30)),
+        "expression_votes": [1.0] + [0.0] * 7,
+    }
+    toy.write_table(tmp_path / "a.parquet", [one])
+    assert len(load_set("affectnet-7", tmp_path / "a.parquet").expressions) == 7
+    for name in ("affectnet", "affectnet-8", "ferplus"):
+        assert load_set(name, tmp_path / "a.parquet").expressions is None
+
+
+def test_lfws_public_folder_can_be_masked(tmp_path):
+    (tmp_path / "pairs.txt").write_text("1 1\nann 1 2\nann 1 bob 1\n")
+    for person, number in (("ann", 1), ("ann", 2), ("bob", 1)):
+        (tmp_path / "lfw" / person).mkdir(parents=True, exist_ok=True)
+        (tmp_path / "lfw" / person / f"{person}_{number:04d}.jpg").write_bytes(picture((25, 25)))
+    labelled = load_set("lfw", f"lfw:{tmp_path}")
+    assert labelled.protocols == ("verification", "masked")
+    assert not labelled.pointed
+
+
+def test_wflw_says_that_it_is_68_of_98_points(corpus):
+    assert "98 points" in load_set("wflw", corpus / "toy.val.parquet").notes[0]
+
+
 def test_a_set_without_labels_is_a_sentence(corpus, toy):
     bare = {"id": "a", "source": "bare", "image": b""}
     toy.write_table(corpus / "bare.val.parquet", [bare])

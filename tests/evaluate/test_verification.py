@@ -8,7 +8,7 @@ import pytest
 from faceum.data.parquet import Pairs
 from faceum.errors import DataError
 from faceum.evaluate.samples import cut_faces
-from faceum.evaluate.verification import embed, evaluate_verification, masked_rows
+from faceum.evaluate.verification import embed, evaluate_verification, masked_rows, masked_sides
 
 COLOURS = {"red1": (200, 10, 10), "red2": (220, 30, 20), "blue1": (10, 10, 200), "blue2": (30, 20, 220)}
 
@@ -49,7 +49,9 @@ def test_pairs_that_colours_tell_apart(toy, runner):
     assert result.scores["equal_error"].value == 0
     assert result.scores["roc_area"].value == pytest.approx(100)
     assert result.found == {"given": 4}
-    assert "accuracy_misses_wrong" not in result.scores
+    assert "accuracy_with_set_box" not in result.scores
+    assert result.scores["equal_error"].high == 0
+    assert result.scores["roc_area"].low == pytest.approx(100)
     assert "tar_at_far_0.001" not in result.scores
     assert any("too few pairs of different people" in note for note in result.notes)
     assert len(result.tables[0].rows) == 2
@@ -63,12 +65,26 @@ def test_a_wrong_label_costs_its_pair(toy, runner):
     assert {example.caption[:10] for example in result.worst[:3]} == {"two people", "one person"}
 
 
-def test_misses_are_counted_and_a_second_accuracy_holds_them_wrong(toy, runner):
+def test_a_missed_face_makes_its_pair_wrong_and_a_second_accuracy_compares_it(toy, runner):
     known = embeddings(toy, runner, detector=toy.Detector())
     result = evaluate_verification(known, known, pairs(*RIGHT), "toy")
     assert result.found == {"missed": 4}
-    assert result.scores["accuracy"].value == 100
-    assert result.scores["accuracy_misses_wrong"].value == 0
+    assert result.scores["accuracy"].value == 0
+    assert result.scores["accuracy_with_set_box"].value == 100
+
+
+def test_one_missed_face_costs_the_pairs_that_hold_it(toy, runner):
+    known = embeddings(toy, runner)
+    known.found["red2"] = "missed"
+    more = (*RIGHT, (0, "blue1", "blue2", True), (1, "red1", "blue2", False))
+    result = evaluate_verification(known, known, pairs(*more), "toy")
+    assert result.found == {"given": 3, "missed": 1}
+    assert next(iter(result.scores)) == "accuracy"
+    assert result.scores["accuracy"].value == pytest.approx(200 / 3)
+    assert result.scores["accuracy_with_set_box"].value == 100
+    # One of three pairs of one person is never accepted, and one of three others never, either.
+    assert result.scores["equal_error"].value == pytest.approx(100 / 3)
+    assert any("2 of 6 pairs hold one of them" in note for note in result.notes)
 
 
 def test_groups_are_those_that_both_faces_share(toy, runner):
@@ -110,3 +126,25 @@ def test_masks_hang_on_what_points_there_are(toy):
     assert (by_five.image != by_label.image).any() and (by_five.image != labelled.image).any()
     with pytest.raises(DataError, match="b has no landmarks"):
         list(masked_rows([replace(labelled, points5=None, labels={})], {}))
+
+
+def test_a_set_without_points_is_painted_by_what_the_detector_sees(toy):
+    bare = replace(toy.row("b", 120), points5=None)
+    (by_five,) = masked_rows([toy.row("b", 120)], {})
+    (by_detector,) = masked_rows([bare], {}, 0, toy.Detector(toy.detection()))
+    assert np.abs(by_detector.image.astype(int) - by_five.image).max() <= 8  # float32 points
+    unpainted: list[str] = []
+    (missed,) = masked_rows([bare], {}, 0, toy.Detector(), unpainted)
+    assert unpainted == ["b"] and (missed.image == bare.image).all()
+
+
+def test_the_seed_and_the_faces_choose_the_masked_side(toy):
+    many = pairs(*((fold, f"a{n}", f"b{n}", n % 2 == 0) for n, fold in enumerate([0, 1] * 50)))
+    sides = masked_sides(many, seed=1)
+    turned = sides.a != many.a
+    assert 30 < turned.sum() < 70
+    assert (sides.b[turned] == many.a[turned]).all() and (sides.b[~turned] == many.b[~turned]).all()
+    assert (sides.same == many.same).all() and (sides.fold == many.fold).all()
+    assert (masked_sides(many, seed=2).a != sides.a).any()
+    few = pairs(*((0, f"a{n}", f"b{n}", True) for n in (7, 3)))
+    assert masked_sides(few, seed=1).a.tolist() == sides.a[[7, 3]].tolist()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -29,8 +29,9 @@ ADULTS = (21, 60)
 def evaluate_age(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
     """Score ages in years: MAE (main), CS@5, the eps-error where labels have `age_sigma`, and calibration.
 
-    samples: each with the label age. A missed face fails CS@5; its error is that of the crop by the set's
-    box. Raises DataError when there is no sample or an answer is NaN.
+    samples: each with the label age. A missed face fails CS@5 and costs 1 in the eps-error; MAE, bias, groups
+    and curves are over the faces found. Where there is a miss, `mae_with_set_box` is the MAE over all, missed
+    faces cut by the set's box. Raises DataError when there is no sample or an answer is NaN.
     """
     found: Counter[str] = Counter()
     extremes = Extremes()
@@ -46,33 +47,63 @@ def evaluate_age(runner: Runner, samples: Iterable[CutFace], dataset: str = "") 
         extremes.add(Example(id=sample.id, error=error, caption=caption, image=sample.crop.image))
     sigma = [truth["age_sigma"] for truth in truths if "age_sigma" in truth]
     scores = age_scores(ages, true, sigma if sigma and len(sigma) == len(truths) else None)
-    within = (np.abs(scores.errors) <= 5) & ~np.array(missed)
-    spread = spread_reliability(spreads, scores.errors)
+    kept = ~np.array(missed)
+    absolute = np.abs(scores.errors)
+    within = (absolute <= 5) & kept
     return Evaluation(
         protocol="age",
         dataset=dataset,
         count=len(true),
         found=dict(found),
         scores={
-            "mae": years(scores.mae, bootstrap_mean(np.abs(scores.errors))),
+            "mae": _mean_years(absolute[kept]),
             "cs5": percent(float(within.mean()), bootstrap_mean(within)),
-            **_adults(scores.errors, np.array(true)),
-            "bias": years(scores.bias),
-            "eps_error": Score(value=scores.eps_error),
+            **({} if kept.all() else {"mae_with_set_box": _mean_years(absolute)}),
+            **_adults(scores.errors[kept], np.array(true)[kept]),
+            "bias": _mean_years(scores.errors[kept]),
+            "eps_error": _eps_error(scores, kept),
         },
-        tables=group_tables([groups_of(truth) for truth in truths], np.abs(scores.errors), "MAE, years"),
-        curves={
-            "scatter": {"true": true, "predicted": rounded(ages, 2)},
-            "spread": {"predicted": rounded(spread.predicted), "observed": rounded(spread.observed)},
-            "coverage": {"level": rounded(spread.levels), "share": rounded(spread.coverage)},
-        },
+        tables=group_tables(
+            [groups_of(truth) for truth, one in zip(truths, kept, strict=True) if one],
+            absolute[kept],
+            "MAE, years",
+        ),
+        curves=_age_curves(np.array(true)[kept], np.array(ages)[kept], np.array(spreads)[kept]),
         notes=(
-            *finding_notes(found, "they fail CS@5, and their error is that of the crop by the set's box"),
+            *finding_notes(
+                found,
+                "they fail CS@5 and cost 1 in the eps-error; MAE, bias and groups are over the others, and "
+                "only mae_with_set_box holds them, cut by the set's box",
+            ),
             *_age_notes(scores),
         ),
         best=extremes.best(),
         worst=extremes.worst(),
     )
+
+
+def _mean_years(values: np.ndarray) -> Score:
+    """The mean of values (N,) in years and its interval; none where no face was found."""
+    return years(float(values.mean()), bootstrap_mean(values)) if len(values) else years(None)
+
+
+def _eps_error(scores: AgeScores, kept: np.ndarray) -> Score:
+    if scores.eps_errors is None:
+        return Score(value=None)
+    costs = np.where(kept, scores.eps_errors, 1.0)
+    interval = bootstrap_mean(costs)
+    return Score(value=float(costs.mean()), low=interval.low, high=interval.high)
+
+
+def _age_curves(true: np.ndarray, ages: np.ndarray, spreads: np.ndarray) -> dict[str, dict[str, list[float]]]:
+    if len(true) == 0:
+        return {}
+    spread = spread_reliability(spreads, ages - true)
+    return {
+        "scatter": {"true": true.tolist(), "predicted": rounded(ages, 2)},
+        "spread": {"predicted": rounded(spread.predicted), "observed": rounded(spread.observed)},
+        "coverage": {"level": rounded(spread.levels), "share": rounded(spread.coverage)},
+    }
 
 
 def _adults(errors: np.ndarray, true: np.ndarray) -> dict[str, Score]:
@@ -168,27 +199,34 @@ def _reliability_curve(held: Reliability) -> dict[str, list[float]]:
     }
 
 
-def evaluate_expression(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
+def evaluate_expression(
+    runner: Runner, samples: Iterable[CutFace], dataset: str = "", *, classes: Sequence[str] | None = None
+) -> Evaluation:
     """Score expressions: accuracy (main) and mean class accuracy over the majority vote, ties dropped.
 
-    samples: each with the label expression_votes (8,). A missed face counts as wrong.
-    Raises DataError when no sample is left, an answer is NaN, or a face has no votes.
+    samples: each with the label expression_votes (8,). A missed face counts as wrong. classes: the words
+    that the set knows, all by default; the answer is the likeliest of these, its probability that among
+    these, and faces of another expression are dropped and counted. Raises DataError when no sample is left,
+    an answer is NaN, or a face has no votes.
     """
+    names = EXPRESSIONS if classes is None else tuple(name for name in EXPRESSIONS if name in classes)
     found: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     extremes = Extremes()
     truths, true, predicted, confidences = [], [], [], []
-    for sample, answer in answers(runner, counting(_decided(samples, dropped), found), "expression"):
-        label = int(majority_vote(np.asarray(sample.truth["expression_votes"])[None])[0][0])
-        given = np.array([answer.probabilities.get(name, 0.0) for name in EXPRESSIONS])
+    for sample, answer in answers(runner, counting(_decided(samples, names, dropped), found), "expression"):
+        label = names.index(_voted(sample))
+        given = np.array([answer.probabilities.get(name, 0.0) for name in names])
+        given = given / max(given.sum(), 1e-300)
         truths.append(sample.truth)
         true.append(label)
         predicted.append(NO_ANSWER if sample.found == "missed" else int(given.argmax()))
         confidences.append(float(given.max()))
-        caption = f"{EXPRESSIONS[label]}, said {answer.label} ({100 * given.max():.0f} %)"
+        said = names[int(given.argmax())]
+        caption = f"{names[label]}, said {said} ({100 * given.max():.0f} %)"
         error = 1 - float(given[label])
         extremes.add(Example(id=sample.id, error=error, caption=caption, image=sample.crop.image))
-    scores = class_scores(predicted, true, EXPRESSIONS)
+    scores = class_scores(predicted, true, names)
     right = np.array(predicted) == np.array(true)
     held = reliability(confidences, right)
     return Evaluation(
@@ -209,11 +247,12 @@ def evaluate_expression(runner: Runner, samples: Iterable[CutFace], dataset: str
             *group_tables([groups_of(truth) for truth in truths], right, "accuracy, %", 100),
         ),
         curves={
-            "confusion": {"names": list(EXPRESSIONS), "counts": scores.confusion.tolist()},
+            "confusion": {"names": list(names), "counts": scores.confusion.tolist()},
             "reliability": _reliability_curve(held),
         },
         notes=(
             f"{dropped['ties']} faces whose votes are tied were dropped.",
+            *_class_notes(names, dropped["others"]),
             *finding_notes(found, "they count as wrong"),
             *scores.notes,
         ),
@@ -222,14 +261,30 @@ def evaluate_expression(runner: Runner, samples: Iterable[CutFace], dataset: str
     )
 
 
-def _decided(samples: Iterable[CutFace], dropped: Counter[str]) -> Iterator[CutFace]:
-    """Pass on the samples whose votes have one winner, counting the others."""
+def _voted(sample: CutFace) -> str:
+    """The expression with most votes, "" where two share them."""
+    label = int(majority_vote(np.asarray(sample.truth["expression_votes"])[None])[0][0])
+    return "" if label == TIE else EXPRESSIONS[label]
+
+
+def _decided(samples: Iterable[CutFace], names: Sequence[str], dropped: Counter[str]) -> Iterator[CutFace]:
+    """Pass on the samples whose votes have one winner, and this among the names, counting the others."""
     for sample in samples:
-        label, _ = majority_vote(np.asarray(sample.truth["expression_votes"])[None])
-        if label[0] == TIE:
-            dropped["ties"] += 1
-        else:
+        voted = _voted(sample)
+        if voted in names:
             yield sample
+        else:
+            dropped["others" if voted else "ties"] += 1
+
+
+def _class_notes(names: Sequence[str], others: int) -> list[str]:
+    left_out = [name for name in EXPRESSIONS if name not in names]
+    if not left_out:
+        return []
+    return [
+        f"Judged among {len(names)} expressions: what the network says of {', '.join(left_out)} is left out, "
+        f"and {others} faces labelled so were dropped."
+    ]
 
 
 def _mean_recall(right: np.ndarray, true: np.ndarray) -> float:
@@ -239,7 +294,7 @@ def _mean_recall(right: np.ndarray, true: np.ndarray) -> float:
 
 
 def _expression_table(scores: ClassScores, true: list[int]) -> Table:
-    counts = np.bincount(true, minlength=len(EXPRESSIONS))
+    counts = np.bincount(true, minlength=len(scores.recalls))
     return Table(
         title="By expression",
         columns=("expression", "faces", "found, %"),

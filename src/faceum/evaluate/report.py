@@ -28,7 +28,8 @@ POLICY = (
 PROTOCOLS = {
     "verification": "Verification: embedding f(x) + f(mirror x), L2-normalised; squared distance; each fold "
     "judged by the threshold, in steps of 0.01, that is best on the other folds.",
-    "masked": "Verification with a face mask painted on the second face of a pair, before it is detected.",
+    "masked": "Verification with a face mask painted on one face of each pair, on which one the seed "
+    "decides, before it is detected; a face that was not found to paint one on is a miss.",
     "age": "Age: expectation of the predicted distribution, in years.",
     "attributes": "Attributes: yes above a probability of 0.5; means over the attributes.",
     "expression": "Expression: majority of the votes, ties dropped.",

@@ -86,7 +86,7 @@ def cut_faces(
     """
     spec = runner.card.crop_of(task)
     for row in rows:
-        box = _box_of(row)
+        box = box_of(row)
         found = None if detector is None else find_face(detector, row.image, box)
         if found is not None:
             crop = crop_face(row.image, spec, found.box, found.points5)
@@ -147,8 +147,8 @@ def mirrored(crop: Crop, spec: CropSpec) -> Crop:
     )
 
 
-def _box_of(row: FaceRow) -> np.ndarray | None:
-    """The set's box, or the one that belongs to its points; None where it has neither."""
+def box_of(row: FaceRow) -> np.ndarray | None:
+    """Return (4,) the set's box, or the one that belongs to its points; None where it has neither."""
     if row.box is not None:
         return row.box
     points = row.labels.get("landmarks") if row.points5 is None else row.points5

@@ -15,15 +15,35 @@ from faceum.data.registry import DATASETS, PAIR_SETS
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 from faceum.evaluate.protocols import LABEL_OF, LabelledSet
+from faceum.tasks import EXPRESSIONS
 
-TIGHT_SETS = ("affectnet", "fer2013", "ferplus", "rafdb", "utkface")
+TIGHT_SETS = ("fer2013", "ferplus", "utkface")
 """Sets of chips cut so close to the face that no detector can be asked to find it in each."""
+
+CHIPS_OR_WHOLE = ("affectnet", "rafdb")
+"""Sets that come as whole pictures and as chips: tight where all pictures are squares of one size, as
+RAF-DB's in Image/aligned are and those in Image/original are not."""
 
 ALIGNED_SETS = ("bin", "recordio")
 """Layouts whose pictures were aligned by their makers: they are cut by the points of that alignment."""
 
 CLASSES_OF = {"lapa": tuple(sorted(set(TO_OURS.tolist())))}
 """Sets that know only some of our parsing classes -> those."""
+
+SEVEN = tuple(name for name in EXPRESSIONS if name != "contempt")
+EXPRESSIONS_OF = {"affectnet7": SEVEN, "fer2013": SEVEN, "rafdb": SEVEN}
+"""Sets that know only some of our expressions -> those; the others, and affectnet8, know all eight."""
+
+VARIANT_OF = {"affectnet7": "affectnet", "affectnet8": "affectnet"}
+"""A protocol's name for a set -> the set."""
+
+NOTES_OF = {
+    "wflw": (
+        "WFLW labels 98 points; these scores are over the 68 of them that stand for iBUG's points, the lids "
+        "roughly, so they are not WFLW's published measure and not comparable with it.",
+    )
+}
+"""Sets whose scores are not what their name promises -> the sentences that say so."""
 
 PEEKED = 64
 """Faces that are looked at to tell which labels a set has."""
@@ -35,12 +55,15 @@ def load_set(name: str, place: str | Path) -> LabelledSet:
     name: its word in the report. place: a packed Parquet file, a folder that holds `<name>.val.parquet`, an
     insightface `.bin` file, or LAYOUT/SPLIT:FOLDER for a layout of `faceum.data.registry`, such as
     300w/common:/data/300w or lfw:/data/lfw (the split is test where none is said).
-    Beside a packed `lfw.val.parquet` a list of pairs `lfw-pairs.val.parquet` allows verification; points in
-    `teacher-landmarks.lfw.val.parquet` serve to paint masks by.
+    AffectNet is scored by its eight classes, or as affectnet-7=affectnet/val:FOLDER without contempt;
+    RAF-DB and FER2013 by their seven. Beside a packed `lfw.val.parquet` a list of pairs
+    `lfw-pairs.val.parquet` allows verification; points in `teacher-landmarks.lfw.val.parquet` serve to
+    paint masks by.
     Raises DataError for a missing file, another layout, and a set without labels.
     """
     layout, split, path = _parse_place(place)
-    kind = layout or name
+    word = name.lower().replace("-", "").replace("_", "")
+    kind = layout or VARIANT_OF.get(word, name)
     labelled = LabelledSet(
         name=name,
         faces=_nothing,
@@ -48,6 +71,8 @@ def load_set(name: str, place: str | Path) -> LabelledSet:
         tight=kind in TIGHT_SETS,
         aligned=kind in ALIGNED_SETS,
         classes=CLASSES_OF.get(kind),
+        expressions=EXPRESSIONS_OF.get(word, EXPRESSIONS_OF.get(kind)),
+        notes=NOTES_OF.get(kind, ()),
     )
     if layout in PAIR_SETS:
         pair_set = PAIR_SETS[layout](path, split)
@@ -56,7 +81,14 @@ def load_set(name: str, place: str | Path) -> LabelledSet:
         labelled = replace(labelled, faces=partial(DATASETS[layout], path, split))
     else:
         labelled = _packed(labelled, path)
-    return replace(labelled, protocols=_protocols(labelled, str(place)))
+    first = list(islice(labelled.faces(), PEEKED))
+    return replace(
+        labelled,
+        protocols=_protocols(labelled, first, str(place)),
+        tight=labelled.tight or (kind in CHIPS_OR_WHOLE and _are_chips(first)),
+        pointed=bool(labelled.landmarks)
+        or any(sample.landmarks68 is not None or sample.points5 is not None for sample in first),
+    )
 
 
 def parse_sets(entries: list[str]) -> dict[str, str]:
@@ -98,17 +130,21 @@ def _packed(labelled: LabelledSet, path: Path) -> LabelledSet:
     )
 
 
-def _protocols(labelled: LabelledSet, place: str) -> tuple[str, ...]:
-    """What the labels of its first faces, and its pairs, allow."""
-    first = list(islice(labelled.faces(), PEEKED))
+def _are_chips(first: list[Sample]) -> bool:
+    """Whether all pictures are squares of one size, as those that their makers aligned."""
+    sizes = {sample.read().shape[:2] for sample in first}
+    return len(sizes) == 1 and all(height == width for height, width in sizes)
+
+
+def _protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[str, ...]:
+    """What the labels of its first faces, and its pairs, allow; faces that wear masks get no second one."""
     protocols = [
         protocol
         for protocol, label in LABEL_OF.items()
         if any(getattr(sample, label) is not None for sample in first)
     ]
     if labelled.pairs is not None:
-        pointed = any(sample.landmarks68 is not None or sample.points5 is not None for sample in first)
-        protocols += ["verification", *(["masked"] if labelled.landmarks or pointed else [])]
+        protocols += ["verification", *([] if any(sample.masked for sample in first) else ["masked"])]
     if not protocols:
         raise DataError(
             f"{place} has none of the labels {', '.join(LABEL_OF.values())}, and no list of pairs beside it, "

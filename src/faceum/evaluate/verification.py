@@ -1,7 +1,8 @@
 """Layer 4. Verification: embeddings of a set's faces and its list of pairs in, one `Evaluation` out.
 
 An embedding is the network's answer for the crop plus that for its mirror image, then L2-normalised. In the
-masked protocol the second face of every pair wears a mask, painted into the picture before it is detected.
+masked protocol one face of every pair wears a mask, painted into the picture before it is cut; which one, the
+seed decides.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import zlib
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import cv2
@@ -19,16 +21,20 @@ from faceum.data.mask_painter import paint_mask, paint_mask_by_points5
 from faceum.errors import DataError
 from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, rounded
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
-from faceum.evaluate.samples import BATCH, CutFace, batches, mirrored, run
+from faceum.evaluate.samples import BATCH, CutFace, batches, box_of, find_face, mirrored, run
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
 from faceum.metrics.verification import OperatingPoint, operating_point, roc, squared_distances, verify_folds
 
 if TYPE_CHECKING:
     from faceum.data.parquet import FaceRow, Pairs
+    from faceum.detect.protocol import Detector
     from faceum.runner import Runner
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4)
 """The false match rates at which a threshold is given."""
+
+NEVER = 5.0
+"""The squared distance of a pair that no threshold accepts; embeddings are at most 4 apart."""
 
 THUMBNAIL = 64
 """Pixels a side of the crops kept for examples."""
@@ -69,13 +75,33 @@ def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
     return Embeddings(vectors=vectors, thumbnails=thumbnails, found=found, groups=groups)
 
 
+def masked_sides(pairs: Pairs, seed: int = 0) -> Pairs:
+    """Return the pairs, each turned so that its side b is the face to be masked.
+
+    Which one that is depends on the seed and the two faces' ids alone.
+    """
+    turned = np.array(
+        [
+            np.random.default_rng((seed, zlib.crc32(f"{a} {b}".encode()))).random() < 0.5
+            for a, b in zip(pairs.a, pairs.b, strict=True)
+        ]
+    )
+    return replace(pairs, a=np.where(turned, pairs.b, pairs.a), b=np.where(turned, pairs.a, pairs.b))
+
+
 def masked_rows(
-    rows: Iterable[FaceRow], landmarks: Mapping[str, np.ndarray], seed: int = 0
+    rows: Iterable[FaceRow],
+    landmarks: Mapping[str, np.ndarray],
+    seed: int = 0,
+    detector: Detector | None = None,
+    unpainted: list[str] | None = None,
 ) -> Iterator[FaceRow]:
     """Yield the rows with a mask painted on; which one depends on the seed and the face's id alone.
 
-    landmarks: id -> (68, 2) points in the picture; a face that is not there is painted by its own landmarks,
-    or by its five points. Raises DataError naming a face without any of these.
+    landmarks: id -> (68, 2) points in the picture; a face that is not there is painted by its own
+    landmarks, or by its five points, or by those that the detector sees. A face that it does not find is
+    yielded bare, and its id appended to `unpainted`. Raises DataError naming a face without points where
+    there is no detector.
     """
     for row in rows:
         rng = np.random.default_rng((seed, zlib.crc32(row.id.encode())))
@@ -84,8 +110,16 @@ def masked_rows(
             yield replace(row, image=paint_mask(row.image, points, rng))
         elif row.points5 is not None:
             yield replace(row, image=paint_mask_by_points5(row.image, row.points5, rng))
+        elif detector is None:
+            raise DataError(
+                f"{row.id} has no landmarks to paint a mask by; give a file that holds them, or a detector."
+            )
+        elif (seen := find_face(detector, row.image, box_of(row))) is not None:
+            yield replace(row, image=paint_mask_by_points5(row.image, seen.points5, rng))
         else:
-            raise DataError(f"{row.id} has no landmarks to paint a mask by; give a file that holds them.")
+            if unpainted is not None:
+                unpainted.append(row.id)
+            yield row
 
 
 def evaluate_verification(
@@ -94,7 +128,8 @@ def evaluate_verification(
     """Score pairs: cross-validated accuracy (main), TAR at FAR 1e-3 and 1e-4, equal error, area of the ROC.
 
     first, second: where side a and side b of the pairs are looked up; the same object when no side is masked.
-    A missed face is compared by the set's box; a second accuracy then counts every pair with one as wrong.
+    A pair with a missed face is wrong in the accuracy and accepted at no threshold in all else; where there
+    is one, `accuracy_with_set_box` is the accuracy with missed faces cut by the set's box.
     Raises DataError when a face of a pair is missing or there are not both kinds of pairs.
     """
     for side, known in ((pairs.a, first), (pairs.b, second)):
@@ -105,17 +140,17 @@ def evaluate_verification(
         np.stack([first.vectors[name] for name in pairs.a]),
         np.stack([second.vectors[name] for name in pairs.b]),
     )
-    verified = verify_folds(distances, pairs.same, pairs.fold)
-    curve = roc(distances, pairs.same)
-    points = [operating_point(distances, pairs.same, rate) for rate in RATES]
     answered = np.array(
         [
             first.found[a] != "missed" and second.found[b] != "missed"
             for a, b in zip(pairs.a, pairs.b, strict=True)
         ]
     )
-    found = Counter(first.found.values())
-    found.update({} if second is first else second.found.values())
+    judged = np.where(answered, distances, NEVER)
+    verified = verify_folds(distances, pairs.same, pairs.fold, answered)
+    curve = roc(judged, pairs.same)
+    points = [operating_point(judged, pairs.same, rate) for rate in RATES]
+    found = _found(first, second, pairs)
     best, worst = _examples(first, second, pairs, distances, float(np.mean(verified.fold_thresholds)))
     return Evaluation(
         protocol=protocol,
@@ -124,10 +159,9 @@ def evaluate_verification(
         found=dict(found),
         scores={
             "accuracy": percent(verified.accuracy, bootstrap_mean(verified.correct)),
-            **_strict_accuracy(verified.correct & answered, pairs.fold, bool(answered.all())),
-            **_tar_scores(distances, pairs.same, points),
-            "equal_error": percent(curve.equal_error),
-            "roc_area": percent(curve.area),
+            **_accuracy_with_set_box(distances, pairs, answered),
+            **_tar_scores(judged, pairs.same, points),
+            **_roc_scores(judged, pairs.same),
         },
         tables=(
             _fold_table(verified.fold_accuracies, verified.fold_thresholds),
@@ -136,13 +170,14 @@ def evaluate_verification(
         ),
         curves={
             "roc": {"far": rounded(curve.far), "tar": rounded(curve.tar)},
-            "distances": _histogram(distances, pairs.same),
+            "distances": _histogram(distances[answered], pairs.same[answered]),
         },
         notes=(
             *finding_notes(
                 found,
-                f"{int((~answered).sum())} of {len(pairs)} pairs hold one of them; they are compared by the "
-                "set's box, and accuracy_misses_wrong counts them as wrong",
+                f"{int((~answered).sum())} of {len(pairs)} pairs hold one of them; accuracy counts these as "
+                "wrong, no threshold accepts them, and only accuracy_with_set_box compares them, cut by the "
+                "set's box",
             ),
             *_support_notes(points),
         ),
@@ -151,12 +186,34 @@ def evaluate_verification(
     )
 
 
-def _strict_accuracy(right: np.ndarray, folds: np.ndarray, none_missed: bool) -> dict[str, Score]:
-    """The accuracy with every pair that holds a missed face counted as wrong, where there is one."""
-    if none_missed:
+def _found(first: Embeddings, second: Embeddings, pairs: Pairs) -> Counter[str]:
+    """How the faces that the pairs name were found, each face once, or once masked and once bare."""
+    if second is first:
+        return Counter(first.found[name] for name in {*pairs.a, *pairs.b})
+    found = Counter(first.found[name] for name in set(pairs.a))
+    found.update(second.found[name] for name in set(pairs.b))
+    return found
+
+
+def _accuracy_with_set_box(distances: np.ndarray, pairs: Pairs, answered: np.ndarray) -> dict[str, Score]:
+    """The accuracy with missed faces cut by the set's box, where there are any."""
+    if answered.all():
         return {}
-    by_fold = [right[folds == fold].mean() for fold in np.unique(folds)]
-    return {"accuracy_misses_wrong": percent(float(np.mean(by_fold)))}
+    verified = verify_folds(distances, pairs.same, pairs.fold)
+    return {"accuracy_with_set_box": percent(verified.accuracy, bootstrap_mean(verified.correct))}
+
+
+def _roc_scores(distances: np.ndarray, same: np.ndarray) -> dict[str, Score]:
+    def of_rows(rows: np.ndarray, name: str) -> float:
+        if same[rows].all() or not same[rows].any():
+            return float("nan")
+        return float(getattr(roc(distances[rows], same[rows]), name))
+
+    scores = {}
+    for name, word in (("equal_error", "equal_error"), ("area", "roc_area")):
+        of_name = partial(of_rows, name=name)
+        scores[word] = percent(of_name(np.arange(len(same))), bootstrap(of_name, len(same), resamples=300))
+    return scores
 
 
 def _tar_scores(distances: np.ndarray, same: np.ndarray, points: list[OperatingPoint]) -> dict[str, Score]:
@@ -223,7 +280,7 @@ def _pair_groups(first: Embeddings, second: Embeddings, pairs: Pairs) -> list[di
 
 
 def _histogram(distances: np.ndarray, same: np.ndarray) -> dict[str, list[float]]:
-    edges = np.linspace(0, max(2.5, float(distances.max())), 51)
+    edges = np.linspace(0, float(distances.max(initial=2.5)), 51)
     return {
         "edge": rounded(edges),
         "same": np.histogram(distances[same], edges)[0].tolist(),
