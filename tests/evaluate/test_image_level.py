@@ -75,7 +75,9 @@ def test_attributes(toy, runner):
     # Dark: all answers no, one wrong. Bright: all answers yes, 38 wrong.
     assert result.scores["accuracy"].value == pytest.approx(100 * (39 + 2) / 80)
     smiling = next(cells for cells in result.tables[0].rows if cells[0] == "Smiling")
-    assert smiling[1:] == (2, 50, 100, 100, 100)
+    assert smiling[1:] == (2, 50, 100, 100, 100, 100, 100, 100, 100)
+    assert result.scores["balanced_accuracy"].low == pytest.approx(200 / 3)
+    assert result.scores["calibration_error"].high >= result.scores["calibration_error"].value
     male = next(cells for cells in result.tables[0].rows if cells[0] == "Male")
     assert male[3:5] == (0, 0)
     # Three attributes have both a yes and a no: two are right, one is wrong.
@@ -111,15 +113,15 @@ def test_expression(toy, runner):
     assert result.notes[0] == "1 faces whose votes are tied were dropped."
     assert result.curves["confusion"]["counts"][0][:2] == [1, 1]
     assert result.worst[0].id == "calm, said glad"
-    assert result.tables[0].rows[0] == ("neutral", 2, 50.0)
-    assert result.tables[0].rows[7] == ("contempt", 0, None)
+    assert result.tables[0].rows[0] == ("neutral", 2, 50.0, 0.0, 100.0)
+    assert result.tables[0].rows[7] == ("contempt", 0, None, None, None)
 
 
 def test_a_missed_expression_is_wrong(toy, runner):
     rows = [toy.row("calm", 0, expression_votes=votes(9, 1))]
     result = evaluate_expression(runner, samples(runner, rows, "expression", toy.Detector(), tight=False))
     assert result.scores["accuracy"].value == 0
-    assert result.tables[0].rows[0] == ("neutral", 1, 0.0)
+    assert result.tables[0].rows[0] == ("neutral", 1, 0.0, 0.0, 0.0)
 
 
 class Torn:

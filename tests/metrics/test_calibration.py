@@ -5,7 +5,8 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from faceum.errors import DataError
-from faceum.metrics.calibration import reliability, spread_reliability
+from faceum.metrics.calibration import calibration_interval, reliability, spread_reliability
+from faceum.metrics.intervals import bootstrap
 
 
 def test_by_hand():
@@ -47,3 +48,17 @@ def test_what_is_no_confidence_is_a_sentence():
         reliability([0.5, np.nan], [True, True])
     with pytest.raises(DataError, match="above 0; came 0"):
         spread_reliability([0, 1], [1, 1])
+
+
+def test_the_interval_is_that_of_the_slow_way():
+    rng = np.random.default_rng(0)
+    confidences, correct = rng.uniform(0.5, 1, (30, 4)), rng.random((30, 4)) < 0.6
+    known = rng.random((30, 4)) < 0.9
+
+    def slow(rows):
+        inside = known[rows]
+        return reliability(confidences[rows][inside], correct[rows][inside]).expected_error
+
+    theirs = bootstrap(slow, 30, resamples=300)
+    ours = calibration_interval(confidences, correct, known)
+    assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))

@@ -5,7 +5,7 @@ import pytest
 from scipy import stats
 
 from faceum.errors import DataError
-from faceum.metrics.intervals import bootstrap, bootstrap_mean
+from faceum.metrics.intervals import bootstrap, bootstrap_many, bootstrap_mean
 
 
 def test_agrees_with_scipy():
@@ -48,3 +48,18 @@ def test_resamples_without_a_value_are_left_out():
 def test_what_has_no_interval_is_a_sentence(statistic, count, level, sentence):
     with pytest.raises(DataError, match=sentence):
         bootstrap(statistic, count, level=level, resamples=5)
+
+
+def test_many_numbers_have_the_intervals_that_each_has_alone():
+    values = np.random.default_rng(3).normal(size=(40, 2))
+
+    def means(rows):
+        return np.array([*values[rows].mean(axis=0), np.nan])
+
+    first, second, nothing = bootstrap_many(means, 40, resamples=200)
+    for column, interval in enumerate((first, second)):
+        alone = bootstrap_mean(values[:, column], resamples=200)
+        assert (interval.low, interval.high) == pytest.approx((alone.low, alone.high))
+    assert nothing is None
+    with pytest.raises(DataError, match="no rows"):
+        bootstrap_many(means, 0)

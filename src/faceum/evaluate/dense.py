@@ -12,7 +12,7 @@ from faceum.errors import DataError
 from faceum.evaluate.gather import Extremes, counting, finding_notes, group_tables, groups_of, rounded
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
 from faceum.evaluate.samples import CutFace, answers
-from faceum.metrics.intervals import bootstrap, bootstrap_mean
+from faceum.metrics.intervals import bootstrap, bootstrap_many, bootstrap_mean
 from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalised_errors
 from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, parsing_scores, picture_confusion
 from faceum.paste import paste_parsing
@@ -79,7 +79,7 @@ def evaluate_parsing(
         found=dict(found),
         scores=_parsing_numbers(stacked, scores),
         tables=(
-            _parsing_table(scores),
+            _parsing_table(scores, stacked),
             *group_tables([groups_of(truth) for truth in truths], by_face, "mean F1, %", 100),
         ),
         curves={"confusion": {"names": names, "counts": scores.confusion.tolist()}},
@@ -118,17 +118,22 @@ def _picture_f1(confusion: np.ndarray) -> float:
     return float(f1_of_confusion(confusion)[1:][labelled].mean()) if labelled.any() else 1.0
 
 
-def _parsing_table(scores: ParsingScores) -> Table:
+def _parsing_table(scores: ParsingScores, confusions: np.ndarray) -> Table:
+    intervals = bootstrap_many(
+        lambda rows: f1_of_confusion(confusions[rows].sum(axis=0)), len(confusions), resamples=200
+    )
+    bounds = [(None, None) if one is None else (100 * one.low, 100 * one.high) for one in intervals]
     return Table(
         title=f"By class (* counts in the mean over classes labelled in at least {OFTEN} pictures)",
-        columns=("class", "pictures", "F1, %"),
+        columns=("class", "pictures", "F1, %", "F1 from, %", "F1 to, %"),
         rows=tuple(
             (
                 f"{name} *" if name in scores.frequent else name,
                 scores.pictures[name],
                 None if value is None else 100 * value,
+                *bounds[place],
             )
-            for name, value in scores.f1.items()
+            for place, (name, value) in enumerate(scores.f1.items())
         ),
     )
 

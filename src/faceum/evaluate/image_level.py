@@ -14,9 +14,9 @@ from faceum.evaluate.record import Evaluation, Example, Score, Table, percent, y
 from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.age import AgeScores, age_scores
 from faceum.metrics.attributes import AttributeScores, attribute_scores
-from faceum.metrics.calibration import Reliability, reliability, spread_reliability
+from faceum.metrics.calibration import Reliability, calibration_interval, reliability, spread_reliability
 from faceum.metrics.expression import NO_ANSWER, TIE, ClassScores, class_scores, majority_vote
-from faceum.metrics.intervals import bootstrap, bootstrap_mean
+from faceum.metrics.intervals import Interval, bootstrap, bootstrap_many, bootstrap_mean
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
 if TYPE_CHECKING:
@@ -146,7 +146,9 @@ def evaluate_attributes(runner: Runner, samples: Iterable[CutFace], dataset: str
     scores = attribute_scores(given, label, ATTRIBUTES)
     right = np.where(label >= 0, (given > 0.5) == (label == 1), np.nan)
     by_face = np.nanmean(right, axis=1)
-    held = reliability(np.maximum(given, 1 - given)[label >= 0], right[label >= 0] == 1)
+    sure = np.maximum(given, 1 - given)
+    held = reliability(sure[label >= 0], right[label >= 0] == 1)
+    intervals = _attribute_intervals(right, label)
     return Evaluation(
         protocol="attributes",
         dataset=dataset,
@@ -154,13 +156,15 @@ def evaluate_attributes(runner: Runner, samples: Iterable[CutFace], dataset: str
         found=dict(found),
         scores={
             "accuracy": percent(scores.accuracy, bootstrap_mean(by_face)),
-            "balanced_accuracy": percent(scores.balanced_accuracy),
+            "balanced_accuracy": percent(scores.balanced_accuracy, intervals[-1]),
             "average_precision": percent(scores.average_precision),
             "majority": percent(scores.majority),
-            "calibration_error": percent(held.expected_error),
+            "calibration_error": percent(
+                held.expected_error, calibration_interval(sure, right == 1, label >= 0)
+            ),
         },
         tables=(
-            _attribute_table(scores),
+            _attribute_table(scores, intervals),
             *group_tables([groups_of(truth) for truth in truths], by_face, "accuracy, %", 100),
         ),
         curves={"reliability": _reliability_curve(held)},
@@ -170,13 +174,40 @@ def evaluate_attributes(runner: Runner, samples: Iterable[CutFace], dataset: str
     )
 
 
-def _attribute_table(scores: AttributeScores) -> Table:
+def _attribute_intervals(right: np.ndarray, label: np.ndarray) -> list[Interval | None]:
+    """Intervals of each attribute's accuracy, then of each one's balanced accuracy, then of these' mean.
+
+    right (N, A): 1 or 0, NaN where label (N, A) is -1.
+    """
+    yes, no, hit = label == 1, label == 0, right == 1
+    parts = [part.astype(np.float64) for part in (yes, no, hit & yes, hit & no)]
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        drawn = np.bincount(rows, minlength=len(label)).astype(np.float64)
+        all_yes, all_no, hit_yes, hit_no = (drawn @ part for part in parts)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            accuracy = (hit_yes + hit_no) / (all_yes + all_no)
+            balanced = (hit_yes / all_yes + hit_no / all_no) / 2
+        known = balanced[np.isfinite(balanced)]
+        return np.concatenate([accuracy, balanced, [known.mean() if len(known) else np.nan]])
+
+    return bootstrap_many(of_rows, len(label))
+
+
+def _bounds(interval: Interval | None) -> tuple[float | None, float | None]:
+    return (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
+
+
+def _attribute_table(scores: AttributeScores, intervals: Sequence[Interval | None]) -> Table:
     def shown(share: float | None) -> float | None:
         return None if share is None else 100 * share
 
     return Table(
         title="By attribute",
-        columns=("attribute", "faces", "yes, %", "accuracy, %", "balanced, %", "average precision, %"),
+        columns=(
+            *("attribute", "faces", "yes, %", "accuracy, %", "balanced, %", "average precision, %"),
+            *("accuracy from, %", "accuracy to, %", "balanced from, %", "balanced to, %"),
+        ),
         rows=tuple(
             (
                 one.name,
@@ -185,8 +216,10 @@ def _attribute_table(scores: AttributeScores) -> Table:
                 shown(one.accuracy),
                 shown(one.balanced_accuracy),
                 shown(one.average_precision),
+                *_bounds(intervals[place]),
+                *_bounds(intervals[place + len(scores.attributes)]),
             )
-            for one in scores.attributes
+            for place, one in enumerate(scores.attributes)
         ),
     )
 
@@ -240,10 +273,15 @@ def evaluate_expression(
                 scores.mean_class_accuracy,
                 bootstrap(lambda rows: _mean_recall(right[rows], np.array(true)[rows]), len(true)),
             ),
-            "calibration_error": percent(held.expected_error),
+            "calibration_error": percent(
+                held.expected_error,
+                calibration_interval(
+                    np.array(confidences)[:, None], right[:, None], np.ones((len(true), 1), bool)
+                ),
+            ),
         },
         tables=(
-            _expression_table(scores, true),
+            _expression_table(scores, np.array(true), right),
             *group_tables([groups_of(truth) for truth in truths], right, "accuracy, %", 100),
         ),
         curves={
@@ -293,13 +331,21 @@ def _mean_recall(right: np.ndarray, true: np.ndarray) -> float:
     return float((hits[counts > 0] / counts[counts > 0]).mean())
 
 
-def _expression_table(scores: ClassScores, true: list[int]) -> Table:
-    counts = np.bincount(true, minlength=len(scores.recalls))
+def _expression_table(scores: ClassScores, true: np.ndarray, right: np.ndarray) -> Table:
+    length = len(scores.recalls)
+    counts = np.bincount(true, minlength=length)
+
+    def of_rows(rows: np.ndarray) -> np.ndarray:
+        drawn = np.bincount(true[rows], minlength=length)
+        hits = np.bincount(true[rows], right[rows], length)
+        return np.where(drawn > 0, hits / np.maximum(drawn, 1), np.nan)
+
+    intervals = bootstrap_many(of_rows, len(true))
     return Table(
         title="By expression",
-        columns=("expression", "faces", "found, %"),
+        columns=("expression", "faces", "found, %", "found from, %", "found to, %"),
         rows=tuple(
-            (name, int(count), None if recall is None else 100 * recall)
-            for (name, recall), count in zip(scores.recalls.items(), counts, strict=True)
+            (name, int(count), None if recall is None else 100 * recall, *_bounds(interval))
+            for (name, recall), count, interval in zip(scores.recalls.items(), counts, intervals, strict=True)
         ),
     )

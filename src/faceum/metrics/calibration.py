@@ -10,6 +10,7 @@ import numpy as np
 
 from faceum.errors import DataError
 from faceum.metrics.checks import finite, same_length
+from faceum.metrics.intervals import Interval, bootstrap
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -60,6 +61,29 @@ def reliability(
     accuracy = np.bincount(places, correct, bins)[used] / counts[used]
     gap = float(np.sum(counts[used] * np.abs(accuracy - confidence)) / len(confidences))
     return Reliability(confidence=confidence, accuracy=accuracy, counts=counts[used], expected_error=gap)
+
+
+def calibration_interval(
+    confidences: np.ndarray, correct: np.ndarray, known: np.ndarray, bins: int = 10
+) -> Interval:
+    """Return the bootstrap interval of `reliability`'s expected error, faces drawn with all their answers.
+
+    confidences (N, K), 0..1, correct (N, K) bool and known (N, K) bool, False where there is no label. The
+    error of a resample is on average a little above that of the set.
+    """
+    places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
+    cells = (np.arange(len(places))[:, None] * bins + places)[known]
+    shape = (len(places), bins)
+    gaps = (correct.astype(np.float64) - confidences)[known]
+    gap_NB = np.bincount(cells, gaps, shape[0] * bins).reshape(shape)
+    count_N = known.sum(axis=1)
+
+    def of_rows(rows: np.ndarray) -> float:
+        drawn = np.bincount(rows, minlength=len(count_N)).astype(np.float64)
+        answers = float(drawn @ count_N)
+        return float(np.abs(drawn @ gap_NB).sum()) / answers if answers else float("nan")
+
+    return bootstrap(of_rows, len(count_N), resamples=300)
 
 
 def spread_reliability(

@@ -55,3 +55,28 @@ def bootstrap_mean(
     return bootstrap(
         lambda drawn: float(rows[drawn].mean()), len(rows), resamples=resamples, level=level, seed=seed
     )
+
+
+def bootstrap_many(
+    statistic: Callable[[np.ndarray], np.ndarray],
+    count: int,
+    *,
+    resamples: int = 300,
+    level: float = 0.95,
+    seed: int = 0,
+) -> list[Interval | None]:
+    """Return an interval for each of the K numbers that `statistic` gives for (count,) row indices.
+
+    A number that is NaN in every resample has None. Raises DataError when there is no row.
+    """
+    if count < 1:
+        raise DataError("There are no rows to resample for confidence intervals; give at least one.")
+    rng = np.random.default_rng(seed)
+    drawn = np.stack([statistic(rng.integers(0, count, count)) for _ in range(resamples)])
+    edges = [(1 - level) / 2, (1 + level) / 2]
+    intervals: list[Interval | None] = []
+    for column in drawn.T:
+        known = column[~np.isnan(column)]
+        low, high = np.quantile(known, edges) if len(known) else (np.nan, np.nan)
+        intervals.append(Interval(low=float(low), high=float(high), level=level) if len(known) else None)
+    return intervals
