@@ -13,6 +13,10 @@ import pyarrow.parquet as parquet
 import pytest
 from typer.testing import CliRunner
 
+import faceum.assets
+import faceum.evaluate.experts
+import faceum.extras
+import faceum.load
 import faceum.runner
 from faceum.cli_eval import app
 from faceum.crop import TEMPLATE, CropSpec
@@ -67,8 +71,10 @@ def test_from_the_command_line_to_the_report(set_file, tmp_path):
     )
     assert done.exit_code == 0, done.output
     assert "ages age: mae 2.33 years, cs5 100.00 %" in done.output
+    assert "load was not counted" in done.output
     contents = json.loads((out / "report.json").read_text())
     assert contents["about"]["network"] == "thirty"
+    assert "load was not counted" in contents["expert_note"]
     assert contents["scores"]["ages_mae"] == pytest.approx(7 / 3, abs=1e-3)
     assert (out / "plots" / "ages-age-scatter.png").exists()
     assert (out / "overlays" / "ages-age.png").exists()
@@ -80,6 +86,25 @@ def test_without_a_folder_the_report_goes_to_results(set_file, tmp_path, monkeyp
     done = evaluate("--model", "weights/some.onnx", "--set", f"ages={set_file}", *words)
     assert done.exit_code == 0, done.output
     assert (tmp_path / "results" / "eval" / "some" / "report.json").exists()
+
+
+def test_the_experts_load_is_told_for_each_set_or_why_there_is_none(set_file, tmp_path, monkeypatch):
+    monkeypatch.setattr(faceum.assets, "has_part", lambda *words: True)
+    monkeypatch.setattr(faceum.load, "load_model", lambda model: None)
+    monkeypatch.setattr(
+        faceum.evaluate.experts,
+        "expert_load",
+        lambda network, crops, tasks: {"mixture 1, face": {"age": [len(crops) / 10, 1 - len(crops) / 10]}},
+    )
+    words = ("--set", f"ages={set_file}", "--set", f"again={set_file}", "--detector", "none", "--no-overlays")
+    assert evaluate(*words, "--out", str(tmp_path / "out")).exit_code == 0
+    contents = json.loads((tmp_path / "out" / "report.json").read_text())
+    assert contents["expert_load"]["again"] == {"mixture 1, face": {"age": [0.3, 0.7]}}
+    assert set(contents["expert_load"]) == {"ages", "again"} and contents["expert_note"] is None
+    monkeypatch.setattr(faceum.extras, "torch_is_installed", lambda: False)
+    evaluate(*words, "--out", str(tmp_path / "bare"))
+    contents = json.loads((tmp_path / "bare" / "report.json").read_text())
+    assert contents["expert_load"] is None and "needs torch" in contents["expert_note"]
 
 
 def test_a_gray_picture_holds_no_face_for_the_real_detector(set_file, tmp_path):

@@ -73,36 +73,39 @@ def evaluate_command(
         "mask seed": seed,
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
-    load = _load_of_experts(model, runner, labelled, finder) if experts else None
+    load, note = _load_of_experts(model, runner, labelled, finder) if experts else ({}, "")
     folder = RESULTS / Path(model).stem if out is None else out
-    report = write_report(evaluations, folder, about, expert_load=load, overlays=overlays)
+    report = write_report(evaluations, folder, about, expert_load=load, expert_note=note, overlays=overlays)
+    if note:
+        typer.echo(note)
     typer.echo(f"Report: {report}")
 
 
 def _load_of_experts(
     model: str, runner: "Runner", sets: "list[LabelledSet]", detector: "Detector | None"
-) -> dict[str, dict[str, list[float]]] | None:
-    """The experts' load over some faces of every set; None where the model cannot be had in torch."""
+) -> tuple[dict[str, dict[str, dict[str, list[float]]]], str]:
+    """Set -> region -> task -> the experts' load over its first faces; or nothing, and why, in a sentence."""
     from itertools import islice
 
     from faceum.assets import has_part
     from faceum.data.parquet import face_row
     from faceum.evaluate.experts import expert_load
     from faceum.evaluate.samples import cut_faces
-    from faceum.extras import torch_is_installed
+    from faceum.extras import INSTALL_TORCH, torch_is_installed
     from faceum.load import load_model
 
-    if not (torch_is_installed() and has_part(model, "safetensors")):
-        return None
+    if not torch_is_installed():
+        return {}, f"The experts' load was not counted: it needs torch, {INSTALL_TORCH}."
+    if not has_part(model, "safetensors"):
+        return {}, f"The experts' load was not counted: it needs the safetensors file of {model}."
     network = load_model(model)
-    load: dict[str, dict[str, list[float]]] = {}
-    for _, tasks in runner.card.crops:
-        crops: list[Crop] = []
-        for one in sets:
+    load: dict[str, dict[str, dict[str, list[float]]]] = {}
+    for one in sets:
+        for _, tasks in runner.card.crops:
             rows = (face_row(sample, parsing=False) for sample in islice(one.faces(), EXPERT_FACES))
             asked = None if one.aligned else detector
             faces = cut_faces(rows, runner, asked, task=tasks[0], tight=one.tight)
-            crops += [face.crop for face in faces]
-        for region, by_task in expert_load(network, crops, tasks).items():
-            load.setdefault(region, {}).update(by_task)
-    return load or None
+            crops: list[Crop] = [face.crop for face in faces]
+            for region, by_task in expert_load(network, crops, tasks).items():
+                load.setdefault(one.name, {}).setdefault(region, {}).update(by_task)
+    return load, "" if load else f"The experts' load was not counted: {model} has no experts."

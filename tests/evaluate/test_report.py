@@ -54,7 +54,7 @@ def test_report(tmp_path):
         example("map", truth=classes, answer=classes + 1),
     ]
     one = evaluation(curves=CURVES, best=tuple(drawn), worst=(example("plain"),))
-    load = {"mixture 1, face": {"age": [0.25, 0.75]}, "mixture 1, background": {"age": [0.0, 0.0]}}
+    load = {"toy": {"mixture 1, face": {"age": [0.25, 0.75]}, "mixture 1, background": {"age": [0.0, 0.0]}}}
     path = write_report([one], tmp_path, {"model": "toy"}, expert_load=load)
     text = path.read_text()
     assert "- model: toy" in text
@@ -82,6 +82,13 @@ def test_report(tmp_path):
     assert set(CURVES) == set(PLOTS)
     for file in written:
         assert cv2.imread(str(tmp_path / file)).std() > 1  # something is drawn
+
+
+def test_why_there_is_no_load_is_told(tmp_path):
+    write_report([evaluation()], tmp_path, {}, expert_note="It needs torch.", overlays=False)
+    assert "## Experts\n\nIt needs torch." in (tmp_path / "report.md").read_text()
+    contents = json.loads((tmp_path / "report.json").read_text())
+    assert (contents["expert_load"], contents["expert_note"]) == (None, "It needs torch.")
 
 
 def test_no_overlays_means_no_pictures_of_the_set(tmp_path):

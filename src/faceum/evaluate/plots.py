@@ -26,8 +26,8 @@ def write_plots(evaluation: Evaluation, folder: Path, prefix: str) -> list[Path]
     return files
 
 
-def write_expert_load(load: Mapping[str, Any], folder: Path) -> Path:
-    """Draw which share of its tokens each task sends to each expert, by region.
+def write_expert_load(load: Mapping[str, Any], folder: Path, prefix: str) -> Path:
+    """Draw which share of its tokens each task sends to each expert, by region: `<prefix>-expert-load.png`.
 
     load: region -> task -> (E,) shares; a row of pictures, one a region.
     """
@@ -40,7 +40,7 @@ def write_expert_load(load: Mapping[str, Any], folder: Path) -> Path:
         axes.set_xlabel("expert")
         axes.set_title(f"{region} tokens", fontsize=10)
         figure.colorbar(image, ax=axes, shrink=0.8)
-    return save_figure(figure, folder / "expert-load.png")
+    return save_figure(figure, folder / f"{prefix}-expert-load.png")
 
 
 def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.0, 4.2)) -> tuple[Any, Any]:

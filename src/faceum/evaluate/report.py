@@ -46,12 +46,14 @@ def write_report(
     about: Mapping[str, Any],
     *,
     expert_load: Mapping[str, Any] | None = None,
+    expert_note: str = "",
     overlays: bool = True,
 ) -> Path:
     """Write report.md, report.json and their pictures to `folder`, and return the path of report.md.
 
     about: what was evaluated with what (model, runtime, date ...), shown as it is.
-    expert_load: region -> task -> (E,) shares of tokens, drawn where given.
+    expert_load: set -> region -> task -> (E,) shares of tokens, drawn where given.
+    expert_note: why there is no load, for the reader.
     overlays: whether to draw the best and worst faces; they show pictures of the sets.
     """
     folder = Path(folder)
@@ -64,10 +66,11 @@ def write_report(
             shown = write_overlays(evaluation.best, evaluation.worst, folder / "overlays" / f"{prefix}.png")
             pictures += [] if shown is None else [shown]
         lines += ["", *_section(evaluation, [path.relative_to(folder) for path in pictures])]
-    if expert_load:
-        file = write_expert_load(expert_load, folder / "plots").relative_to(folder)
-        lines += ["", "## Experts", "", "Share of each task's tokens that each expert takes.", ""]
+    for name, load in (expert_load or {}).items():
+        file = write_expert_load(load, folder / "plots", name).relative_to(folder)
+        lines += ["", f"## Experts: {name}", "", "Share of each task's tokens that each expert takes.", ""]
         lines += [f"![expert load]({file.as_posix()})"]
+    lines += ["", "## Experts", "", expert_note] if expert_note else []
     write_text(folder / "report.md", "\n".join(lines) + "\n")
     contents = {
         "schema": SCHEMA,
@@ -75,7 +78,8 @@ def write_report(
         "policy": POLICY,
         "scores": headline_scores(evaluations),
         "evaluations": [evaluation.to_dict() for evaluation in evaluations],
-        "expert_load": _plain_load(expert_load),
+        "expert_load": {name: _plain_load(load) for name, load in (expert_load or {}).items()} or None,
+        "expert_note": expert_note or None,
     }
     write_text(folder / "report.json", json.dumps(contents, indent=1) + "\n")
     return folder / "report.md"
@@ -149,9 +153,7 @@ def _named_score(name: str, score: Score) -> str:
     return f"{name} {_score(score)}"
 
 
-def _plain_load(load: Mapping[str, Any] | None) -> dict[str, dict[str, list[float]]] | None:
-    if load is None:
-        return None
+def _plain_load(load: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:
     return {
         region: {task: [float(share) for share in row] for task, row in tasks.items()}
         for region, tasks in load.items()
