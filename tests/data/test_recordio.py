@@ -1,14 +1,16 @@
 from __future__ import annotations
 
+import pickle
 import struct
 
 import cv2
 import numpy as np
 import pytest
 
-from faceum.data.recordio import HEADER, MAGIC, read_record, unpack
+from faceum.data.recordio import GLANCE, HEADER, MAGIC, Record, read_record, unpack
 from faceum.data.registry import read_dataset
 from faceum.errors import DataError
+from faceum.image import read_image
 
 
 def framed(data):
@@ -91,4 +93,63 @@ def test_broken_records_are_named(tmp_path, damage):
     root = write_set(tmp_path / "set", {0: record(1, encoded(8, 0))})
     (root / "train.rec").write_bytes(damage((root / "train.rec").read_bytes()))
     with pytest.raises(DataError, match="train.rec is broken"):
+        list(read_dataset("recordio", root, "train"))
+
+
+def photo(side):
+    """A JPEG of noise, longer than what is read of a record at the start."""
+    noise = np.random.default_rng(side).integers(0, 256, (side, side, 3), np.uint8)
+    data = cv2.imencode(".jpg", noise)[1].tobytes()
+    assert len(data) > 2 * GLANCE
+    return data
+
+
+def test_pictures_stay_in_the_file_until_they_are_read(tmp_path):
+    split = struct.pack("<I", MAGIC) + bytes(4)
+    late = b"\xff\xd8\xff\xfe" + struct.pack(">H", 2 + 4 * GLANCE) + bytes(4 * GLANCE) + photo(112)[2:]
+    pictures = [photo(112), photo(128), late, encoded(112, 9) + split, photo(112) + split]
+    root = write_set(tmp_path / "set", {key: record(key, data) for key, data in enumerate(pictures)})
+    samples = list(read_dataset("recordio", root, "train"))
+    assert [sample.points5 is not None for sample in samples] == [True, False, True, True, True]
+    for key, (sample, data) in enumerate(zip(samples, pictures, strict=True)):
+        assert sample.picture == Record(root / "train.rec", sample.picture.offset, key)
+        assert sample.name == f"{root / 'train.rec'}, record {key}" and sample.identity == key
+        assert sample.picture.read() == data
+        np.testing.assert_array_equal(sample.read(), read_image(data))
+        assert len(pickle.dumps(sample)) < 1500, "what worker processes are sent holds no picture"
+    again = pickle.loads(pickle.dumps(samples[0]))
+    np.testing.assert_array_equal(again.read(), samples[0].read())
+    assert samples[0].points5 is samples[2].points5, "millions of faces share their points"
+
+
+def test_many_labels_do_not_hide_the_picture(tmp_path):
+    root = write_set(tmp_path / "set", {0: record([5] * GLANCE, photo(112))})
+    (sample,) = read_dataset("recordio", root, "train")
+    assert sample.identity == 5 and sample.points5 is not None and sample.read().shape == (112, 112, 3)
+
+
+def test_a_record_that_breaks_after_the_start_is_named(tmp_path):
+    root = write_set(tmp_path / "set", {0: record(1, photo(112))})
+    (sample,) = read_dataset("recordio", root, "train")
+    whole = (root / "train.rec").read_bytes()
+    (root / "train.rec").write_bytes(whole[:500])
+    with pytest.raises(DataError, match=r"train.rec, record 0: .*train.rec is broken"):
+        sample.read()
+    (root / "train.rec").unlink()
+    with pytest.raises(DataError, match=r"train.rec, record 0 cannot be read .*bring it back"):
+        sample.read()
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("1", "train.idx, line 2 has 1 words; 2 are wanted"),
+        ("1\tx", "train.idx, line 2: 'x' should be numbers"),
+        ("1\tnan", "train.idx, line 2: 'nan' should be a whole number"),
+    ],
+)
+def test_a_broken_index_is_named_with_its_line(tmp_path, line, sentence):
+    root = write_set(tmp_path / "set", {0: record(1, encoded(8, 0))})
+    (root / "train.idx").write_text(f"0\t0\n{line}\n")
+    with pytest.raises(DataError, match=sentence):
         list(read_dataset("recordio", root, "train"))

@@ -73,13 +73,26 @@ def folders_in(folder: Path) -> list[Path]:
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def read_words(path: Path) -> Iterator[list[str]]:
-    """The words of every line that has some; commas separate like spaces."""
+def read_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every line that has words: "FILE, line N", and the words; commas separate like spaces."""
     with path.open(encoding="utf-8", errors="replace") as file:
-        for line in file:
+        for number, line in enumerate(file, 1):
             words = line.replace(",", " ").split()
             if words:
-                yield words
+                yield f"{path}, line {number}", words
+
+
+def read_words(path: Path) -> Iterator[list[str]]:
+    """The words of every line that has some, as in `read_lines`."""
+    for _, words in read_lines(path):
+        yield words
+
+
+def counted(words: list[str], names: tuple[str, ...], where: object) -> list[str]:
+    """The words, as many as the names say; DataError naming `where` and what is wanted for another number."""
+    if len(words) != len(names):
+        raise DataError(f"{where} has {len(words)} words; {len(names)} are wanted: {', '.join(names)}.")
+    return words
 
 
 def read_csv(path: Path, needed: Iterable[str]) -> Iterator[dict[str, str]]:
@@ -104,6 +117,16 @@ def numbers(words: Iterable[str], where: object) -> np.ndarray:
 def number(word: str, where: object) -> float:
     """One word as a number; DataError naming `where` where it is none."""
     return float(numbers([word], where)[0])
+
+
+def whole_number(word: str, where: object) -> int:
+    """One word as a whole number, "3.0" too; DataError naming `where` where it is none."""
+    if word.isdecimal():  # what nearly all are, of which there may be millions
+        return int(word)
+    value = number(word, where)
+    if not value.is_integer():
+        raise DataError(f"{where}: {word!r} should be a whole number.")
+    return int(value)
 
 
 def box_by_points(points: np.ndarray) -> np.ndarray | None:

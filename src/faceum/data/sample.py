@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -19,12 +20,30 @@ OLDEST = 130
 """Ages above this many years are wrong labels."""
 
 
+class Piece(Protocol):
+    """A picture inside a larger file, read when it is asked for: small, picklable, named by its str()."""
+
+    @property
+    def path(self) -> Path:
+        """The file that holds it."""
+        ...
+
+    @property
+    def offset(self) -> int:
+        """The byte at which its part of the file begins."""
+        ...
+
+    def read(self) -> bytes:
+        """The picture's encoded bytes; DataError naming the file where they are not there."""
+        ...
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Sample:
     """One labelled face of a data set; every label is None where the set does not know it.
 
     id: unique in its source, fit to be a row's name. source: the data set's name.
-    picture: the file's path, or its encoded bytes.
+    picture: the file's path, its encoded bytes, or where in a larger file these are.
     box: (4,) x0 y0 x1 y1, points5: (5, 2), landmarks68: (68, 2) in iBUG order; all in picture pixels.
     age: years. age_sigma: standard deviation of its annotators, years. gender: 0 male, 1 female, as the set's
         makers perceived it. attributes: (40,) bool.
@@ -38,7 +57,7 @@ class Sample:
 
     id: str
     source: str
-    picture: Path | bytes
+    picture: Path | bytes | Piece
     box: np.ndarray | None = None
     points5: np.ndarray | None = None
     age: float | None = None
@@ -56,12 +75,13 @@ class Sample:
     @property
     def name(self) -> str:
         """How a sentence names this sample: its file where it has one."""
-        return str(self.picture) if isinstance(self.picture, Path) else f"{self.source} {self.id}"
+        return f"{self.source} {self.id}" if isinstance(self.picture, bytes) else str(self.picture)
 
     def read(self) -> np.ndarray:
         """The picture, RGB uint8 (H, W, 3), upright; DataError naming it where it cannot be read."""
         try:
-            return read_image(self.picture)
+            picture = self.picture
+            return read_image(picture if isinstance(picture, (Path, bytes)) else picture.read())
         except FaceumError as error:
             raise DataError(f"{self.name}: {error}") from error
 
