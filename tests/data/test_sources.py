@@ -37,6 +37,13 @@ def test_people_are_numbered_over_all_sources() -> None:
     assert not set(numbers[:12]) & set(numbers[12:]), "sources name people apart"
 
 
+def test_people_of_a_source_that_does_not_train_recognition_are_not_counted() -> None:
+    shares = {"a": SHARE, "b": replace(SHARE, path="20", tasks=("age",))}
+    data = read_sources(shares, "", people=True)
+    assert data.people == read_sources({"a": SHARE}, "", people=True).people > 0
+    assert all("identity" not in face.labels for face in data.faces["b"])
+
+
 @pytest.fixture
 def wrong(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
     """A reader of two good samples among ones that cannot be right."""

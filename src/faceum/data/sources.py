@@ -66,7 +66,8 @@ def read_sources(
 
     data: the corpus folder, for shares without a path. split: instead of the shares' own. most: at most so
     many faces of each. refuse: the first label or picture that cannot be right ends the reading; otherwise
-    it is skipped and told. people: number the persons over all sources; otherwise who they are is dropped.
+    it is skipped and told. people: number the persons over all sources that train recognition; who the others
+    are is dropped.
     apart_from: leave out faces whose picture, pixel by pixel, stands in this split of their source, too.
     """
     numbers: dict[tuple[str, int | str], int] | None = {} if people else None
@@ -80,7 +81,8 @@ def read_sources(
             held = {_pixels(sample) for sample in _samples(source, share, data, apart_from)}
             given = (sample for sample in given if _pixels(sample) not in held)
         given = islice(given, most)
-        samples = account.told(_numbered(checked(given, refuse=refuse, skipped=skipped), source, numbers))
+        known = numbers if "recognition" in share.tasks else None
+        samples = account.told(_numbered(checked(given, refuse=refuse, skipped=skipped), source, known))
         faces[source] = (
             LazyFaces(list(samples))
             if share.lazy
