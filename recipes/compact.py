@@ -81,18 +81,25 @@ second = replace(
     validate_every=2000,
 )
 
-# Ages and expressions are labelled on tight chips alone; what surrounds them must not matter.
+# Ages and expressions are labelled on tight chips alone; what surrounds them must not matter, nor how sharp
+# and how bright a picture is.
 third = replace(
     second,
     initial="runs/compact-2/network.safetensors",
     out="runs/compact-3",
     shares={
-        source: replace(share, augment=replace(share.augment, surround=SURROUND[source]))
-        if source in SURROUND
-        else share
+        source: replace(
+            share,
+            augment=replace(
+                share.augment,
+                surround=SURROUND.get(source, 0.0),
+                colour=0.35 if source == "ferplus" else 0.6,
+                blur=0.1 if source == "ferplus" else 0.4,
+            ),
+        )
         for source, share in second.shares.items()
     },
-    steps=3_500,
+    steps=3_700,
     warmup=200,
     lr=8e-4,
     ema=0.999,
