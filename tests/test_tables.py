@@ -73,5 +73,7 @@ def test_a_box_that_begins_a_little_outside_begins_at_0():
 
 def test_scores_are_words():
     assert score_lines({"age": {"mae_years": 7.25, "faces": 800}}) == ["age mae years 7.25", "age faces 800"]
+    bounded = {"lfw_accuracy": 91.43, "lfw_accuracy_low": 90.41, "lfw_accuracy_high": 92.4, "far_low": 2}
+    assert score_lines(bounded) == ["lfw accuracy 91.43 (90.41 to 92.4)", "far low 2"]
     text = printed(models_table(load_registry().values()), 80)
     assert "centerface" in text.split() and "recall" in text.split()

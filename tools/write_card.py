@@ -69,6 +69,14 @@ MEASURES = {
     "nme": Measure(words="mean error by the distance of the outer eye corners", better="down"),
     "fr10": Measure(words="faces with an error above 10 %", better="down"),
     "auc10": Measure(words="area under the error curve up to 10 %"),
+    "accuracy_with_set_box": Measure(words="accuracy, faces not found cut by the set's own box"),
+    "mae_with_set_box": Measure(
+        words="the same, faces not found cut by the set's own box", unit="years", better="down"
+    ),
+    "nme_with_set_box": Measure(words="the same, faces not found cut by the set's own box", better="down"),
+    "faces_found": Measure(words="faces found by our detector", unit="", better=""),
+    "faces_given": Measure(words="faces too tight to detect, cut by the set's box", unit="", better="down"),
+    "faces_missed": Measure(words="faces not found", unit="", better="down"),
 }
 
 HEADLINES = (
@@ -102,7 +110,20 @@ def shown(value: Any, unit: str) -> str:
     """A number as people read it; anything else as it is."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
+    if isinstance(value, int) and not unit:
+        return f"{value:,}"
     return f"{value:.2f} {unit}".strip() if unit else f"{value:.4g}"
+
+
+def bounds(scores: Mapping[str, Any], key: str) -> str:
+    """A score's 95 % interval; nothing where it has none."""
+    low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
+    return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
+
+
+def is_bound(scores: Mapping[str, Any], key: str) -> bool:
+    """Whether this number is one end of another's interval."""
+    return any(key.endswith(end) and key.removesuffix(end) in scores for end in ("_low", "_high"))
 
 
 def readme_table(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
@@ -113,27 +134,39 @@ def readme_table(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
         if any(key in scores for scores in scored.values()):
             dataset, measure = meaning(key)
             values = [
-                shown(scores[key], measure.unit) if key in scores else "-" for scores in scored.values()
+                f"{shown(scores[key], measure.unit)} ({bounds(scores, key)})".removesuffix(" ()")
+                if key in scores
+                else "-"
+                for scores in scored.values()
             ]
             rows.append([question, dataset, measure.words, *values, ARROWS[measure.better]])
     if not rows:
         return [NOTHING]
     return markdown(
-        ["question", "held-out pictures of", "measure", *(f"`{name}`" for name in scored), ""], rows
+        [
+            "question",
+            "held-out pictures of",
+            "measure",
+            *(f"`{name}` (95 % interval)" for name in scored),
+            "",
+        ],
+        rows,
     )
 
 
 def score_table(scores: Mapping[str, Any]) -> list[str]:
-    """Every score, the headlines first."""
+    """Every score with its 95 % interval, the headlines first."""
     if not scores:
         return [NOTHING]
     first = [key for _, key in HEADLINES]
-    order = sorted(scores, key=lambda key: (key not in first, first.index(key) if key in first else 0))
+    own = [key for key in scores if not is_bound(scores, key)]
+    order = sorted(own, key=lambda key: (key not in first, first.index(key) if key in first else 0))
     rows = []
     for key in order:
         dataset, measure = meaning(key)
-        rows.append([dataset, measure.words, shown(scores[key], measure.unit), ARROWS[measure.better]])
-    return markdown(["held-out pictures of", "measure", "score", ""], rows)
+        value = shown(scores[key], measure.unit)
+        rows.append([dataset, measure.words, value, bounds(scores, key), ARROWS[measure.better]])
+    return markdown(["held-out pictures of", "measure", "score", "95 % interval", ""], rows)
 
 
 def group_tables(tables: Iterable[Mapping[str, Any]]) -> list[str]:

@@ -96,13 +96,15 @@ def inspection_tables(inspection: Inspection) -> RenderableType:
 
 
 def score_lines(scores: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Scores, nested or not, as lines of "measure value"."""
+    """Scores, nested or not, as lines of "measure value"; bounds NAME_low and NAME_high stand behind NAME."""
     lines: list[str] = []
     for name, value in scores.items():
         if isinstance(value, Mapping):
             lines += score_lines(value, f"{prefix}{name} ")
-        else:
+        elif not any(name.endswith(end) and name.removesuffix(end) in scores for end in ("_low", "_high")):
             spoken = f"{value:.4g}" if isinstance(value, float) else str(value)
+            if f"{name}_low" in scores and f"{name}_high" in scores:
+                spoken += f" ({scores[f'{name}_low']:.4g} to {scores[f'{name}_high']:.4g})"
             lines.append(f"{prefix}{name} {spoken}".replace("_", " "))
     return lines
 
