@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Iterator
 from pathlib import Path
 
 from faceum.crop import points5_from_landmarks
-from faceum.data.layout import choose, find, number, numbers, one_vote
+from faceum.data.layout import choose, counted, find, numbers, one_vote, read_columns, whole_number
 from faceum.data.sample import Sample
-from faceum.errors import DataError
 
 SPLITS = {"train": "training.csv", "val": "validation.csv"}
 LABELS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
@@ -32,27 +30,24 @@ def read_affectnet(root: str | Path, split: str = "train") -> Iterator[Sample]:
     path = find(root, "AffectNet's list", f"{inner}/{name}", f"Manually_Annotated/{inner}/{name}", name)
     inner = "Manually_Annotated_Images"
     pictures = find(root, "AffectNet's folder of pictures", inner, f"Manually_Annotated/{inner}")
-    with path.open(encoding="utf-8-sig", newline="") as file:
-        for words in csv.reader(file):
-            if words and words[0] != COLUMNS[0]:  # some copies of the lists have no header
-                sample = _sample(path, pictures, words)
-                if sample is not None:
-                    yield sample
+    for where, words in read_columns(path):
+        if words[0] != COLUMNS[0]:  # some copies of the lists have no header
+            sample = _sample(where, pictures, words)
+            if sample is not None:
+                yield sample
 
 
-def _sample(path: Path, pictures: Path, words: list[str]) -> Sample | None:
-    if len(words) != len(COLUMNS):
-        raise DataError(f"{path}: a line has {len(words)} columns; AffectNet's have {', '.join(COLUMNS)}.")
-    row = dict(zip(COLUMNS, words, strict=True))
-    label = int(number(row["expression"], path))
+def _sample(where: str, pictures: Path, words: list[str]) -> Sample | None:
+    row = dict(zip(COLUMNS, counted(words, COLUMNS, where), strict=True))
+    label = whole_number(row["expression"], where)
     if not 0 <= label < len(LABELS):
         return None
     # Faces that the makers' detector missed have no box; its columns then hold -1 or NULL.
     box = [row[name] for name in COLUMNS[1:5]]
     found = all(value.isdecimal() for value in box)
-    corner_size = numbers(box, path).reshape(2, 2) if found else None
+    corner_size = numbers(box, where).reshape(2, 2) if found else None
     landmarks = row["facial_landmarks"].split(";")
-    points = numbers(landmarks, path).reshape(68, 2) if len(landmarks) == 136 else None
+    points = numbers(landmarks, where).reshape(68, 2) if len(landmarks) == 136 else None
     return Sample(
         id=f"affectnet-{Path(row[COLUMNS[0]]).stem}",
         source="affectnet",

@@ -7,12 +7,16 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.layout import choose, find, find_any, numbers, read_words
+from faceum.data.layout import choose, counted, find, find_any, numbers, read_lines, whole_number
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 from faceum.tasks import ATTRIBUTES
 
 SPLITS = {"train": "0", "val": "1", "test": "2", "all": None}
+BOX = ("x_1", "y_1", "width", "height")
+POINTS = tuple(
+    f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
+)
 
 
 def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
@@ -28,18 +32,19 @@ def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
     wild = find_any(root, "img_celeba", "Img/img_celeba", "Img/img_celeba.7z/img_celeba")
     aligned = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
     pictures = wild or find(root, "CelebA's folder of pictures", "img_celeba", *aligned)
-    points = _table(root, "list_landmarks_celeba" if wild else "list_landmarks_align_celeba")
-    boxes = _table(root, "list_bbox_celeba") if wild else {}
-    identities = _table(root, "identity_CelebA")
+    points = _table(root, "list_landmarks_celeba" if wild else "list_landmarks_align_celeba", POINTS)
+    boxes = _table(root, "list_bbox_celeba", BOX) if wild else {}
+    identities = _table(root, "identity_CelebA", ("the person's number",), whole=True)
     partition = {}
     if wanted is not None:
         parts = find(root, "CelebA's list of partitions", *_places("list_eval_partition"))
-        partition = {words[0]: words[1] for words in read_words(parts)}
-    for name, *signs in read_words(attributes):
+        rows = (counted(words, ("the picture", "its part"), where) for where, words in read_lines(parts))
+        partition = dict(rows)
+    for where, (name, *signs) in read_lines(attributes):
         if not name.endswith(".jpg") or (wanted is not None and partition.get(name) != wanted):
             continue
         if len(signs) != len(ATTRIBUTES):
-            raise DataError(f"{attributes}: {name} has {len(signs)} attributes, not {len(ATTRIBUTES)}.")
+            raise DataError(f"{where}: {name} has {len(signs)} attributes, not {len(ATTRIBUTES)}.")
         yield Sample(
             id=f"celeba-{Path(name).stem}",
             source="celeba",
@@ -55,9 +60,17 @@ def _places(stem: str) -> list[str]:
     return [f"{folder}{stem}{end}" for folder in ("", "Anno/", "Eval/") for end in (".txt", ".csv")]
 
 
-def _table(root: str | Path, stem: str) -> dict[str, np.ndarray]:
-    """Picture name -> its numbers; empty where the file is missing."""
+def _table(
+    root: str | Path, stem: str, columns: tuple[str, ...], *, whole: bool = False
+) -> dict[str, np.ndarray]:
+    """Picture name -> its numbers, one a column; empty where the file is missing."""
     path = find_any(root, *_places(stem))
     if path is None:
         return {}
-    return {name: numbers(words, path) for name, *words in read_words(path) if name.endswith(".jpg")}
+    table = {}
+    for where, (name, *words) in read_lines(path):
+        if name.endswith(".jpg"):
+            counted(words, columns, where)
+            values = [whole_number(word, where) for word in words] if whole else numbers(words, where)
+            table[name] = np.array(values)
+    return table

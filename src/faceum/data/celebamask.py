@@ -9,10 +9,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.data.layout import choose, find, find_any, read_mask, read_words
+from faceum.data.layout import choose, counted, find, find_any, read_lines, read_mask, whole_number
 from faceum.data.sample import Sample
 from faceum.errors import DataError
-from faceum.tasks import ATTRIBUTES, PARSING_CLASSES
+from faceum.tasks import PARSING_CLASSES
 
 SPLITS = {"train": (1, 162_770), "val": (162_771, 182_637), "test": (182_638, 202_599), "all": (0, 1 << 30)}
 """First and last CelebA file number of each split; CelebAMask-HQ inherits CelebA's."""
@@ -71,13 +71,20 @@ def _mapping(root: str | Path, *, needed: bool) -> Mapping[int, int]:
     path = find(root, "CelebAMask-HQ's mapping to CelebA", name) if needed else find_any(root, name)
     if path is None:
         return {}
-    rows = (words for words in read_words(path) if words[0].isdecimal())
-    return {int(index): int(Path(file).stem) for index, _, file in rows}
+    mapping = {}
+    for where, words in read_lines(path):
+        if words[0].isdecimal():  # the others are the header
+            index, _, file = counted(words, ("idx", "orig_idx", "orig_file"), where)
+            mapping[int(index)] = whole_number(Path(file).stem, where)
+    return mapping
 
 
 def _attributes(root: str | Path) -> dict[int, np.ndarray]:
     path = find_any(root, "CelebAMask-HQ-attribute-anno.txt")
     if path is None:
         return {}
-    rows = (words for words in read_words(path) if len(words) == len(ATTRIBUTES) + 1)
-    return {int(Path(name).stem): np.array([sign == "1" for sign in signs]) for name, *signs in rows}
+    attributes = {}
+    for where, (name, *signs) in read_lines(path):
+        if name.endswith(".jpg"):  # the others are the header
+            attributes[whole_number(Path(name).stem, where)] = np.array([sign == "1" for sign in signs])
+    return attributes

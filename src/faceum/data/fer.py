@@ -13,11 +13,11 @@ from faceum.data.layout import (
     find,
     find_any,
     folders_in,
-    number,
     numbers,
     one_vote,
     pictures_in,
     read_csv,
+    whole_number,
 )
 from faceum.data.sample import Sample
 from faceum.errors import DataError
@@ -47,17 +47,15 @@ def read_fer2013(root: str | Path, split: str = "train") -> Iterator[Sample]:
     if table is None:
         yield from _from_folders(find(root, "FER2013", *_TABLES, split), split)
         return
-    for index, row in enumerate(read_csv(table, ("emotion", "pixels", "Usage"))):
+    for index, (where, row) in enumerate(read_csv(table, ("emotion", "pixels", "Usage"))):
         if row["Usage"] == usage:
-            label = int(number(row["emotion"], table))
+            label = whole_number(row["emotion"], where)
             if not 0 <= label < len(LABELS):
-                raise DataError(
-                    f"{table}: row {index} has emotion {label}; 0 to {len(LABELS) - 1} are known."
-                )
+                raise DataError(f"{where} has emotion {label}; 0 to {len(LABELS) - 1} are known.")
             yield Sample(
                 id=f"fer2013-{index:05d}",
                 source="fer2013",
-                picture=_png(row["pixels"], f"{table}, row {index}"),
+                picture=_png(row["pixels"], where),
                 expression_votes=one_vote(LABELS[label]),
             )
 
@@ -75,18 +73,18 @@ def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
     folder = find_any(root, folder_name, f"images/{folder_name}", f"data/{folder_name}")
     table = None if folder else find(root, "FERPlus' pictures", *_TABLES, folder_name)
     rows = read_csv(labels, ("Usage", "Image name", *EXPRESSIONS))
-    pixels = (row["pixels"] for row in read_csv(table, ("pixels",))) if table else None
-    for index, row in enumerate(rows):
-        face = "" if pixels is None else next(pixels, None)
+    faces = read_csv(table, ("pixels",)) if table else None
+    for where, row in rows:
+        face = ("", {"pixels": ""}) if faces is None else next(faces, None)
         if face is None:
-            raise DataError(f"{table} ends before row {index} of {labels}; both must have the same rows.")
-        votes = numbers([row[name] for name in EXPRESSIONS], labels).astype(np.float32)
+            raise DataError(f"{table} ends before {where}; both tables must have the same rows.")
+        votes = numbers([row[name] for name in EXPRESSIONS], where).astype(np.float32)
         name = row["Image name"].strip()
         if row["Usage"] == usage and name and votes.sum() > 0:
             yield Sample(
                 id=f"ferplus-{Path(name).stem}",
                 source="ferplus",
-                picture=folder / name if folder else _png(face, f"{table}, row {index}"),
+                picture=folder / name if folder else _png(face[1]["pixels"], face[0]),
                 expression_votes=votes,
             )
 

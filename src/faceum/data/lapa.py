@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.layout import box_by_points, choose, find, numbers, pictures_in, read_mask, read_words
+from faceum.data.layout import box_by_points, choose, find, numbers, pictures_in, read_lines, read_mask
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
@@ -56,11 +56,11 @@ def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
 def _landmarks(path: Path) -> np.ndarray:
     if not path.exists():
         raise DataError(f"LaPa's landmarks are missing: looked for {path}.")
-    count, *rows = [numbers(words, path) for words in read_words(path)]
-    points = np.array([row for row in rows if len(row) == 2])
-    if count[0] != 106 or points.shape != (106, 2):
-        raise DataError(f"{path} holds {len(points)} points; LaPa's 106 are wanted.")
-    return points
+    rows = [numbers(words, where) for where, words in read_lines(path)]
+    points = [row for row in rows if len(row) == 2]
+    if len(rows) != 107 or rows[0].tolist() != [106] or len(points) != 106:
+        raise DataError(f"{path} holds {len(points)} points; the number 106 and LaPa's 106 are wanted.")
+    return np.array(points)
 
 
 def _mask(path: Path, points: np.ndarray) -> np.ndarray:

@@ -82,12 +82,6 @@ def read_lines(path: Path) -> Iterator[tuple[str, list[str]]]:
                 yield f"{path}, line {number}", words
 
 
-def read_words(path: Path) -> Iterator[list[str]]:
-    """The words of every line that has some, as in `read_lines`."""
-    for _, words in read_lines(path):
-        yield words
-
-
 def counted(words: list[str], names: tuple[str, ...], where: object) -> list[str]:
     """The words, as many as the names say; DataError naming `where` and what is wanted for another number."""
     if len(words) != len(names):
@@ -95,14 +89,38 @@ def counted(words: list[str], names: tuple[str, ...], where: object) -> list[str
     return words
 
 
-def read_csv(path: Path, needed: Iterable[str]) -> Iterator[dict[str, str]]:
-    """The rows of a CSV file with a header; DataError where a needed column is missing."""
+def read_columns(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Every row of a CSV file that is not empty: "FILE, line N", and its columns; DataError for no CSV."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
-        rows = csv.DictReader(file, skipinitialspace=True)
-        missing = set(needed) - set(rows.fieldnames or ())
+        rows = csv.reader(file, skipinitialspace=True)
+        try:
+            for columns in rows:
+                if columns:
+                    yield f"{path}, line {rows.line_num}", columns
+        except csv.Error as error:
+            raise DataError(f"{path}, line {rows.line_num}, cannot be read as CSV: {error}.") from error
+
+
+def read_csv(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
+    """The rows of a CSV file with a header: "FILE, line N", and column -> word.
+
+    DataError where a needed column is missing, in the header or in a row.
+    """
+    needed = sorted(needed)
+    rows = read_columns(path)
+    _, header = next(rows, ("", []))
+    missing = [name for name in needed if name not in header]
+    if missing:
+        raise DataError(f"{path} has no column {', '.join(missing)}; is it the set's own table?")
+    for where, columns in rows:
+        row = dict(zip(header, columns, strict=False))
+        missing = [name for name in needed if name not in row]
         if missing:
-            raise DataError(f"{path} has no column {', '.join(sorted(missing))}; is it the set's own table?")
-        yield from rows
+            raise DataError(
+                f"{where} ends before its column {', '.join(missing)}: "
+                f"{len(columns)} columns came, {len(header)} are wanted."
+            )
+        yield where, row
 
 
 def numbers(words: Iterable[str], where: object) -> np.ndarray:

@@ -20,7 +20,7 @@ def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
     """
     name = "morph_2008_nonCommercial.csv"
     path = find(root, "MORPH II's table", name, f"MORPH_nonCommercial/{name}", "morph.csv")
-    for row in read_csv(path, ("id_num", "gender", "age", "photo")):
+    for where, row in read_csv(path, ("id_num", "gender", "age", "photo")):
         person = row["id_num"].strip()
         if in_split(person, split, "MORPH II"):
             photo = path.parent / row["photo"].strip().replace("\\", "/")
@@ -28,7 +28,7 @@ def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
                 id=f"morph-{photo.stem}",
                 source="morph",
                 picture=photo,
-                age=number(row["age"], path),
+                age=number(row["age"], where),
                 gender=GENDERS.get(row["gender"].strip().upper()),
                 identity=person,
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.layout import choose, find, find_any, number, numbers, one_vote, read_words
+from faceum.data.layout import choose, counted, find, find_any, numbers, one_vote, read_lines, whole_number
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 
@@ -28,12 +28,13 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
     base = path.parent.parent
     original = find_any(base, "Image/original")
     pictures = original or find(base, "RAF-DB's folder of pictures", "Image/original", "Image/aligned")
-    for name, label in read_words(path):
+    for where, words in read_lines(path):
+        name, label = counted(words, ("the picture", "its label"), where)
         stem = Path(name).stem
         if split != "all" and not stem.startswith(split):
             continue
         if not (label.isdecimal() and 1 <= int(label) <= len(LABELS)):
-            raise DataError(f"{path}: {name} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
+            raise DataError(f"{where}: {name} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
         points5, gender = _manual(base / "Annotation/manual" / f"{stem}_manu_attri.txt")
         yield Sample(
             id=f"rafdb-{stem}",
@@ -50,14 +51,14 @@ def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:
     """Five points and gender from an annotator's file: five lines x y, then gender, race, age band."""
     if not path.exists():
         return None, None
-    words = [word for line in read_words(path) for word in line]
+    words = [word for _, line in read_lines(path) for word in line]
     if len(words) != 13:
         raise DataError(f"{path} holds {len(words)} numbers; five points, gender, race and age are 13.")
-    gender = int(number(words[10], path))
+    gender = whole_number(words[10], path)
     return numbers(words[:10], path).reshape(5, 2), gender if gender in (0, 1) else None  # 2 is unsure
 
 
 def _box(path: Path) -> np.ndarray | None:
     if not path.exists():
         return None
-    return numbers([word for line in read_words(path) for word in line], path)
+    return numbers([word for _, line in read_lines(path) for word in line], path)

@@ -12,7 +12,7 @@ import numpy as np
 
 from faceum.data.aligned import aligned_points5
 from faceum.data.folders import read_rmfd
-from faceum.data.layout import choose, find, number, read_words
+from faceum.data.layout import choose, find, read_lines, whole_number
 from faceum.data.parquet import Pairs
 from faceum.data.sample import Sample
 from faceum.errors import DataError
@@ -37,18 +37,18 @@ def read_lfw(root: str | Path, split: str = "test") -> PairSet:
     path = find(root, "LFW's list of pairs", choose(split, LFW_LISTS, "LFW"))
     names = ("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_aligned")
     people = find(root, "LFW's folder of people", *names)
-    header, *lines = read_words(path)
-    folds, size = (int(header[0]), int(header[1])) if len(header) > 1 else (1, int(header[0]))
+    header, *lines = list(read_lines(path)) or [(f"{path}, line 1,", [])]
+    folds, size = _promise(*header)
     if len(lines) != 2 * folds * size:
         raise DataError(f"{path} promises {folds} x {2 * size} pairs and holds {len(lines)}.")
     faces: dict[str, Sample] = {}
     rows = []
-    for index, words in enumerate(lines):
+    for index, (where, words) in enumerate(lines):
         if len(words) not in (3, 4):
-            raise DataError(f"{path}: a pair is 'name 1 2' or 'name 1 other 2'; came {' '.join(words)!r}.")
+            raise DataError(f"{where}: a pair is 'name 1 2' or 'name 1 other 2'; came {' '.join(words)!r}.")
         same = len(words) == 3
         ends = ((words[0], words[1]), (words[0] if same else words[2], words[-1]))
-        a, b = (_lfw_face(people, person, number(count, path), faces) for person, count in ends)
+        a, b = (_lfw_face(people, person, whole_number(count, where), faces) for person, count in ends)
         rows.append((index // (2 * size), a, b, same))
     return PairSet(samples=list(faces.values()), pairs=_pairs(rows))
 
@@ -68,6 +68,8 @@ def read_bin(path: str | Path, split: str = "test") -> PairSet:
             pictures, answers = _PlainUnpickler(file, encoding="bytes").load()
     except _WRONG_PICKLE as error:
         raise DataError(f"{path} is no .bin set of pictures and answers: {error}.") from error
+    if not (isinstance(pictures, (list, tuple)) and isinstance(answers, (list, tuple))):
+        raise DataError(f"{path} is no .bin set: a list of pictures and a list of answers are wanted.")
     good = all(isinstance(item, bytes) for item in pictures) and all(item in (0, 1) for item in answers)
     if len(pictures) != 2 * len(answers) or not good or not answers:
         raise DataError(
@@ -118,8 +120,19 @@ def _by_person(samples: Iterator[Sample]) -> tuple[dict[str, list[Sample]], dict
     return trees
 
 
-def _lfw_face(people: Path, person: str, count: float, faces: dict[str, Sample]) -> str:
-    name = f"{person}_{int(count):04d}"
+def _promise(where: str, words: list[str]) -> tuple[int, int]:
+    """The number of folds, and of equal pairs in each, by the first line of a list of LFW."""
+    counts = [whole_number(word, where) for word in words]
+    if len(counts) not in (1, 2) or min(counts) < 1:
+        raise DataError(
+            f"{where} should say the number of folds, where there are some, and of pairs in each, "
+            f"such as '10 300' or '500'; came {' '.join(words)!r}."
+        )
+    return (1, *counts)[-2], counts[-1]
+
+
+def _lfw_face(people: Path, person: str, count: int, faces: dict[str, Sample]) -> str:
+    name = f"{person}_{count:04d}"
     if name not in faces:
         faces[name] = Sample(
             id=f"lfw-{name}", source="lfw", picture=people / person / f"{name}.jpg", identity=person

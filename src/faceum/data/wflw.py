@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-from faceum.data.layout import choose, find, numbers, read_words
+from faceum.data.layout import choose, find, numbers, read_lines
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 
@@ -33,10 +33,10 @@ def read_wflw(root: str | Path, split: str = "train") -> Iterator[Sample]:
     listing = f"list_98pt_rect_attr_train_test/list_98pt_rect_attr_{part}.txt"
     path = find(root, "WFLW's list", f"WFLW_annotations/{listing}", listing)
     pictures = find(root, "WFLW's folder of pictures", "WFLW_images")
-    for number, words in enumerate(read_words(path)):
+    for number, (where, words) in enumerate(read_lines(path)):
         if len(words) != 98 * 2 + 4 + 6 + 1:
-            raise DataError(f"{path}: line {number + 1} has {len(words)} words; WFLW's lines have 207.")
-        values = numbers(words[:-1], path)
+            raise DataError(f"{where} has {len(words)} words; WFLW's lines have 207.")
+        values = numbers(words[:-1], where)
         if subset is not None and values[200 + subset] != 1:
             continue
         yield Sample(

@@ -1,0 +1,119 @@
+"""Tables and lists that are broken: every reader names the file and the line, and no traceback is seen."""
+
+from __future__ import annotations
+
+import pickle
+import re
+
+import pytest
+
+from faceum.data.layout import read_csv
+from faceum.data.registry import PAIR_SETS, read_dataset
+from faceum.data.verification import read_bin
+from faceum.errors import DataError
+from faceum.tasks import ATTRIBUTES
+
+SIGNS = " ".join(["1"] * len(ATTRIBUTES))
+ROW = "3/1.jpg,NULL,NULL,NULL,NULL,NULL"
+
+
+def refused(name, root, split="train"):
+    with pytest.raises(DataError) as caught:
+        PAIR_SETS[name](root, split) if name in PAIR_SETS else list(read_dataset(name, root, split))
+    return str(caught.value)
+
+
+def write(path, text):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("", "pairs.txt, line 1, should say the number of folds"),
+        ("\n\n", "pairs.txt, line 1, should say"),
+        ("0 0\n", "pairs.txt, line 1 should say the number of folds.*came '0 0'"),
+        ("1 1 1\n", "pairs.txt, line 1 should say"),
+        ("-1 -1\nA 1 2\nA 1 B 2\n", "pairs.txt, line 1 should say"),
+        ("ten 300\n", "pairs.txt, line 1: 'ten' should be numbers"),
+        ("1 1\nA 1 2\nA x B 1\n", "pairs.txt, line 3: 'x' should be numbers"),
+        ("1 1\nA 1 2\nA nan B 1\n", "pairs.txt, line 3: 'nan' should be a whole number"),
+        ("1 1\nA 1 2\n\nA 1\n", "pairs.txt, line 4: a pair is"),
+    ],
+)
+def test_lfw(tmp_path, text, sentence):
+    (tmp_path / "lfw").mkdir()
+    write(tmp_path / "pairs.txt", text)
+    assert re.search(sentence, refused("lfw", tmp_path, "test"))
+
+
+@pytest.mark.parametrize("content", [(5, 6), (b"ab", [True]), ([b"a", b"b"], 1), {1: 2, 3: 4}])
+def test_bin_sets_that_hold_no_lists(tmp_path, content):
+    (tmp_path / "lfw.bin").write_bytes(pickle.dumps(content))
+    with pytest.raises(DataError, match=r"lfw\.bin is no \.bin set"):
+        read_bin(tmp_path / "lfw.bin")
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "sentence"),
+    [
+        ("mapping", "idx orig_idx orig_file\n0 5\n", "mapping.txt, line 2 has 2 words; 3 are wanted"),
+        ("mapping", "0 5 six.jpg\n", "mapping.txt, line 1: 'six' should be numbers"),
+        ("anno", f"1\nx y\nnone.jpg {SIGNS}\n", "anno.txt, line 3: 'none' should be numbers"),
+    ],
+)
+def test_celebamask(tmp_path, file, text, sentence):
+    (tmp_path / "CelebA-HQ-img").mkdir()
+    (tmp_path / "mask").mkdir()
+    names = {"mapping": "CelebA-HQ-to-CelebA-mapping.txt", "anno": "CelebAMask-HQ-attribute-anno.txt"}
+    write(tmp_path / names["mapping"], "0 5 000006.jpg\n")
+    write(tmp_path / names[file], text)
+    assert sentence in refused("celebamask", tmp_path)
+
+
+def test_celeba(tmp_path):
+    (tmp_path / "img_celeba").mkdir()
+    write(tmp_path / "list_attr_celeba.txt", f"1\nx\n1.jpg {SIGNS}\n")
+    write(tmp_path / "list_eval_partition.txt", "1.jpg 0\n2.jpg\n")
+    assert "list_eval_partition.txt, line 2 has 1 words; 2 are wanted" in refused("celeba", tmp_path)
+
+
+def test_rafdb(tmp_path):
+    write(tmp_path / "EmoLabel/list_patition_label.txt", "train_1.jpg 3\ntrain_2.jpg\n")
+    (tmp_path / "Image/original").mkdir(parents=True)
+    assert "label.txt, line 2 has 1 words; 2 are wanted" in refused("rafdb", tmp_path)
+
+
+def test_affectnet(tmp_path):
+    (tmp_path / "Manually_Annotated_Images").mkdir()
+    write(tmp_path / "training.csv", f"{ROW},3,-2,-2\n{ROW}\n")
+    assert "training.csv, line 2 has 6 words; 9 are wanted" in refused("affectnet", tmp_path)
+
+
+def test_morph(tmp_path):
+    write(tmp_path / "morph.csv", "id_num,photo,gender,age\n1,a.jpg,M,3\n2,b.jpg\n")
+    assert "morph.csv, line 3 ends before its column age, gender" in refused("morph", tmp_path, "all")
+
+
+def test_fer(tmp_path):
+    write(tmp_path / "fer2013.csv", "emotion,Usage,pixels\n1,Training\n")
+    assert "fer2013.csv, line 2 ends before its column pixels" in refused("fer2013", tmp_path)
+
+
+def test_wflw(tmp_path):
+    (tmp_path / "WFLW_images").mkdir()
+    write(tmp_path / "list_98pt_rect_attr_train_test/list_98pt_rect_attr_train.txt", "\n\n" + "x " * 207)
+    assert "train.txt, line 3: 'x x" in refused("wflw", tmp_path)
+
+
+def test_what_is_no_csv_is_named_with_its_line(tmp_path):
+    path = tmp_path / "table.csv"
+    path.write_text("a,b\n1,2\n3," + "4" * 200_000)
+    with pytest.raises(DataError, match=r"table\.csv, line 3, cannot be read as CSV: field larger"):
+        list(read_csv(path, ("a", "b")))
+    path.write_text("a, b, c\n\n1, 2\n")
+    assert list(read_csv(path, ("a", "b"))) == [(f"{path}, line 3", {"a": "1", "b": "2"})]
+    path.write_text("")
+    with pytest.raises(DataError, match=r"table\.csv has no column a, b"):
+        list(read_csv(path, ("b", "a")))
