@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
+
 from faceum.crop import points5_from_landmarks
-from faceum.data.layout import choose, counted, find, numbers, one_vote, read_columns, whole_number
+from faceum.data.layout import (
+    NO_VOTES,
+    choose,
+    counted,
+    find,
+    numbers,
+    one_vote,
+    read_columns,
+    read_or_tell,
+    whole_number,
+)
 from faceum.data.sample import Sample
+from faceum.errors import DataError
 
 SPLITS = {"train": "training.csv", "val": "validation.csv"}
 LABELS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
 """AffectNet's labels 0 to 7; 8 none, 9 uncertain and 10 no face are no expressions and are left out."""
+NO_FACE = 10
+"""The last of its labels."""
 COLUMNS = (
     "subDirectory_filePath", "face_x", "face_y", "face_width", "face_height", "facial_landmarks",
     "expression", "valence", "arousal",
@@ -39,20 +54,35 @@ def read_affectnet(root: str | Path, split: str = "train") -> Iterator[Sample]:
 
 def _sample(where: str, pictures: Path, words: list[str]) -> Sample | None:
     row = dict(zip(COLUMNS, counted(words, COLUMNS, where), strict=True))
-    label = whole_number(row["expression"], where)
-    if not 0 <= label < len(LABELS):
+    label, wrong_label = read_or_tell(_label, row["expression"], where, otherwise=0)
+    if label >= len(LABELS):
         return None
     # Faces that the makers' detector missed have no box; its columns then hold -1 or NULL.
     box = [row[name] for name in COLUMNS[1:5]]
     found = all(value.isdecimal() for value in box)
     corner_size = numbers(box, where).reshape(2, 2) if found else None
-    landmarks = row["facial_landmarks"].split(";")
-    points = numbers(landmarks, where).reshape(68, 2) if len(landmarks) == 136 else None
+    points, wrong_points = read_or_tell(_points, row["facial_landmarks"], where, otherwise=None)
     return Sample(
         id=f"affectnet-{Path(row[COLUMNS[0]]).stem}",
         source="affectnet",
         picture=pictures / row[COLUMNS[0]],
         box=None if corner_size is None else corner_size.cumsum(axis=0).ravel(),
         points5=None if points is None else points5_from_landmarks(points),
-        expression_votes=one_vote(LABELS[label]),
+        expression_votes=NO_VOTES if wrong_label else one_vote(LABELS[label]),
+        problem=wrong_label or wrong_points,
     )
+
+
+def _label(word: str, where: str) -> int:
+    label = whole_number(word, where)
+    if not 0 <= label <= NO_FACE:
+        raise DataError(f"{where} has expression {label}; AffectNet's are 0 to {NO_FACE}.")
+    return label
+
+
+def _points(words: str, where: str) -> np.ndarray | None:
+    """The 68 landmarks (68, 2); None where one word such as NULL says that there are none."""
+    landmarks = words.split(";")
+    if len(landmarks) not in (1, 136):
+        raise DataError(f"{where} has {len(landmarks)} numbers for its landmarks; 68 of x and y are 136.")
+    return numbers(landmarks, where).reshape(68, 2) if len(landmarks) == 136 else None

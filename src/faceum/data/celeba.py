@@ -3,14 +3,25 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
-from faceum.data.layout import choose, counted, find, find_any, numbers, read_lines, whole_number
+from faceum.data.layout import (
+    NO_SIGNS,
+    choose,
+    counted,
+    find,
+    find_any,
+    numbers,
+    read_lines,
+    read_or_tell,
+    signs,
+    whole_number,
+)
 from faceum.data.sample import Sample
 from faceum.errors import DataError
-from faceum.tasks import ATTRIBUTES
 
 SPLITS = {"train": "0", "val": "1", "test": "2", "all": None}
 BOX = ("x_1", "y_1", "width", "height")
@@ -33,26 +44,29 @@ def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
     aligned = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
     pictures = wild or find(root, "CelebA's folder of pictures", "img_celeba", *aligned)
     points = _table(root, "list_landmarks_celeba" if wild else "list_landmarks_align_celeba", POINTS)
-    boxes = _table(root, "list_bbox_celeba", BOX) if wild else {}
+    boxes = _table(root, "list_bbox_celeba", BOX) if wild else _Table()
     identities = _table(root, "identity_CelebA", ("the person's number",), whole=True)
     partition = {}
     if wanted is not None:
         parts = find(root, "CelebA's list of partitions", *_places("list_eval_partition"))
         rows = (counted(words, ("the picture", "its part"), where) for where, words in read_lines(parts))
         partition = dict(rows)
-    for where, (name, *signs) in read_lines(attributes):
+    for where, (name, *words) in read_lines(attributes):
         if not name.endswith(".jpg") or (wanted is not None and partition.get(name) != wanted):
             continue
-        if len(signs) != len(ATTRIBUTES):
-            raise DataError(f"{where}: {name} has {len(signs)} attributes, not {len(ATTRIBUTES)}.")
+        shown, problem = read_or_tell(signs, words, where, otherwise=NO_SIGNS)
+        tables = (boxes, points, identities)
+        box, points5, person = (table.numbers.get(name) for table in tables)
+        problems = (problem, *(table.problems.get(name) for table in tables))
         yield Sample(
             id=f"celeba-{Path(name).stem}",
             source="celeba",
             picture=pictures / name,
-            box=boxes[name].reshape(2, 2).cumsum(axis=0).ravel() if name in boxes else None,
-            points5=points[name].reshape(5, 2) if name in points else None,
-            attributes=np.array([sign == "1" for sign in signs]),
-            identity=int(identities[name][0]) if name in identities else None,
+            box=None if box is None else box.reshape(2, 2).cumsum(axis=0).ravel(),
+            points5=None if points5 is None else points5.reshape(5, 2),
+            attributes=shown,
+            identity=None if person is None else int(person[0]),
+            problem=next(filter(None, problems), None),
         )
 
 
@@ -60,17 +74,26 @@ def _places(stem: str) -> list[str]:
     return [f"{folder}{stem}{end}" for folder in ("", "Anno/", "Eval/") for end in (".txt", ".csv")]
 
 
-def _table(
-    root: str | Path, stem: str, columns: tuple[str, ...], *, whole: bool = False
-) -> dict[str, np.ndarray]:
-    """Picture name -> its numbers, one a column; empty where the file is missing."""
+@dataclass
+class _Table:
+    """Picture name -> its numbers (n,), one a column; and what is wrong with those of other pictures."""
+
+    numbers: dict[str, np.ndarray] = field(default_factory=dict)
+    problems: dict[str, str] = field(default_factory=dict)
+
+
+def _table(root: str | Path, stem: str, columns: tuple[str, ...], *, whole: bool = False) -> _Table:
+    """One of CelebA's tables; empty where the file is missing. whole: its numbers are whole ones."""
+    table = _Table()
     path = find_any(root, *_places(stem))
     if path is None:
-        return {}
-    table = {}
+        return table
     for where, (name, *words) in read_lines(path):
         if name.endswith(".jpg"):
-            counted(words, columns, where)
-            values = [whole_number(word, where) for word in words] if whole else numbers(words, where)
-            table[name] = np.array(values)
+            try:
+                counted(words, columns, where)
+                values = [whole_number(word, where) for word in words] if whole else numbers(words, where)
+                table.numbers[name] = np.array(values)
+            except DataError as error:
+                table.problems[name] = str(error).rstrip(".")
     return table

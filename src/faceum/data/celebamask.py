@@ -9,7 +9,18 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.data.layout import choose, counted, find, find_any, read_lines, read_mask, whole_number
+from faceum.data.layout import (
+    NO_SIGNS,
+    choose,
+    counted,
+    find,
+    find_any,
+    read_lines,
+    read_mask,
+    read_or_tell,
+    signs,
+    whole_number,
+)
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
@@ -32,18 +43,20 @@ def read_celebamask(root: str | Path, split: str = "train") -> Iterator[Sample]:
     merged = find_any(root, "mask", "CelebAMaskHQ-mask", "masks")
     parts = merged or find(root, "CelebAMask-HQ's masks", "CelebAMask-HQ-mask-anno", "mask")
     mapping = _mapping(root, needed=split != "all")
-    attributes = _attributes(root)
+    labelled = _attributes(root)
     numbers = [int(path.stem) for path in pictures.glob("*.jpg") if path.stem.isdecimal()]
     for number in sorted(numbers):
         if split != "all" and not first <= mapping.get(number, -1) <= last:
             continue
+        attributes, problem = labelled.get(number, (None, None))
         mask = partial(read_mask, merged / f"{number}.png") if merged else partial(_merge, parts, number)
         yield Sample(
             id=f"celebamask-{number}",
             source="celebamask",
             picture=pictures / f"{number}.jpg",
             mask=mask,
-            attributes=attributes.get(number),
+            attributes=attributes,
+            problem=problem,
         )
 
 
@@ -79,12 +92,14 @@ def _mapping(root: str | Path, *, needed: bool) -> Mapping[int, int]:
     return mapping
 
 
-def _attributes(root: str | Path) -> dict[int, np.ndarray]:
+def _attributes(root: str | Path) -> dict[int, tuple[np.ndarray, str | None]]:
+    """Number in CelebAMask-HQ -> attributes (40,) bool, and what is wrong with them."""
     path = find_any(root, "CelebAMask-HQ-attribute-anno.txt")
     if path is None:
         return {}
     attributes = {}
-    for where, (name, *signs) in read_lines(path):
+    for where, (name, *words) in read_lines(path):
         if name.endswith(".jpg"):  # the others are the header
-            attributes[whole_number(Path(name).stem, where)] = np.array([sign == "1" for sign in signs])
+            number = whole_number(Path(name).stem, where)
+            attributes[number] = read_or_tell(signs, words, where, otherwise=NO_SIGNS)
     return attributes

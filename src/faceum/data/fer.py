@@ -9,6 +9,7 @@ import cv2
 import numpy as np
 
 from faceum.data.layout import (
+    NO_VOTES,
     choose,
     find,
     find_any,
@@ -17,6 +18,7 @@ from faceum.data.layout import (
     one_vote,
     pictures_in,
     read_csv,
+    read_or_tell,
     whole_number,
 )
 from faceum.data.sample import Sample
@@ -49,14 +51,14 @@ def read_fer2013(root: str | Path, split: str = "train") -> Iterator[Sample]:
         return
     for index, (where, row) in enumerate(read_csv(table, ("emotion", "pixels", "Usage"))):
         if row["Usage"] == usage:
-            label = whole_number(row["emotion"], where)
-            if not 0 <= label < len(LABELS):
-                raise DataError(f"{where} has emotion {label}; 0 to {len(LABELS) - 1} are known.")
+            votes, wrong_label = read_or_tell(_votes, row["emotion"], where, otherwise=NO_VOTES)
+            picture, wrong_picture = read_or_tell(_png, row["pixels"], where, otherwise=b"")
             yield Sample(
                 id=f"fer2013-{index:05d}",
                 source="fer2013",
-                picture=_png(row["pixels"], where),
-                expression_votes=one_vote(LABELS[label]),
+                picture=picture,
+                expression_votes=votes,
+                problem=wrong_label or wrong_picture,
             )
 
 
@@ -73,19 +75,23 @@ def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
     folder = find_any(root, folder_name, f"images/{folder_name}", f"data/{folder_name}")
     table = None if folder else find(root, "FERPlus' pictures", *_TABLES, folder_name)
     rows = read_csv(labels, ("Usage", "Image name", *EXPRESSIONS))
-    faces = read_csv(table, ("pixels",)) if table else None
+    faces = ((at, row["pixels"]) for at, row in read_csv(table, ("pixels",))) if table else None
     for where, row in rows:
-        face = ("", {"pixels": ""}) if faces is None else next(faces, None)
+        face = ("", "") if faces is None else next(faces, None)
         if face is None:
             raise DataError(f"{table} ends before {where}; both tables must have the same rows.")
-        votes = numbers([row[name] for name in EXPRESSIONS], where).astype(np.float32)
+        words = [row[name] for name in EXPRESSIONS]
+        votes, wrong_label = read_or_tell(numbers, words, where, otherwise=NO_VOTES)
         name = row["Image name"].strip()
-        if row["Usage"] == usage and name and votes.sum() > 0:
+        if row["Usage"] == usage and name and (votes.any() or wrong_label):
+            at, pixels = face
+            png, wrong_picture = (b"", None) if folder else read_or_tell(_png, pixels, at, otherwise=b"")
             yield Sample(
                 id=f"ferplus-{Path(name).stem}",
                 source="ferplus",
-                picture=folder / name if folder else _png(face[1]["pixels"], face[0]),
-                expression_votes=votes,
+                picture=folder / name if folder else png,
+                expression_votes=votes.astype(np.float32),
+                problem=wrong_label or wrong_picture,
             )
 
 
@@ -106,6 +112,13 @@ def _from_folders(root: Path, split: str) -> Iterator[Sample]:
                 picture=path,
                 expression_votes=one_vote(expression),
             )
+
+
+def _votes(word: str, where: str) -> np.ndarray:
+    label = whole_number(word, where)
+    if not 0 <= label < len(LABELS):
+        raise DataError(f"{where} has emotion {label}; 0 to {len(LABELS) - 1} are known.")
+    return one_vote(LABELS[label])
 
 
 def _png(pixels: str, where: str) -> bytes:

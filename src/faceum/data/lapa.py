@@ -15,7 +15,16 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.layout import box_by_points, choose, find, numbers, pictures_in, read_lines, read_mask
+from faceum.data.layout import (
+    box_by_points,
+    choose,
+    find,
+    numbers,
+    pictures_in,
+    read_lines,
+    read_mask,
+    read_or_tell,
+)
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
@@ -41,7 +50,8 @@ def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
     for part in choose(split, SPLITS, "LaPa"):
         for picture in pictures_in(find(root, f"LaPa's {part} pictures", f"{part}/images")):
             folder = picture.parent.parent
-            points = _landmarks(folder / "landmarks" / f"{picture.stem}.txt")
+            path = folder / "landmarks" / f"{picture.stem}.txt"
+            points, problem = read_or_tell(_landmarks, path, otherwise=np.full((106, 2), np.nan))
             points5 = points[list(POINTS5)]
             yield Sample(
                 id=f"lapa-{picture.stem}",
@@ -50,6 +60,7 @@ def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
                 box=box_by_points(points5),
                 points5=points5,
                 mask=partial(_mask, folder / "labels" / f"{picture.stem}.png", points),
+                problem=problem,
             )
 
 
@@ -60,6 +71,8 @@ def _landmarks(path: Path) -> np.ndarray:
     points = [row for row in rows if len(row) == 2]
     if len(rows) != 107 or rows[0].tolist() != [106] or len(points) != 106:
         raise DataError(f"{path} holds {len(points)} points; the number 106 and LaPa's 106 are wanted.")
+    if not np.isfinite(points).all():
+        raise DataError(f"{path} holds NaN or infinity; numbers are wanted.")
     return np.array(points)
 
 

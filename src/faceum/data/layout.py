@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -16,7 +16,7 @@ import numpy as np
 
 from faceum.crop import box_from_points
 from faceum.errors import DataError, PictureError
-from faceum.tasks import EXPRESSIONS
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
 PICTURE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 T = TypeVar("T")
@@ -89,6 +89,17 @@ def counted(words: list[str], names: tuple[str, ...], where: object) -> list[str
     return words
 
 
+def read_or_tell(read: Callable[..., T], *given: object, otherwise: T) -> tuple[T, str | None]:
+    """What read(*given) gives, and None; where it raises DataError, `otherwise` and the sentence.
+
+    For labels of one face, whose reader goes on with the next: the sentence is its `Sample.problem`.
+    """
+    try:
+        return read(*given), None
+    except DataError as error:
+        return otherwise, str(error).rstrip(".")
+
+
 def read_columns(path: Path) -> Iterator[tuple[str, list[str]]]:
     """Every row of a CSV file that is not empty: "FILE, line N", and its columns; DataError for no CSV."""
     with path.open(encoding="utf-8-sig", errors="replace", newline="") as file:
@@ -155,6 +166,22 @@ def box_by_points(points: np.ndarray) -> np.ndarray | None:
         return box_from_points(points)
     except PictureError:
         return None  # whoever checks the points will say what is wrong with them
+
+
+def signs(words: list[str], where: object) -> np.ndarray:
+    """CelebA's attributes of a face (40,) bool, from words 1 and -1 (or 0); DataError naming `where`."""
+    if len(words) != len(ATTRIBUTES):
+        raise DataError(f"{where} has {len(words)} attributes; {len(ATTRIBUTES)} are wanted.")
+    if not {*words} <= {"1", "-1", "0"}:
+        raise DataError(f"{where} has attributes other than 1 and -1: {' '.join(words)[:60]!r}.")
+    return np.array([word == "1" for word in words])
+
+
+NO_SIGNS = np.zeros(len(ATTRIBUTES), bool)
+NO_VOTES = np.zeros(len(EXPRESSIONS), np.float32)
+"""Stand for labels that `Sample.problem` says are wrong, so that nobody takes the face for one without."""
+NO_SIGNS.setflags(write=False)
+NO_VOTES.setflags(write=False)
 
 
 def one_vote(expression: str) -> np.ndarray:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from pathlib import Path
 
-from faceum.data.layout import find, in_split, number, read_csv
+from faceum.data.layout import find, in_split, number, read_csv, read_or_tell
 from faceum.data.sample import Sample
 
 GENDERS = {"M": 0, "F": 1}
@@ -24,11 +25,13 @@ def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
         person = row["id_num"].strip()
         if in_split(person, split, "MORPH II"):
             photo = path.parent / row["photo"].strip().replace("\\", "/")
+            age, problem = read_or_tell(number, row["age"], where, otherwise=math.nan)
             yield Sample(
                 id=f"morph-{photo.stem}",
                 source="morph",
                 picture=photo,
-                age=number(row["age"], where),
+                age=age,
                 gender=GENDERS.get(row["gender"].strip().upper()),
                 identity=person,
+                problem=problem,
             )

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.layout import PICTURE_SUFFIXES, box_by_points, choose, find, numbers
+from faceum.data.layout import PICTURE_SUFFIXES, box_by_points, choose, find, numbers, read_or_tell
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 
@@ -56,13 +56,15 @@ def _read(source: str, root: str | Path, folders: tuple[str, ...]) -> Iterator[S
         if not files:
             raise DataError(f"{source}'s {name} has no landmarks: looked for *.pts in {folder}.")
         for path in files:
-            landmarks = read_pts(path)
+            landmarks, wrong_points = read_or_tell(read_pts, path, otherwise=np.zeros((0, 2)))
+            picture, no_picture = read_or_tell(_picture_of, path, otherwise=path.with_suffix(".jpg"))
             yield Sample(
                 id=f"{source}-{name.replace('/', '-')}-{path.stem}",
                 source=source,
-                picture=_picture_of(path),
+                picture=picture,
                 box=box_by_points(landmarks),
                 landmarks68=landmarks,
+                problem=no_picture or wrong_points,
             )
 
 

@@ -7,7 +7,18 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.layout import choose, counted, find, find_any, numbers, one_vote, read_lines, whole_number
+from faceum.data.layout import (
+    NO_VOTES,
+    choose,
+    counted,
+    find,
+    find_any,
+    numbers,
+    one_vote,
+    read_lines,
+    read_or_tell,
+    whole_number,
+)
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 
@@ -26,6 +37,7 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
     names = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
     path = find(root, "RAF-DB's list of labels", *names, *(f"basic/{name}" for name in names))
     base = path.parent.parent
+    nobody: tuple[np.ndarray | None, int | None] = (None, None)
     original = find_any(base, "Image/original")
     pictures = original or find(base, "RAF-DB's folder of pictures", "Image/original", "Image/aligned")
     for where, words in read_lines(path):
@@ -33,18 +45,27 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
         stem = Path(name).stem
         if split != "all" and not stem.startswith(split):
             continue
-        if not (label.isdecimal() and 1 <= int(label) <= len(LABELS)):
-            raise DataError(f"{where}: {name} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
-        points5, gender = _manual(base / "Annotation/manual" / f"{stem}_manu_attri.txt")
+        manual = base / "Annotation/manual" / f"{stem}_manu_attri.txt"
+        boxes = base / "Annotation/boundingbox" / f"{stem}_boundingbox.txt"
+        votes, wrong_label = read_or_tell(_votes, label, where, otherwise=NO_VOTES)
+        (points5, gender), wrong_points = read_or_tell(_manual, manual, otherwise=nobody)
+        box, wrong_box = read_or_tell(_box, boxes, otherwise=None) if original else (None, None)
         yield Sample(
             id=f"rafdb-{stem}",
             source="rafdb",
             picture=pictures / (name if original else f"{stem}_aligned.jpg"),
-            box=_box(base / "Annotation/boundingbox" / f"{stem}_boundingbox.txt") if original else None,
+            box=box,
             points5=points5 if original else None,  # they belong to the original picture
             gender=gender,
-            expression_votes=one_vote(LABELS[int(label) - 1]),
+            expression_votes=votes,
+            problem=wrong_label or wrong_points or wrong_box,
         )
+
+
+def _votes(label: str, where: str) -> np.ndarray:
+    if not (label.isdecimal() and 1 <= int(label) <= len(LABELS)):
+        raise DataError(f"{where} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
+    return one_vote(LABELS[int(label) - 1])
 
 
 def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:

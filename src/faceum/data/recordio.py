@@ -70,13 +70,14 @@ def read_recordio(root: str | Path, split: str = "train") -> Iterator[Sample]:
         for number in _picture_keys(file, records, offsets):
             record = Record(records, offsets[number], number)
             labels, start = _glance(file, record, size)
-            known = bool(np.isfinite(labels[0]))
+            known = float(labels[0]).is_integer()
             yield Sample(
                 id=f"{source}-{number}",
                 source=source,
                 picture=record,
                 points5=_points5(start, record),
-                identity=int(labels[0]) if known else None,
+                identity=int(labels[0]) if known else str(labels[0]),
+                problem=None if known else f"its label is {labels[0]}; a person's whole number is wanted",
             )
 
 

@@ -1,6 +1,7 @@
 """Layer 3. `Sample`, one labelled face as a data set's reader gives it; and the check of its labels.
 
-A reader gives what its files say, right or wrong; `check_sample` names what cannot be right.
+A reader gives what its files say, right or wrong, with a `problem` where it could not read a face's labels;
+`check_sample` names what cannot be right.
 """
 
 from __future__ import annotations
@@ -53,6 +54,8 @@ class Sample:
     identity: number or name of the person, unique in its source. masked: wears a face mask.
     rough_landmarks: the landmarks are another network's answer. embedding: (256,) another network's vector
         of the face, of which only the direction counts.
+    problem: what its reader found wrong with its labels, a sentence without a full stop that names the file
+        where it stands; such a label is not None, but what it holds means nothing.
     """
 
     id: str
@@ -71,6 +74,7 @@ class Sample:
     masked: bool | None = None
     rough_landmarks: bool = False
     embedding: np.ndarray | None = None
+    problem: str | None = None
 
     @property
     def name(self) -> str:
@@ -110,6 +114,8 @@ def checked(samples: Iterable[Sample], *, refuse: bool, skipped: list[str]) -> I
 
 
 def _first_problem(sample: Sample) -> str | None:
+    if sample.problem:
+        return sample.problem
     if sample.age is not None and not 0 <= sample.age <= OLDEST:
         return f"its age is {sample.age:g}; ages lie between 0 and {OLDEST} years"
     if sample.age_sigma is not None and not 0 < sample.age_sigma <= OLDEST:
