@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -100,3 +101,72 @@ def test_the_fingerprint_tells_of_any_label() -> None:
     list(other.told(iter([replace(draw_face("a"), age=31.5)])))
     assert account.to_dict()["sha256"] != other.to_dict()["sha256"]
     assert account.to_dict()["mask"] == 1
+
+
+@pytest.fixture
+def folder(tmp_path: Path, put: Callable[..., Path]) -> Path:
+    """Faces of five ages, of which the second's picture is missing, the third's empty, the fourth's none."""
+    for name in ("1_0_0_a.jpg", "2_0_0_b.jpg", "3_0_0_c.jpg", "4_0_0_d.jpg", "5_0_0_e.jpg"):
+        put(tmp_path / name)
+    (tmp_path / "2_0_0_b.jpg").unlink()
+    (tmp_path / "2_0_0_b.jpg").symlink_to(tmp_path / "gone.jpg")
+    (tmp_path / "3_0_0_c.jpg").write_bytes(b"")
+    (tmp_path / "4_0_0_d.jpg").write_bytes(b"no picture")
+    return tmp_path
+
+
+def utkface(folder: Path) -> dict[str, Share]:
+    return {"made": Share(count=1, reader="utkface", path=str(folder), split="all", lazy=True)}
+
+
+def test_pictures_of_lazy_shares_are_missed_at_the_start(folder: Path) -> None:
+    data = read_sources(utkface(folder), "")
+    assert len(data.faces["made"]) == data.fingerprint["made"]["faces"] == 3
+    missing, empty = data.skipped
+    assert "2_0_0_b.jpg cannot be read (No such file or directory); bring the picture back" in missing
+    assert "3_0_0_c.jpg is empty; bring the picture back" in empty
+    with pytest.raises(DataError, match=r"2_0_0_b\.jpg cannot be read"):
+        read_sources(utkface(folder), "", refuse=True)
+
+
+def test_bytes_of_lazy_shares_are_missed_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = [draw_face("a"), replace(draw_face("b"), picture=b"")]
+    monkeypatch.setattr(sources, "read_dataset", lambda reader, path, split: iter(samples))
+    data = read_sources({"drawn": replace(SHARE, lazy=True)}, "")
+    assert len(data.faces["drawn"]) == 1 and "generated b is empty" in data.skipped[0]
+
+
+def test_the_next_picture_stands_in_for_one_that_cannot_be_decoded(
+    folder: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    faces = read_sources(utkface(folder), "").faces["made"]
+    ages = [int(faces[index].labels["age"]) for index in (1, 1, -2, 2, 1)]
+    assert ages == [5, 5, 5, 5, 5]
+    assert [record.name for record in caplog.records] == ["faceum"], "one warning a picture"
+    assert "4_0_0_d.jpg" in caplog.text and "The next picture that can be read stands in" in caplog.text
+    (folder / "5_0_0_e.jpg").write_bytes(b"no picture")
+    assert int(faces[1].labels["age"]) == int(faces[2].labels["age"]) == 1, "after the last comes the first"
+    assert int(faces[1:2][0].labels["age"]) == 1, "of a part of the faces, too"
+    assert len(caplog.records) == 2
+    (folder / "1_0_0_a.jpg").unlink()
+    with pytest.raises(DataError, match=r"None of 3 pictures can be read, from .*1_0_0_a\.jpg on"):
+        faces[0]
+    with pytest.raises(IndexError):
+        faces[3]
+
+
+def test_a_disk_that_is_gone_ends_the_drawing(caplog: pytest.LogCaptureFixture) -> None:
+    lost = [replace(draw_face("a"), id=str(place), picture=Path(f"no/{place}.png")) for place in range(300)]
+    with pytest.raises(DataError, match=r"None of 100 pictures can be read, from no/250\.png on; bring them"):
+        sources.LazyFaces(lost)[250]
+    assert len(caplog.records) == 100
+
+
+def test_or_it_is_refused(folder: Path) -> None:
+    for name in ("2_0_0_b.jpg", "3_0_0_c.jpg"):
+        (folder / name).unlink()
+    faces = read_sources(utkface(folder), "", refuse=True).faces["made"]
+    with pytest.raises(DataError, match=r"4_0_0_d\.jpg"):
+        faces[1]
+    with pytest.raises(DataError, match=r"4_0_0_d\.jpg"):
+        faces[1:][0]

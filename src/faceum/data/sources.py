@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -14,18 +15,30 @@ import numpy as np
 from faceum.data.corpus import LabelledFace, labelled_face, read_taught
 from faceum.data.mixture import Share
 from faceum.data.registry import read_dataset
-from faceum.data.sample import Sample, checked
+from faceum.data.sample import Piece, Sample, checked
 from faceum.errors import DataError
+
+LOG = logging.getLogger("faceum")
+MOST_BROKEN = 100
+"""So many pictures in a row that cannot be read mean that their disk is gone."""
 
 
 class LazyFaces(Sequence[LabelledFace]):
-    """Samples as faces: a picture is read and decoded each time it is asked for."""
+    """Samples as faces: a picture is read and decoded each time it is asked for.
 
-    def __init__(self, samples: Sequence[Sample]) -> None:
-        self.samples = samples
+    Where that fails, the next face that can be read stands in, the first after the last: always the same one,
+    so that batches do not depend on what was drawn before. The log has one warning a picture and process.
+    DataError where none of MOST_BROKEN in a row can be read.
+    """
+
+    def __init__(self, samples: Sequence[Sample], *, refuse: bool = False) -> None:
+        """refuse: raise the DataError of a picture that cannot be read instead."""
+        self.samples, self.refuse = samples, refuse
+        self._places = range(len(samples))
+        self._told: set[int] = set()
 
     def __len__(self) -> int:
-        return len(self.samples)
+        return len(self._places)
 
     @overload
     def __getitem__(self, index: int) -> LabelledFace: ...
@@ -33,8 +46,27 @@ class LazyFaces(Sequence[LabelledFace]):
     def __getitem__(self, index: slice) -> LazyFaces: ...
     def __getitem__(self, index: int | slice) -> LabelledFace | LazyFaces:
         if isinstance(index, slice):
-            return LazyFaces(self.samples[index])
-        return labelled_face(self.samples[index])
+            part = LazyFaces(self.samples, refuse=self.refuse)
+            part._places, part._told = self._places[index], self._told
+            return part
+        first, count = self._places[index], len(self.samples)
+        tried = min(count, MOST_BROKEN)
+        for step in range(tried):
+            place = (first + step) % count
+            try:
+                return labelled_face(self.samples[place])
+            except DataError as error:
+                if self.refuse:
+                    raise
+                self._tell(place, error)
+        raise DataError(
+            f"None of {tried} pictures can be read, from {self.samples[first].name} on; bring them back."
+        )
+
+    def _tell(self, place: int, error: DataError) -> None:
+        if place not in self._told:
+            self._told.add(place)
+            LOG.warning("%s The next picture that can be read stands in for it.", error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -66,8 +98,8 @@ def read_sources(
 
     data: the corpus folder, for shares without a path. split: instead of the shares' own. most: at most so
     many faces of each. refuse: the first label or picture that cannot be right ends the reading; otherwise
-    it is skipped and told. people: number the persons over all sources that train recognition; who the others
-    are is dropped.
+    it is skipped and told. Of a lazy share's pictures only the presence is seen here, see LazyFaces for the
+    rest. people: number the persons over all sources that train recognition; who the others are is dropped.
     apart_from: leave out faces whose picture, pixel by pixel, stands in this split of their source, too.
     """
     numbers: dict[tuple[str, int | str], int] | None = {} if people else None
@@ -82,9 +114,12 @@ def read_sources(
             given = (sample for sample in given if _pixels(sample) not in held)
         given = islice(given, most)
         known = numbers if "recognition" in share.tasks else None
-        samples = account.told(_numbered(checked(given, refuse=refuse, skipped=skipped), source, known))
+        right = checked(given, refuse=refuse, skipped=skipped)
+        if share.lazy:
+            right = _present(right, refuse=refuse, skipped=skipped)
+        samples = account.told(_numbered(right, source, known))
         faces[source] = (
-            LazyFaces(list(samples))
+            LazyFaces(list(samples), refuse=refuse)
             if share.lazy
             else list(_decoded(samples, refuse=refuse, skipped=skipped))
         )
@@ -115,6 +150,28 @@ def _numbered(
         if numbers is not None and person is not None:
             person = numbers.setdefault((source, person), len(numbers))
         yield replace(sample, identity=person if numbers is not None else None)
+
+
+def _present(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[Sample]:
+    """The samples whose pictures have bytes, though perhaps none that can be decoded."""
+    for sample in samples:
+        problem = _absence(sample.picture)
+        if problem is None:
+            yield sample
+            continue
+        sentence = f"{sample.name} {problem}; bring the picture back, or take it off its list."
+        if refuse:
+            raise DataError(sentence)
+        skipped.append(sentence)
+
+
+def _absence(picture: Path | bytes | Piece) -> str | None:
+    """How a picture is not there; None where it is. A reader has seen its pieces of larger files."""
+    try:
+        size = picture.stat().st_size if isinstance(picture, Path) else picture != b""
+        return None if size else "is empty"
+    except OSError as error:
+        return f"cannot be read ({error.strerror or error})"
 
 
 def _decoded(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[LabelledFace]:
