@@ -1,14 +1,18 @@
 """Base on the published mixture of seven sets (Faceptor, arXiv 2403.09500), begun from FaRL's encoder.
 
     faceum convert farl FaRL-Base-Patch16-LAIONFace20M-ep64.pth --out farl.safetensors
-    torchrun --nproc-per-node 8 -m faceum train recipes/base_faceptor_mix.py
+    torchrun --nproc-per-node 4 -m faceum train recipes/base_faceptor_mix.py
 
 Hardware: GPUs of 24 GB or more; the batch of 460 pictures is shared by however many there are.
 Time and expected scores: not run. The sets and FaRL's file are not ours to pass on; each path below is a
 folder in the layout that its makers publish, see `faceum data pack --help`.
 
-Batches, weights, rates and steps are the published ones. What differs: losses are weighted by task, so that
-AffectNet and RAF-DB (4 and 1 there) together have 5 and share it by their pictures.
+Batches, weights, rates and steps are the published ones. Parsing and landmarks have 4 pictures a step, and
+each GPU needs one of both for its BatchNorms: start at most 4, or raise these counts. What differs: losses
+are weighted by task, so that AffectNet and RAF-DB (4 and 1 there) share 5 by their pictures; parsing has a
+Dice loss and class weights beside the cross-entropy; landmarks have an error in eye distances beside that
+of the heat maps; pictures are turned, scaled and shifted by Gaussian amounts of half the published +-18 and
++-10 degrees; colours change without RandAugment; the warm-up begins at 1/2000 of the peak.
 """
 
 from dataclasses import replace

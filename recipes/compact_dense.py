@@ -1,6 +1,7 @@
 """Compact's dense twin: the same network without the routed experts, trained the same, to hold beside it.
 
     faceum train recipes/compact_dense.py data=CORPUS
+    faceum train recipes/compact_dense.py stage=2 data=CORPUS
 
 Hardware, time and data as for compact; the twin needs a little less of each.
 Expected scores with steps=2500: LFW 76.0 %, one side masked 70.9 %, age MAE 8.05, attributes 86.7 %,
@@ -12,11 +13,14 @@ from dataclasses import replace
 from pathlib import Path
 
 from faceum.config import load_recipe
+from faceum.train.settings import RunConfig
 
-compact = load_recipe(Path(__file__).with_name("compact.py"))
 
-run = replace(
-    compact,
-    network=replace(compact.network, name="compact-dense", moe=replace(compact.network.moe, routed=False)),
-    out="runs/compact_dense",
-)
+def recipe(stage: int = 1) -> RunConfig:
+    """A stage of compact, without routed experts; the later ones need the twin's own network."""
+    compact = load_recipe(Path(__file__).with_name("compact.py"), [f"stage={stage}"])
+    twin = replace(compact, out=compact.out.replace("compact", "compact_dense"))
+    if compact.network is None:
+        return replace(twin, initial=compact.initial.replace("compact", "compact_dense"))
+    network = replace(compact.network, name="compact-dense", moe=replace(compact.network.moe, routed=False))
+    return replace(twin, network=network)

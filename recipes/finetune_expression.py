@@ -4,7 +4,7 @@
 
 FOLDER/train and FOLDER/val hold a folder an expression, named like in FER2013 (angry, happy, neutral, ...),
 with pictures of one face each, cut as tightly as the shipped network's detector would box it.
-Hardware: two CPU cores. Time: about ten minutes. Expected scores: not run.
+Hardware: two CPU cores. Time and expected scores: not run.
 
 Every other answer of the network stays what it was, to the last bit.
 """

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import itertools
 from pathlib import Path
 
 import pytest
@@ -72,8 +73,21 @@ def test_a_wrong_word_is_a_sentence(word: str, said: str) -> None:
         load_recipe(RECIPES[0].with_name("smoke.py"), [word])
 
 
-def test_the_dense_twin_differs_in_its_experts_alone() -> None:
-    whole, dense = (load_recipe(RECIPES[0].with_name(f"{name}.py")) for name in ("compact", "compact_dense"))
+@pytest.mark.parametrize("stage", [1, 2, 3])
+def test_the_dense_twin_differs_in_its_experts_alone(stage: int) -> None:
+    whole, dense = (
+        load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={stage}"])
+        for name in ("compact", "compact_dense")
+    )
     unlike = {name for name in vars(whole) if getattr(whole, name) != getattr(dense, name)}
-    assert unlike == {"network", "out"}
-    assert whole.network.moe.routed and not dense.network.moe.routed
+    assert unlike == ({"network", "out"} if stage == 1 else {"initial", "out"})
+    assert stage > 1 or (whole.network.moe.routed and not dense.network.moe.routed)
+
+
+def test_a_stage_begins_where_the_one_before_ends() -> None:
+    for name in ("compact", "compact_dense"):
+        stages = [load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={n}"]) for n in (1, 2, 3)]
+        for one, after in itertools.pairwise(stages):
+            assert after.initial == f"{one.out}/network.safetensors"
+    with pytest.raises(RecipeError, match="no stage 4"):
+        load_recipe(RECIPES[0].with_name("compact.py"), ["stage=4"])

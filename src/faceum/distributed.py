@@ -29,6 +29,11 @@ def world() -> int:
     return dist.get_world_size() if _many() else 1
 
 
+def local_rank() -> int:
+    """This process's number among those of its machine, 0 where it is alone."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if _many() else 0
+
+
 def _many() -> bool:
     return dist.is_available() and dist.is_initialized()
 
@@ -37,15 +42,13 @@ def _many() -> bool:
 def joined() -> Iterator[None]:
     """Join the processes that torchrun started (WORLD_SIZE above 1), and leave them at the end.
 
-    nccl where there is CUDA, a device a process by LOCAL_RANK; gloo elsewhere.
+    What lies on a GPU then travels by nccl, what lies on the CPU by gloo: the run's device decides, not what
+    the machine has.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _many():
         yield
         return
-    cuda = torch.cuda.is_available()
-    if cuda:
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", "0")))
-    dist.init_process_group("nccl" if cuda else "gloo")
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
     try:
         yield
     finally:
@@ -137,7 +140,6 @@ def same_on_every_rank(tensors: Iterable[Tensor]) -> None:
             dist.broadcast(tensor, 0)
 
 
-def wait_for_all() -> None:
-    """Return when every rank has come here."""
-    if world() > 1:
-        dist.barrier()
+def wait_for_all(device: torch.device) -> None:
+    """Return when every rank has come here; device: that of the run."""
+    sum_over_ranks(torch.zeros((), device=device)).item()

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from faceum.distributed import sum_over_ranks
+from faceum.distributed import max_over_ranks, sum_over_ranks
 
 ENCODER = ("trunk.", "mixtures.")
 """How the names of a network's encoder parameters begin; the others are heads and what only training has."""
@@ -69,6 +69,24 @@ def clip_gradients(shared: Sequence[nn.Parameter], sharded: Sequence[nn.Paramete
     scale = (limit / (norm + 1e-6)).clamp_max(1.0)
     torch._foreach_mul_([*parts[0], *parts[1]], scale)
     return norm
+
+
+@torch.no_grad()
+def share_overflow(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Where any gradient of any rank is not finite, make one of each optimiser's infinite, on every rank.
+
+    GradScaler looks at one rank's optimisers one by one: where a rank's own class centres alone overflow, it
+    would leave out that one update there, and ranks' scales would part. After this it leaves out all of it.
+    """
+    gradients = [
+        [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        for optimizer in optimizers
+    ]
+    norm = torch.nn.utils.get_total_norm([gradient for some in gradients for gradient in some])
+    lost = max_over_ranks((~norm.isfinite()).float())
+    for gradient in (next(filter(torch.numel, some), None) for some in gradients):
+        if gradient is not None:
+            gradient.masked_fill_(lost.bool(), math.inf)
 
 
 class MovingAverage:

@@ -60,7 +60,7 @@ def built(shares: dict[str, Share]) -> tuple[Trainer, Batch]:
 
 def gradients(trainer: Trainer, batch: Batch) -> dict[str, Any]:
     """Loss -> its value, and its gradients in what ranks share and in this rank's centres."""
-    losses, _ = trainer.losses(with_tasks(batch, tasks_of_all_ranks(batch)))
+    losses, _ = trainer.losses(with_tasks(batch, tasks_of_all_ranks(batch, trainer.device)))
     losses["total"] = trainer.objective.total(losses, [task for task in TASKS if task in losses])
     shared = [*trainer.network.parameters(), *trainer.objective.parameters()]
     found = {}

@@ -4,15 +4,22 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
 
 from faceum.crop import CropSpec
 from faceum.data.mixture import Share
 from faceum.data.sources import read_sources
+from faceum.errors import RecipeError
 from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS
 from faceum.model.experts import ExpertsConfig
+from faceum.model.network import FaceUM
 from faceum.tasks import TASKS
-from faceum.train import RunConfig, Trainer
+from faceum.train import RunConfig, Trainer, train
 from faceum.train.run import stream
+from faceum.train.trainer import share_norms
 
 NETWORK = replace(
     BASE,
@@ -46,3 +53,28 @@ def test_each_part_has_its_tasks_and_every_task_learns(drawn_run: Callable[..., 
     again = Trainer(replace(run, heat_map=0.0), data.faces, data.people).train_step([parts])
     assert losses["landmarks"] > again["landmarks"] + 0.1, "the heat maps have a loss of their own"
     assert {group["peak"] for group in trainer.optimizer.param_groups} == {1e-4, 1e-3}
+
+
+def test_one_face_for_a_head_with_batch_norms_is_refused_before_the_first_step(
+    drawn_run: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    shares = {"all": replace(DRAWN, tasks=("age",)), "masks": replace(DRAWN, count=1, tasks=("parsing",))}
+    run = drawn_run(network=NETWORK, shares=shares, steps=2, held_out=None, out=str(tmp_path))
+    with pytest.raises(RecipeError, match="has 1 faces for parsing.*need 2 in each"):
+        train(run)
+    assert not list(tmp_path.glob("checkpoints/*"))
+
+
+def test_norms_of_many_gpus_count_together_under_the_same_names(monkeypatch: pytest.MonkeyPatch) -> None:
+    network = FaceUM(NETWORK)
+    names = list(network.state_dict())
+    share_norms(network, torch.device("cuda"))
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in network.modules()), "one process"
+    monkeypatch.setattr("faceum.train.trainer.world", lambda: 2)
+    share_norms(network, torch.device("cpu"))
+    assert not any(isinstance(module, torch.nn.SyncBatchNorm) for module in network.modules()), "no GPU"
+    share_norms(network, torch.device("cuda"))
+    plain = (torch.nn.BatchNorm1d, torch.nn.BatchNorm2d)
+    assert any(isinstance(module, torch.nn.SyncBatchNorm) for module in network.modules())
+    assert not any(isinstance(module, plain) for module in network.modules())
+    assert list(network.state_dict()) == names

@@ -9,11 +9,13 @@ from typing import Any
 
 import cv2
 import torch
+from torch import nn
 from torch.utils.data import DataLoader, Dataset
 
 from faceum.data.mixture import Batch, Mixture, Parts
 from faceum.data.sources import Data, read_sources
 from faceum.distributed import rank, wait_for_all, world
+from faceum.errors import RecipeError
 from faceum.model.checkpoint import save_checkpoint
 from faceum.model.network import FaceUM
 from faceum.train.checkpoints import Checkpoints
@@ -22,6 +24,19 @@ from faceum.train.provenance import write_run
 from faceum.train.settings import RunConfig
 from faceum.train.trainer import Trainer
 from faceum.train.validate import HeldOut
+
+NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
+"""The norms that look at several faces at once."""
+
+COUNTED_AS = {
+    "recognition": ("embedding", "identity"),
+    "age": ("age",),
+    "attributes": ("attributes",),
+    "expression": ("expression_votes",),
+    "parsing": ("mask",),
+    "landmarks": ("landmarks68",),
+}
+"""The names under which a source's fingerprint counts the labels of each task."""
 
 Validate = Callable[[FaceUM], dict[str, float]]
 """A network in, numbers out; "score" among them, the higher the better."""
@@ -37,6 +52,8 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     out = Path(config.out)
     data = read_data(config)
     trainer = Trainer(config, data.faces, data.people)
+    parts = stream(config, trainer.network, data)
+    require_faces_for_norms(parts, trainer.network, data)
     checkpoints = Checkpoints(out / "checkpoints", keep=config.keep)
     told: list[str] = []
     state = checkpoints.load(told.append)
@@ -53,7 +70,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     ) as journal:
         for sentence in [*told, *data.skipped[:20]]:
             journal.say(sentence)
-        for values in _steps(trainer, data, config):
+        for values in _steps(trainer, parts, config):
             step = trainer.step
             journal.advance(step)
             if step % config.log_every == 0:
@@ -70,7 +87,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
                     checkpoints.save(state)
     if first:
         save_network(out / "network.safetensors", trainer, record)
-    wait_for_all()
+    wait_for_all(trainer.device)
     return trainer.finished()
 
 
@@ -116,6 +133,39 @@ def stream(config: RunConfig, network: FaceUM, data: Data) -> Parts:
     return Parts(mixtures)
 
 
+def require_faces_for_norms(parts: Parts, network: FaceUM, data: Data) -> None:
+    """RecipeError where a batch gives some rank too few faces for a head that has BatchNorms.
+
+    Each rank needs two of a task, or one where ranks share the statistics (see share_norms).
+    """
+    for mixture in parts.mixtures:
+        for task in network.config.tasks:
+            norms = [module for module in network.heads[task].modules() if isinstance(module, NORMS)]
+            counts = faces_of_ranks(mixture, task, data)
+            least = 1 if any(isinstance(norm, nn.SyncBatchNorm) for norm in norms) else 2
+            if norms and max(counts) > 0 and min(counts) < least:
+                raise RecipeError(
+                    f"A batch has {sum(counts):.4g} faces for {task}, so that one of {len(counts)} processes "
+                    f"gets {min(counts):.4g}, and the BatchNorms of that head need {least} in each; raise "
+                    "the count of a share that teaches it, or start fewer processes."
+                )
+
+
+def faces_of_ranks(mixture: Mixture, task: str, data: Data) -> list[float]:
+    """How many faces of a batch each rank gets a task's label with.
+
+    A source where only some faces have it counts with what its batches have on average.
+    """
+    counts, seen = [0.0] * mixture.ranks[1], 0
+    for source, share in mixture.shares.items():
+        known = data.fingerprint.get(source, {})
+        labelled = max(known.get(label, 0) for label in COUNTED_AS[task]) / known.get("faces", 1)
+        for _ in range(share.count if mixture.tasks[source] else 0):
+            counts[seen % len(counts)] += labelled if task in mixture.tasks[source] else 0
+            seen += 1
+    return counts
+
+
 def batches(dataset: Dataset[Any], order: Iterable[int], workers: int) -> Iterator[Any]:
     """The dataset's batches in the given order, made by worker processes."""
     loader = DataLoader(
@@ -135,12 +185,12 @@ def batches(dataset: Dataset[Any], order: Iterable[int], workers: int) -> Iterat
     return stream
 
 
-def _steps(trainer: Trainer, data: Data, config: RunConfig) -> Iterator[dict[str, float]]:
+def _steps(trainer: Trainer, stream: Parts, config: RunConfig) -> Iterator[dict[str, float]]:
     """Take the steps that are left; each one's losses, and how many pictures a second all ranks take."""
     numbers = range(trainer.step * config.accumulate, config.steps * config.accumulate)
     gathered: list[tuple[Batch, ...]] = []
     began, pictures = time.time(), 0
-    for parts in batches(stream(config, trainer.network, data), numbers, config.workers):
+    for parts in batches(stream, numbers, config.workers):
         gathered.append(parts)
         pictures += world() * sum(len(part.crop_BCHW) for part in parts)
         if len(gathered) == config.accumulate:

@@ -15,14 +15,22 @@ from faceum.assets import resolve_model
 from faceum.centres import Centres, share_of_rank
 from faceum.data.corpus import LabelledFace
 from faceum.data.mixture import Batch, with_tasks
-from faceum.distributed import average_gradients, gather_rows, rank, same_on_every_rank, sum_over_ranks, world
+from faceum.distributed import (
+    average_gradients,
+    gather_rows,
+    local_rank,
+    rank,
+    same_on_every_rank,
+    sum_over_ranks,
+    world,
+)
 from faceum.errors import RecipeError
 from faceum.losses import balance_experts
 from faceum.model.checkpoint import load_checkpoint
 from faceum.model.heads import EmbeddingHead
 from faceum.model.network import FaceUM
 from faceum.model.router import FaceRouter
-from faceum.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate
+from faceum.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate, share_overflow
 from faceum.tasks import PARSING_CLASSES, TASKS
 from faceum.train.objective import Objective
 from faceum.train.settings import RunConfig
@@ -45,6 +53,7 @@ class Trainer:
         self.config = config
         self.device = choose_device(config)
         self.network = build_network(config).to(self.device)
+        share_norms(self.network, self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.trunk.recompute = config.recompute
         self.objective = Objective(config, class_weights(faces)).to(self.device)
@@ -110,7 +119,7 @@ class Trainer:
         loads: list[Tensor],
     ) -> list[Tensor]:
         """Backward passes of one batch; adds its losses to the values and returns the loads with its own."""
-        asked = [tasks_of_all_ranks(part) for part in parts]
+        asked = [tasks_of_all_ranks(part, self.device) for part in parts]
         tasks = [task for some in asked for task in some]
         for part, some in zip(parts, asked, strict=True):
             if not some:
@@ -133,6 +142,8 @@ class Trainer:
         if self.centres is not None:
             self.centres.correct_gradients()
         moved = [one for one in self.optimizers if any(p.grad is not None for p in _parameters(one))]
+        if self.scaler.is_enabled():
+            share_overflow(moved)
         for optimizer in moved:
             self.scaler.unscale_(optimizer)
         sharded = list(self.centres.parameters()) if self.centres is not None else []
@@ -219,7 +230,21 @@ def choose_device(config: RunConfig) -> torch.device:
         if config.precision == "float16":
             raise RecipeError("float16 trains on a GPU only; say precision=float32 or precision=bfloat16.")
         return torch.device("cpu")
+    there = torch.cuda.device_count()
+    if local_rank() >= there:
+        raise RecipeError(
+            f"This is process {local_rank() + 1} of its machine, which has {there} GPUs; start at most "
+            f"{there} there, or say device=cpu."
+        )
+    if world() > 1:
+        torch.cuda.set_device(local_rank())
     return torch.device("cuda", torch.cuda.current_device())
+
+
+def share_norms(network: nn.Module, device: torch.device) -> None:
+    """On GPUs, let BatchNorms count all ranks' faces; the names of weights stay. torch has none for a CPU."""
+    if world() > 1 and device.type == "cuda":
+        nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def build_network(config: RunConfig) -> FaceUM:
@@ -247,12 +272,11 @@ def build_network(config: RunConfig) -> FaceUM:
     return network
 
 
-def tasks_of_all_ranks(batch: Batch) -> list[str]:
-    """The tasks that some rank has a label for, in their order."""
+def tasks_of_all_ranks(batch: Batch, device: torch.device) -> list[str]:
+    """The tasks that some rank has a label for, in their order; device: that of the run."""
     if world() == 1:
         return list(batch.wanted)
-    have = torch.tensor([float(task in batch.wanted) for task in TASKS])
-    have = sum_over_ranks(have.to("cuda" if torch.cuda.is_available() else "cpu"))
+    have = sum_over_ranks(torch.tensor([float(task in batch.wanted) for task in TASKS], device=device))
     return [task for task, ranks in zip(TASKS, have.tolist(), strict=True) if ranks]
 
 
