@@ -3,7 +3,7 @@
     faceum convert farl FaRL-Base-Patch16-LAIONFace20M-ep64.pth --out farl.safetensors
     torchrun --nproc-per-node 4 -m faceum train recipes/base_faceptor_mix.py
 
-Hardware: GPUs of 24 GB or more; the batch of 460 pictures is shared by however many there are.
+Hardware: GPUs of 24 GB or more; the batch of 472 pictures is shared by however many there are.
 Time and expected scores: not run. The sets and FaRL's file are not ours to pass on; each path below is a
 folder in the layout that its makers publish, see `faceum data pack --help`.
 
