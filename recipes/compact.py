@@ -1,16 +1,21 @@
-"""Compact: the small network whose weights ship in the package, in two stages on the project's corpus.
+"""Compact: the small network whose weights ship in the package, in stages on the project's corpus.
 
     faceum train recipes/compact.py data=CORPUS
     faceum train recipes/compact.py stage=2 data=CORPUS
+    faceum train recipes/compact.py stage=3 data=CORPUS
 
 data is the folder of the Parquet corpus (`faceum data pack` makes one from public sets). The first stage
-begins from nothing; the second goes on from its network and asks more of recognition.
+begins from nothing; the second goes on from its network and asks more of recognition, and is what ships; the
+third changes what tight chips lie in, and was no better (docs/log.md, 2026-11-26).
 Hardware: one core of a CPU with bfloat16 units, and one that makes batches. Time: 69 and about 105 minutes
-(AMD EPYC, Zen 5); a tenth less with MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592.
+(AMD EPYC, Zen 5); the third, in float32 on two cores without such units (Zen 3), about 80. A tenth less with
+MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592.
 Expected scores of the first stage: LFW 83.9 %, one side masked 80.6 %, age MAE 5.86, attributes 88.5 %,
 expression 74.3 %, parsing F1 71.4, landmarks NME 5.34 %. They were measured on a run that followed a schedule
 over 16,000 steps up to step 4,000 and this one from there. Of the second stage, begun from those weights
-in half precision: 91.4 %, 87.4 %, 5.22, 89.6 %, 79.8 %, 73.5, 4.80 %.
+in half precision: 91.4 %, 87.4 %, 5.22, 89.6 %, 79.8 %, 73.5, 4.80 %. Of the third, whose colours and
+sharpness changed less up to step 2,250: 91.6 %, 86.3 % (the mask on either side), 5.24, 89.6 %, 79.6 %, 73.3,
+4.77 %.
 """
 
 from dataclasses import replace
