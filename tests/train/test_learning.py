@@ -144,7 +144,7 @@ def test_32_real_pictures_are_learned_by_heart() -> None:
         faces[source] = [face for face in known if not tied(face)][:count]
     shares = {source: Share(count=count, augment=NO_AUGMENTATION) for source, count in counts.items()}
     weights = [
-        f"task_weights.{word}" for word in ("age=0.6", "attributes=0.4", "recognition=10.0", "parsing=3.0")
+        f"task_weights.{word}" for word in ("age=2.0", "attributes=0.4", "recognition=10.0", "parsing=3.0")
     ]
     words = ["steps=350", "precision=float32", "warmup=10", "lr=3e-3", "clip=5.0", "ema=0.9", *weights]
     run = load_recipe(RECIPES / "compact.py", words)
