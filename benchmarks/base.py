@@ -1,9 +1,11 @@
-"""Benchmark: `base`, six tasks of one face, beside the published schedule and its dense twin, on a CPU.
+"""Benchmark: `base`, six tasks of one face, beside the published schedule and its dense twin.
 
-    python benchmarks/base.py [--rounds 5]
+    python benchmarks/base.py [--rounds 5] [--device cuda]
 
 Prints: encoder, published schedule / ours (reference router, same weights); encoder and heads, the same;
 encoder with our router / the dense twin; the dense heads' fusion, plain / mixed before enlarging.
+On a GPU in bfloat16, crops and answers staying there: faces a second at several batches and the share of the
+matmul ceiling, the published schedule, where the time goes, the dense twin and the fusion.
 """
 
 from __future__ import annotations
@@ -11,23 +13,29 @@ from __future__ import annotations
 import copy
 from dataclasses import replace
 
+import numpy as np
 import torch
-from in_turn import THREADS, claim, in_turn, options, stamp
+from in_turn import THREADS, Times, claim, in_turn, options, show, stamp
 from networks import seeded
+from on_gpu import captured, ceiling, name_gpu, on_gpu
 from published_schedule import Crops, ours, plain_fusion, published, same
+from torch.utils.flop_counter import FlopCounterMode
 
 from faceum.model.configs import BASE, REFERENCE
-from faceum.model.network import FaceUM
+from faceum.model.network import FaceUM, FaceUMConfig, round_weights
 from faceum.model.pyramid import UPerNet, fuse
 
+PUBLISHED_RATE = 33, 37
+"""Pictures a second that FaceXFormer's authors give for all its tasks (arXiv 2403.12960)."""
 
-def inputs(model: FaceUM) -> Crops:
-    """One crop of noise a resolution; the face covers its middle, about half of the tokens."""
+
+def inputs(model: FaceUM, batch: int = 1) -> Crops:
+    """Crops of noise of each resolution; the face covers their middle, about half of the tokens."""
     crops = {}
     for spec, _ in model.config.crops:
         middle = (torch.arange(spec.grid) - (spec.grid - 1) / 2).abs() < 0.36 * spec.grid
-        mask = (middle[:, None] & middle[None, :]).flatten()[None]
-        crops[spec.size] = (torch.rand(1, 3, spec.size, spec.size), mask)
+        mask = (middle[:, None] & middle[None, :]).flatten().expand(batch, -1)
+        crops[spec.size] = (torch.rand(batch, 3, spec.size, spec.size), mask)
     return crops
 
 
@@ -93,10 +101,155 @@ def fusion(rounds: int) -> None:
     claim("fusion of four maps: mixed before enlarging / plain", times, "mixed before enlarging", "plain")
 
 
+def network_on_gpu(config: FaceUMConfig, device: str = "cuda") -> FaceUM:
+    """The seeded network as the torch runner holds it, with gates as far from even as trained ones are."""
+    with torch.device(device):
+        model = seeded(config)
+    with torch.no_grad():
+        for block in model.mixtures:
+            if block.moe.router is not None:
+                block.moe.router.weight.normal_(std=0.1)
+    round_weights(model, torch.bfloat16)
+    return model.to(memory_format=torch.channels_last)
+
+
+def crops_on_gpu(model: FaceUM, batch: int, device: str = "cuda") -> Crops:
+    """As `inputs`, with channels last."""
+    return {
+        size: (crop.to(device, memory_format=torch.channels_last), mask.to(device).contiguous())
+        for size, (crop, mask) in inputs(model, batch).items()
+    }
+
+
+def operations(model: FaceUM, crops: Crops) -> float:
+    """Multiplications and additions of matrix products and convolutions for the crops, all six tasks."""
+    experts = 0.0
+    with FlopCounterMode(display=False) as counted:
+        for spec, tasks in model.config.crops:
+            for choice in model(*crops[spec.size], tasks).routing:
+                rows, weight = int(choice.taken_PNK.sum()), model.mixtures[0].moe.experts.expand[0]
+                experts += 2 * 2 * rows * weight.numel()
+    # The grouped kernel is one that the counter does not know; single products it does.
+    known = any("grouped" in str(kind) for kind in counted.get_flop_counts()["Global"])
+    grouped = crops[112][0].is_cuda and not known
+    return counted.get_total_flops() + experts * grouped
+
+
+def faces_a_second(spent: Times, batch: int) -> float:
+    """Of the median round."""
+    return batch / float(np.median(spent.wall))
+
+
+def speed_on_gpu(
+    model: FaceUM, rounds: int, most: float, batches: tuple[int, ...] = (1, 8, 64), device: str = "cuda"
+) -> None:
+    """Faces a second by batch, as it is and captured, and what share of the ceiling that is."""
+    one = operations(model, crops_on_gpu(model, 1, device))
+    print(f"base, six tasks: {one / 1e9:.0f} GFLOP a face")
+    for batch in batches:
+        crops = crops_on_gpu(model, batch, device)
+        things = {"with launches": lambda crops=crops: ours(model, crops, heads=True)}
+        if batch <= 8:
+            things |= captured({"kernels alone": things["with launches"]})
+        for how, spent in on_gpu(things, rounds).items():
+            rate = faces_a_second(spent, batch)
+            print(f"  {batch} faces, {how}: {spent.spoken()}")
+            print(f"  -> {rate:.1f} faces a second, {rate * one / most:.3f} of the ceiling", flush=True)
+        torch.cuda.empty_cache()
+    low, high = PUBLISHED_RATE
+    print(f"  FaceXFormer, as its authors say: {low}-{high} pictures a second\n", flush=True)
+
+
+def parts_on_gpu(model: FaceUM, rounds: int, batch: int, device: str = "cuda") -> None:
+    """Where the time of a batch goes."""
+    crops = crops_on_gpu(model, batch, device)
+    things = {"all": lambda: ours(model, crops, heads=True)}
+    for spec, tasks in model.config.crops:
+        crop_BCHW, mask_BN = crops[spec.size]
+        pixels = (crop_BCHW - model.mean) / model.std
+        x_BND, maps = model.trunk(pixels)
+        row_P = torch.arange(batch, device=device).repeat(len(tasks))
+        task_P = torch.cat([row_P.new_full((batch,), model.config.tasks.index(task)) for task in tasks])
+        tokens = dict(
+            zip(tasks, model._mix(x_BND, mask_BN, row_P, task_P)[0][:, 1:].split(batch), strict=True)
+        )
+        things[f"trunk {spec.size}"] = lambda pixels=pixels: model.trunk(pixels)
+        things[f"mixtures {spec.size}"] = lambda given=(x_BND, mask_BN, row_P, task_P): model._mix(*given)
+        for task in tasks:
+            things[f"head {task}"] = lambda task=task, x=tokens[task], maps=maps: model.heads[task](x, maps)
+    times = on_gpu(things, rounds)
+    whole = float(np.median(times["all"].wall))
+    print(f"Parts, {batch} faces")
+    show(times)
+    shares = (f"{name} {float(np.median(spent.wall)) / whole:.2f}" for name, spent in times.items())
+    print("  -> shares:", ", ".join(shares), "\n", flush=True)
+
+
+def schedules_on_gpu(rounds: int, device: str = "cuda") -> None:
+    """Published schedule against ours, one face."""
+    model = network_on_gpu(REFERENCE, device)
+    crops = crops_on_gpu(model, 1, device)
+    for heads in (False, True):
+        things = {
+            "published schedule": lambda h=heads: published(model, crops, heads=h),
+            "ours": lambda h=heads: ours(model, crops, heads=h),
+        }
+        times = on_gpu(things, rounds)
+        part = "encoder and heads" if heads else "encoder"
+        claim(f"base, {part}, six tasks: published schedule / ours", times, "published schedule", "ours")
+    rate = faces_a_second(times["published schedule"], 1)
+    print(f"  the published schedule: {rate:.1f} faces a second\n", flush=True)
+
+
+def twin_on_gpu(model: FaceUM, rounds: int, batch: int, device: str = "cuda") -> None:
+    """Our router against the dense twin."""
+    twin = network_on_gpu(replace(BASE, moe=replace(BASE.moe, routed=False)), device)
+    crops = crops_on_gpu(model, batch, device)
+    things = {
+        "our router": lambda: ours(model, crops, heads=False),
+        "dense twin": lambda: ours(twin, crops, heads=False),
+    }
+    times = on_gpu(things, rounds)
+    claim(f"base, encoder, {batch} faces: our router / dense twin", times, "our router", "dense twin")
+
+
+def fusion_on_gpu(rounds: int, device: str = "cuda") -> None:
+    """The fusion convolution of one dense head, as it is and plain."""
+    laid = {"device": device, "dtype": torch.bfloat16}
+    maps = [
+        torch.randn(1, 512, side, side, **laid).to(memory_format=torch.channels_last)
+        for side in (128, 64, 32, 16)
+    ]
+    weight = torch.randn(512, 2048, 3, 3, **laid).to(memory_format=torch.channels_last) * 0.01
+    things = {
+        "plain": lambda: plain_fusion(maps, weight),
+        "mixed before enlarging": lambda: fuse(maps, weight),
+    }
+    times = on_gpu(things, rounds, calls=3)
+    claim("fusion of four maps: mixed before enlarging / plain", times, "mixed before enlarging", "plain")
+
+
+def on_a_gpu(rounds: int) -> None:
+    """All of it, in bfloat16."""
+    name_gpu()
+    most = ceiling()
+    with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, cache_enabled=False):
+        model = network_on_gpu(BASE)
+        speed_on_gpu(model, rounds, most)
+        schedules_on_gpu(rounds)
+        for batch in (1, 8):
+            parts_on_gpu(model, rounds, batch)
+            twin_on_gpu(model, rounds, batch)
+        fusion_on_gpu(rounds)
+
+
 def main() -> None:
     """Time and print."""
-    given = options(__doc__, rounds=5)
+    given = options(__doc__, rounds=5, device="cpu")
     stamp()
+    if given.device == "cuda":
+        on_a_gpu(given.rounds)
+        return
     torch.set_num_threads(THREADS)
     with torch.inference_mode():
         fusion(given.rounds)

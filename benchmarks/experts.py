@@ -1,19 +1,21 @@
 """Benchmark: the expert layer beside ideal dense products of the same routed size, and beside a plain loop.
 
-    python benchmarks/experts.py [--rounds 30]
+    python benchmarks/experts.py [--rounds 30] [--device cuda]
 
 The layer is `base`'s: 8 experts 768 -> 1536 -> 768, gates from its router on random tokens. Ideal: the two
 dense products with as many rows as tokens were routed, and the activation between, nothing else; also the
 dense MLP of the same active width. The loop takes one expert after the other, with a mask, and adds in place.
+On a GPU in bfloat16, the gates in float32, each size twice: with the host's launches, and the kernels alone.
 """
 
 from __future__ import annotations
 
 import torch
-from in_turn import THREADS, claim, in_turn, options, stamp
+from in_turn import THREADS, claim, in_turn, options, show, stamp
+from on_gpu import captured, name_gpu, on_gpu
 from torch import Tensor, nn
 
-from faceum.model.experts import Experts, ExpertsConfig
+from faceum.model.experts import Experts, ExpertsConfig, grouped_matmul
 from faceum.model.layers import Mlp
 from faceum.model.router import Choice, FaceRouter, RouterConfig
 
@@ -28,7 +30,8 @@ def loop(experts: Experts, x_PND: Tensor, choice: Choice) -> Tensor:
     for number in range(len(experts.expand)):
         token, slot = ((chosen == number) & taken).nonzero().unbind(1)
         hidden = experts.activation(x[token] @ experts.expand[number])
-        out.index_add_(0, token, hidden @ experts.reduce[number] * gates[token, slot, None])
+        gate = gates[token, slot, None].to(x.dtype)
+        out.index_add_(0, token, hidden @ experts.reduce[number] * gate)
     return out.view_as(x_PND)
 
 
@@ -64,9 +67,50 @@ def compare(experts: Experts, router: FaceRouter, tokens: int, tasks: int, round
         claim(f"{where}: {one} / {other}", times, one, other)
 
 
+def compare_on_gpu(
+    experts: Experts, router: FaceRouter, size: tuple[int, int, int], rounds: int, device: str = "cuda"
+) -> None:
+    """The same on a GPU for (tokens, tasks, batch), and where the layer's time goes."""
+    tokens, tasks, batch = size
+    x_PND = torch.randn(tasks * batch, tokens, WIDTH, device=device)
+    half_PND = x_PND.to(experts.expand.dtype)
+    task_P = torch.arange(tasks, device=device).repeat_interleave(batch)
+    face_PN = torch.rand(tasks * batch, tokens, device=device) < 0.5
+    choice = router(x_PND, task_P, face_PN)
+    rows = int(choice.taken_PNK.sum())
+    x_MD = torch.randn(rows, WIDTH, device=device, dtype=half_PND.dtype)
+    into, out = experts.expand[0].clone(), experts.reduce[0].clone()
+    ours, plain = experts(half_PND, choice).float(), loop(experts, half_PND, choice).float()
+    apart = ((ours - plain).abs().max() / plain.abs().max()).item()
+    assert apart < 0.03, apart
+    order_M, end_E = experts._by_expert(choice)
+    token_M = order_M // choice.expert_PNK.shape[-1]
+    sorted_MD = half_PND.flatten(0, 1).index_select(0, token_M)
+    hidden_MH = experts.activation(sorted_MD @ into)
+    things = {
+        "expert layer": lambda: experts(half_PND, choice),
+        "ideal products": lambda: experts.activation(x_MD @ into) @ out,
+        "router": lambda: router(x_PND, task_P, face_PN),
+        "sort by expert": lambda: experts._by_expert(choice),
+        "gather": lambda: half_PND.flatten(0, 1).index_select(0, token_M),
+        "first grouped product": lambda: grouped_matmul(sorted_MD, experts.expand, end_E),
+        "activation": lambda: experts.activation(hidden_MH),
+        "second grouped product": lambda: grouped_matmul(hidden_MH, experts.reduce, end_E),
+        "gates and sum": lambda: experts._added(sorted_MD, choice, order_M, token_M),
+    }
+    taken = rows / tokens / tasks / batch
+    where = f"{tokens} tokens x {tasks} tasks x {batch} faces, {taken:.2f} experts a token"
+    print(f"{where}; apart from the loop by {apart:.1e} of the largest value")
+    for how, timed in (("with launches", things), ("kernels alone", captured(things))):
+        times = on_gpu(timed, rounds, calls=5)
+        show(times)
+        if {"expert layer", "ideal products"} <= times.keys():
+            claim(f"{where}, {how}: expert layer / ideal products", times, "expert layer", "ideal products")
+
+
 def main() -> None:
     """Time and print."""
-    given = options(__doc__, rounds=30)
+    given = options(__doc__, rounds=30, device="cpu")
     stamp()
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
@@ -75,6 +119,13 @@ def main() -> None:
     nn.init.normal_(experts.reduce, std=0.02)
     nn.init.normal_(router.weight, std=0.1)
     with torch.inference_mode():
+        if given.device == "cuda":
+            name_gpu()
+            experts.to("cuda", torch.bfloat16)
+            router.to("cuda")
+            for size in ((1024, 2, 1), (50, 4, 1), (1024, 2, 32)):
+                compare_on_gpu(experts, router, size, given.rounds)
+            return
         for tokens, tasks in ((1024, 2), (50, 4)):
             compare(experts, router, tokens, tasks, given.rounds)
 

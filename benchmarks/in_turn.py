@@ -11,6 +11,7 @@ import importlib.metadata
 import os
 import platform
 import resource
+import shutil
 import subprocess
 import sys
 import time
@@ -81,7 +82,8 @@ def claim(sentence: str, times: Mapping[str, Times], one: str, other: str) -> No
 
 def stamp() -> None:
     """Print commit, machine, versions and load: without them a number says nothing."""
-    commit = _said("git", "rev-parse", "--short", "HEAD") + ("+" if _said("git", "status", "-s") else "")
+    commit = _said("git", "rev-parse", "--short", "HEAD") or os.environ.get("COMMIT", "unknown")
+    commit += "+" if _said("git", "status", "-s") else ""
     cpu = next(
         (line for line in _read("/proc/cpuinfo").splitlines() if "model name" in line), platform.machine()
     )
@@ -115,6 +117,8 @@ def child(code: str, *arguments: str, path: Sequence[str] = ()) -> Callable[[], 
 
 
 def _said(*command: str) -> str:
+    if shutil.which(command[0]) is None:
+        return ""
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
     return done.stdout.strip()
 

@@ -33,8 +33,8 @@ def ours(model: FaceUM, crops: Crops, *, heads: bool) -> dict[str, Tensor]:
             continue
         x_BND, _ = model.trunk((crop_BCHW - model.mean) / model.std)
         batch = len(crop_BCHW)
-        row_P = torch.arange(batch).repeat(len(tasks))
-        task_P = torch.tensor([model.config.tasks.index(task) for task in tasks]).repeat_interleave(batch)
+        row_P = torch.arange(batch, device=x_BND.device).repeat(len(tasks))
+        task_P = torch.cat([row_P.new_full((batch,), model.config.tasks.index(task)) for task in tasks])
         x_PND, _ = model._mix(x_BND, mask_BN, row_P, task_P)
         answers.update(zip(tasks, x_PND.split(batch), strict=True))
     return answers

@@ -243,6 +243,7 @@ class TorchRunner:
         import torch
 
         from faceum.model.checkpoint import load_checkpoint
+        from faceum.model.network import round_weights
 
         self.device = device
         if threads < torch.get_num_threads():
@@ -250,6 +251,7 @@ class TorchRunner:
         network, metadata = load_checkpoint(resolve_model(model, "safetensors"))
         network.eval().to(device)
         if device == "cuda":
+            round_weights(network, torch.bfloat16)
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config = network.config
         labels = {task: tuple(words) for task, words in metadata.get("labels", {}).items()}
@@ -265,7 +267,9 @@ class TorchRunner:
         on_gpu = self.device == "cuda"
         with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=on_gpu):
             if on_gpu:
-                crop_BCHW, mask_BN = self._on_gpu(crops_BSSC), torch.from_numpy(face_mask_BN).to(self.device)
+                # Bytes travel and become numbers on the GPU; (B, S, S, 3) is channels last.
+                crop_BCHW = self._on_gpu(crops_BSSC).permute(0, 3, 1, 2).float() / 255
+                mask_BN = self._on_gpu(face_mask_BN)
             else:
                 crop_BCHW = torch.from_numpy(network_input(crops_BSSC))
                 mask_BN = torch.from_numpy(face_mask_BN)
@@ -275,12 +279,11 @@ class TorchRunner:
     def _made_quick(self, network: FaceUM) -> Callable[..., Output]:
         return network
 
-    def _on_gpu(self, crops_BSSC: np.ndarray) -> Tensor:
-        """Bytes travel, from pinned memory, and become numbers on the GPU; (B, S, S, 3) is channels last."""
+    def _on_gpu(self, array: np.ndarray) -> Tensor:
+        """The array on the GPU, by way of pinned memory, so that nobody waits for its journey."""
         import torch
 
-        crop_BSSC = torch.from_numpy(np.ascontiguousarray(crops_BSSC)).pin_memory()
-        return crop_BSSC.to(self.device, non_blocking=True).permute(0, 3, 1, 2).float() / 255
+        return torch.from_numpy(np.ascontiguousarray(array)).pin_memory().to(self.device, non_blocking=True)
 
 
 class CompiledTorchRunner(TorchRunner):

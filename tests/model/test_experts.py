@@ -102,8 +102,10 @@ def test_grouped_rows_meet_their_own_matrix() -> None:
     x_MD, weight_EDH = torch.randn(6, WIDTH), torch.randn(4, WIDTH, HIDDEN)
     expert_M = torch.repeat_interleave(torch.arange(4), count_E)
     wanted = torch.stack([row @ weight_EDH[expert] for row, expert in zip(x_MD, expert_M, strict=True)])
-    torch.testing.assert_close(grouped_matmul(x_MD, weight_EDH, count_E), wanted)
-    assert grouped_matmul(x_MD[:0], weight_EDH, torch.zeros(4, dtype=torch.long)).shape == (0, HIDDEN)
+    end_E = count_E.cumsum(0).int()
+    torch.testing.assert_close(grouped_matmul(x_MD, weight_EDH, end_E), wanted)
+    nobody_E = torch.zeros(4, dtype=torch.int32)
+    assert grouped_matmul(x_MD[:0], weight_EDH, nobody_E).shape == (0, HIDDEN)
 
 
 def test_autocast_computes_in_its_type() -> None:
@@ -122,7 +124,7 @@ def test_the_gpu_answers_as_the_loop_does(width: int, hidden: int) -> None:
     count_E = torch.tensor([5, 0, 9, 3], device="cuda")
     x_MD = torch.randn(17, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     weight_EDH = torch.randn(4, width, hidden, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-    grouped = F.silu(grouped_matmul(x_MD, weight_EDH, count_E))
+    grouped = F.silu(grouped_matmul(x_MD, weight_EDH, count_E.cumsum(0).int()))
     groups = zip(x_MD.split(count_E.tolist()), weight_EDH, strict=True)
     looped = F.silu(torch.cat([group @ weight for group, weight in groups]))
     torch.testing.assert_close(grouped, looped, atol=0.1, rtol=0.02)

@@ -29,15 +29,16 @@ class ExpertsConfig:
         require_known("activation", self.activation, ACTIVATIONS)
 
 
-def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, count_E: Tensor) -> Tensor:
-    """Rows sorted by expert times their expert's matrix: the first count[0] rows by weight[0], and so on.
+def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
+    """Rows sorted by expert times their expert's matrix: the rows before end[0] by weight[0], and so on.
 
-    (M, D) x (E, D, H) -> (M, H), with M = sum of count_E. On CUDA one grouped kernel where it serves;
-    elsewhere a product an expert, which works for every type and stride.
+    (M, D) x (E, D, H) -> (M, H), with M = end[-1]. end_E: int32. On CUDA one grouped kernel where it serves,
+    which takes a larger M too and leaves the rows from end[-1] on as memory was; elsewhere a product an
+    expert, which works for every type and stride.
     """
     if _grouped_kernel_serves(x_MD, weight_EDH):
-        return F.grouped_mm(x_MD, weight_EDH, offs=count_E.cumsum(0).to(torch.int32))
-    groups = x_MD.split(count_E.tolist())
+        return F.grouped_mm(x_MD, weight_EDH, offs=end_E)
+    groups = x_MD.tensor_split(end_E[:-1].tolist())
     return torch.cat([group @ weight for group, weight in zip(groups, weight_EDH, strict=True)])
 
 
@@ -67,18 +68,34 @@ class Experts(nn.Module):
 
     def forward(self, x_PND: Tensor, choice: Choice) -> Tensor:
         """(P, N, D) tokens -> (P, N, D): sum over the taken slots of gate * expert(token)."""
-        pairs, tokens, width = x_PND.shape
-        slots = choice.expert_PNK.shape[-1]
+        x, kind = x_PND.flatten(0, 1), x_PND.device.type
+        dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
+        if not torch.is_grad_enabled():  # else a token's gradients are summed as precisely as they came
+            x = x.to(dtype)
+        expand_EDH, reduce_EHD = self.expand.to(dtype), self.reduce.to(dtype)
+        order_M, end_E = self._by_expert(choice)
+        # To know how many slots are taken, the host waits for the GPU; without gradients it need not know.
+        if torch.is_grad_enabled() or not _grouped_kernel_serves(x, expand_EDH):
+            order_M = order_M[: int(end_E[-1])]
+        token_M = order_M // choice.expert_PNK.shape[-1]
+        x_MD = x.index_select(0, token_M).to(dtype)
+        hidden_MH = self.activation(grouped_matmul(x_MD, expand_EDH, end_E))
+        out_MD = grouped_matmul(hidden_MH, reduce_EHD, end_E)
+        return self._added(out_MD, choice, order_M, token_M).view_as(x_PND)
+
+    def _by_expert(self, choice: Choice) -> tuple[Tensor, Tensor]:
+        """The slots (M,) by expert, those not taken last, and where each expert's end (E,), int32."""
         expert_M = choice.expert_PNK.masked_fill(~choice.taken_PNK, len(self.expand)).flatten()
-        order_M = expert_M.argsort(stable=True)
-        count_E = torch.bincount(expert_M, minlength=len(self.expand) + 1)[:-1]
-        order_M = order_M[: int(count_E.sum())]
-        token_M = order_M // slots
-        x_MD = x_PND.reshape(-1, width).index_select(0, token_M)
-        if torch.is_autocast_enabled(x_MD.device.type):
-            x_MD = x_MD.to(torch.get_autocast_dtype(x_MD.device.type))
-        hidden_MH = self.activation(grouped_matmul(x_MD, self.expand.to(x_MD.dtype), count_E))
-        out_MD = grouped_matmul(hidden_MH, self.reduce.to(x_MD.dtype), count_E)
+        sorted_M, order_M = expert_M.sort(stable=True)
+        number_E = torch.arange(len(self.expand), device=sorted_M.device)
+        return order_M, torch.searchsorted(sorted_M, number_E, right=True, out_int32=True)
+
+    def _added(self, out_MD: Tensor, choice: Choice, order_M: Tensor, token_M: Tensor) -> Tensor:
+        """The rows by their gates, added to their tokens: (P * N, D)."""
         gated_MD = out_MD * choice.gate_PNK.flatten().index_select(0, order_M)[:, None].to(out_MD.dtype)
-        flat = torch.zeros(pairs * tokens, width, dtype=out_MD.dtype, device=out_MD.device)
-        return flat.index_add(0, token_M, gated_MD).view(pairs, tokens, width)
+        if not torch.is_grad_enabled() and len(order_M) == choice.taken_PNK.numel():
+            taken_M = choice.taken_PNK.flatten().index_select(0, order_M)
+            gated_MD = gated_MD.masked_fill(~taken_M[:, None], 0)
+        tokens = choice.taken_PNK.shape[:2].numel()
+        flat = torch.zeros(tokens, out_MD.shape[1], dtype=out_MD.dtype, device=out_MD.device)
+        return flat.index_add(0, token_M, gated_MD)

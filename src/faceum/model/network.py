@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
+from faceum.model.experts import Experts
 from faceum.model.heads import compact_heads
 from faceum.model.heads_published import published_heads
 from faceum.model.layers import require_known
@@ -103,6 +104,16 @@ def rows_of(x_BChw: Tensor, row_P: Tensor) -> Tensor:
     return row_Px.unflatten(1, (height, width, -1)).permute(0, 3, 1, 2)
 
 
+def round_weights(network: nn.Module, dtype: torch.dtype) -> None:
+    """Store in `dtype` what autocast to `dtype` would round at every call: its answers stay what they were.
+
+    Norms, routers, positions and the class token, which it computes in float32, are left alone.
+    """
+    for module in network.modules():
+        if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Experts)):
+            module.to(dtype)
+
+
 class FaceUM(nn.Module):
     """One trunk pass, then the asked tasks' tokens through the experts together, then their heads."""
 
@@ -143,7 +154,8 @@ class FaceUM(nn.Module):
 
         crop_BCHW: float32 RGB in 0..1, all of one crop policy. face_mask_BN: bool, patch tokens row-major.
         tasks: which to answer; all that share the crop's size by default.
-        wanted_TB: bool; a task then sees only the pictures that want it (training: those with its label).
+        wanted_TB: bool; a task then sees only the pictures that want it (training: those with its label). May
+            stay on the CPU, where its rows are counted without waiting for a GPU.
         Raises ModelError for an unknown task, a wrong crop size or a mask that does not fit.
         """
         tasks = self._check(crop_BCHW, face_mask_BN, tasks)
@@ -153,10 +165,15 @@ class FaceUM(nn.Module):
             row_P = torch.arange(batch, device=x_SND.device).repeat(len(tasks))
             counts = [batch] * len(tasks)
         else:
-            row_P = wanted_TB.nonzero()[:, 1]
+            row_P = wanted_TB.nonzero()[:, 1].to(x_SND.device, non_blocking=True)
             counts = wanted_TB.sum(1).tolist()
-        ids = torch.tensor([self.config.tasks.index(task) for task in tasks], device=x_SND.device)
-        task_P = ids.repeat_interleave(torch.tensor(counts, device=x_SND.device), output_size=len(row_P))
+        # Filled on the spot: to copy numbers to a GPU would wait for it.
+        task_P = torch.cat(
+            [
+                row_P.new_full((count,), self.config.tasks.index(task))
+                for task, count in zip(tasks, counts, strict=True)
+            ]
+        )
         x_PND, routing = self._mix(x_SND, face_mask_BN, row_P, task_P)
 
         answers, pictures, heat = {}, {}, {}

@@ -104,7 +104,7 @@ def fuse(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     for x_BChw, weight_OC33 in zip(maps[1:], weights[1:], strict=True):
         batch, _, small, _ = x_BChw.shape
         outputs = len(weight_OC33)
-        enlarge_3sh = shifted_enlargements(small, side).to(x_BChw)
+        enlarge_3sh = shifted_enlargements(small, side, x_BChw.device).to(x_BChw.dtype)
         by_place = weight_OC33.permute(3, 0, 2, 1).flatten(0, 2)  # column, output, row of the kernel
         mixed = F.conv2d(x_BChw, by_place[..., None, None]).reshape(batch, 3 * outputs, 3 * small, small)
         tall = enlarge_3sh.transpose(0, 1).flatten(1) @ mixed
@@ -113,12 +113,13 @@ def fuse(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     return fused
 
 
-def shifted_enlargements(before: int, after: int) -> Tensor:
+def shifted_enlargements(before: int, after: int, device: torch.device) -> Tensor:
     """(3, after, before): what enlarges a line bilinearly, for a kernel's three places one after the other.
 
     Place k of the kernel sees the enlarged line shifted by k - 1, and zeros beyond its ends.
     """
-    enlarge = F.interpolate(torch.eye(before)[None], size=after, mode="linear", align_corners=False)[0].T
+    one_hot = torch.eye(before, device=device)[None]
+    enlarge = F.interpolate(one_hot, size=after, mode="linear", align_corners=False)[0].T
     padded = F.pad(enlarge, (0, 0, 1, 1))
     return torch.stack([padded[place : place + after] for place in range(3)])
 

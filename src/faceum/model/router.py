@@ -118,7 +118,7 @@ class FaceRouter(nn.Module):
         before_PNK = p_PNK.detach().cumsum(-1) - p_PNK.detach()
         wanted_PN1 = config.tau * p_PNE.detach().sum(-1, keepdim=True)
         slot_K = torch.arange(k_max, device=x_PND.device)
-        limit_PN = torch.where(region_PN == FACE, config.k_max_face, config.k_max_background)
+        limit_PN = config.k_max_background + (config.k_max_face - config.k_max_background) * region_PN
         taken_PNK = ((before_PNK < wanted_PN1) | (slot_K < config.k_min)) & (slot_K < limit_PN[..., None])
 
         taken_p_PNK = p_PNK * taken_PNK

@@ -48,7 +48,8 @@ class ReferenceRouter(nn.Module):
         best_PNE, order_PNE = p_PNE.sort(dim=-1, descending=True, stable=True)
         expert_PNK = order_PNE[..., :slots]
 
-        limit_PN = torch.where(face_PN, face_experts(p_PNE, face_PN)[:, None], MOST_BACKGROUND)
+        limit_PN = face_experts(p_PNE, face_PN)[:, None].expand(face_PN.shape)
+        limit_PN = limit_PN.masked_fill(~face_PN, MOST_BACKGROUND)
         limit_PN[:, 0] = 0
         taken_PNK = torch.arange(slots, device=x_PND.device) < limit_PN[..., None]
 
@@ -60,7 +61,9 @@ class ReferenceRouter(nn.Module):
             taken_PNK=taken_PNK,
             probability_TE=p_PNE.new_zeros(tasks, experts).index_add(0, task_P, p_PNE[:, 1:].sum(1)),
             z_T=z_P.new_zeros(tasks).index_add(0, task_P, z_P),
-            tokens_T=torch.bincount(task_P, minlength=tasks) * (face_PN.shape[1] - 1),
+            tokens_T=task_P.new_zeros(tasks).index_add(
+                0, task_P, torch.full_like(task_P, face_PN.shape[1] - 1)
+            ),
             load_TRE=count_load(expert_PNK, taken_PNK, task_P, face_PN, tasks, experts),
         )
 
@@ -78,5 +81,5 @@ def face_experts(p_PNE: Tensor, face_PN: Tensor) -> Tensor:
     """
     experts = p_PNE.shape[-1]
     zeroed = experts if 1 / experts + FLOOR > NOTED else 0
-    noted_PN = torch.where(face_PN, (p_PNE > NOTED).sum(-1), zeroed)[:, 1:]
+    noted_PN = (p_PNE > NOTED).sum(-1).masked_fill(~face_PN, zeroed)[:, 1:]
     return (noted_PN.double().mean(-1).round().long() + MORE).clamp(max=MOST_FACE)
