@@ -25,9 +25,9 @@ from faceum.config import load_recipe
 from faceum.data.mixture import Share
 from faceum.train import Trainer, train
 
-recipe, out, where = sys.argv[1:]
-words = [f"out={out}", "steps=8", "warmup=2", "workers=0", "save_every=3", "log_every=1", "validate_every=0"]
-words += ["shares.drawn.path=24", "shares.drawn.count=6"]
+recipe, out, where, workers = sys.argv[1:]
+words = [f"out={out}", "steps=8", "warmup=2", "save_every=3", "log_every=1", "validate_every=0"]
+words += ["shares.drawn.path=24", "shares.drawn.count=6", f"workers={workers}"]
 run = load_recipe(recipe, words)
 
 def die():
@@ -54,14 +54,19 @@ train(run)
 """
 
 
-@pytest.mark.parametrize("where", ["step", "checkpoint"])
-def test_kill_9_and_resume(where: str, drawn_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+@pytest.mark.parametrize(("where", "workers"), [("step", 0), ("step", 2), ("checkpoint", 0)])
+def test_kill_9_and_resume(
+    where: str, workers: int, drawn_run: Callable[..., RunConfig], tmp_path: Path
+) -> None:
+    """The uninterrupted run makes its batches itself, so workers must change nothing, either."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     recipe = Path(__file__).resolve().parents[2] / "recipes" / "smoke.py"
     cut, whole = tmp_path / "cut", tmp_path / "whole"
-    words = [sys.executable, "-c", KILLED, str(recipe), str(cut), where]
-    done = subprocess.run(words, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})
+    words = [sys.executable, "-c", KILLED, str(recipe), str(cut), where, str(workers)]
+    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
+    # Returns when its workers, who hold the pipes, too, have gone after it.
+    done = subprocess.run(words, capture_output=True, text=True, env=one_thread, timeout=100)
     assert done.returncode == -signal.SIGKILL, done.stderr
     assert list(Checkpoints(cut / "checkpoints").steps()) == [3]
     assert len(list((cut / "checkpoints").iterdir())) == (1 if where == "step" else 2), (
@@ -69,7 +74,7 @@ def test_kill_9_and_resume(where: str, drawn_run: Callable[..., RunConfig], tmp_
     )
 
     share = train_share()
-    resumed = train(drawn_run(out=str(cut), shares=share))
+    resumed = train(drawn_run(out=str(cut), shares=share, workers=workers))
     wanted = train(drawn_run(out=str(whole), shares=share))
     torch.set_num_threads(threads)
     for name, value in wanted.state_dict().items():
