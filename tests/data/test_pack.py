@@ -67,6 +67,43 @@ def test_the_other_readers_of_packed_faces_read_it(sample, tmp_path):
     assert labelled.labels["identity"] == 5 and labelled.points5 is not None
 
 
+def test_what_other_networks_said_comes_back(sample, tmp_path):
+    """A teacher's bytes, another's floats, and whether landmarks were drawn by hand."""
+    by_bytes = np.arange(-128, 128).astype(np.int8)
+    by_floats = np.random.default_rng(0).normal(size=256).astype(np.float32)
+    taught = [
+        replace(sample, id="bytes", embedding=by_bytes, rough_landmarks=True),
+        replace(sample, id="floats", embedding=by_floats),
+        sample,
+    ]
+    path = tmp_path / "made.train.parquet"
+    assert pack(taught, path).written == 3
+    for read in (read_packed, read_rows):
+        assert [one.rough_landmarks for one in read(path)] == [True, False, False]
+    faces = read_corpus(tmp_path, ("made",), "train")["made"]
+    assert [one.rough_landmarks for one in faces] == [True, False, False]
+    for found in (
+        [one.embedding for one in read_packed(path)],
+        [one.labels.get("embedding") for one in read_rows(path)],
+        [one.labels.get("embedding") for one in faces],
+    ):
+        np.testing.assert_array_equal(found[0], by_bytes)
+        np.testing.assert_array_equal(found[1], by_floats)
+        assert found[2] is None
+    assert pack(read_packed(path), tmp_path / "again.train.parquet").written == 3
+    (again, *_) = read_packed(tmp_path / "again.train.parquet")
+    assert again.rough_landmarks and (again.embedding == by_bytes).all(), "packed anew, too"
+
+
+def test_a_packed_row_is_named_by_its_file_and_id(sample, tmp_path):
+    path = tmp_path / "made.train.parquet"
+    pack([sample], path)
+    (back,) = read_packed(path)
+    assert back.name == f"{path}, row a1"
+    report = pack([replace(back, age=300), back], tmp_path / "again.train.parquet")
+    assert report.skipped[0].startswith(f"{path}, row a1: its age is 300")
+
+
 def test_everything_moves_with_the_cut(sample, tmp_path):
     pack([sample], tmp_path / "made.train.parquet", config=PackConfig(margin=1.5, face_pixels=50))
     (back,) = read_packed(tmp_path)
@@ -96,7 +133,8 @@ def test_only_columns_that_somebody_used_are_written(put, tmp_path):
     pack([face(put, tmp_path / "a.png"), face(put, tmp_path / "b.png", age=3)], tmp_path / "x.train.parquet")
     names = parquet.read_schema(tmp_path / "x.train.parquet").names
     assert "age" in names and "points5" in names
-    assert not {"mask", "attributes", "identity", "masked"} & set(names)
+    unused = {"mask", "attributes", "identity", "masked", "embedding", "rough_landmarks"}
+    assert not unused & set(names)
 
 
 def test_many_row_groups_are_one_file(put, tmp_path):
@@ -232,6 +270,7 @@ def test_broken_rows_are_found(packed):
         ("label", "made.val.parquet, row c"),
         ("broken", "made.val.parquet, row d"),
     ]
+    assert problems[0].sentence.startswith("its age is 300"), "its place is told once"
     rows[0]["age"], rows[0]["box"] = 20.0, [500.0, 500.0, 600.0, 600.0]
     parquet.write_table(type(table).from_pylist(rows[:1], schema=table.schema), path)
     ((problem),) = check_packed([path])

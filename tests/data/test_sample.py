@@ -45,6 +45,9 @@ def test_right_labels_and_missing_ones_pass():
         ({"landmarks68": np.ones((67, 2))}, "67 landmarks; 68"),
         ({"landmarks68": np.full((68, 2), np.nan)}, "landmarks hold NaN"),
         ({"points5": np.ones((4, 2))}, "4 points; 5"),
+        ({"embedding": np.ones(255)}, "255 numbers; 256 are wanted"),
+        ({"embedding": np.full(256, np.nan)}, "holds NaN"),
+        ({"embedding": np.zeros(256, np.int8)}, "nothing but zeros"),
         ({"box": np.array([30, 2, 1, 40])}, "reversed"),
         ({"box": np.array([1, 2, np.inf, 40])}, "not four finite"),
         ({"mask": lambda: np.full((4, 4), 19, np.uint8)}, "class 19; classes are 0 to 18"),
@@ -52,7 +55,7 @@ def test_right_labels_and_missing_ones_pass():
     ],
 )
 def test_wrong_labels_are_named_with_their_file(wrong, sentence):
-    with pytest.raises(DataError, match=rf"^folder/a1\.jpg: its?.*{re.escape(sentence)}.*\.$"):
+    with pytest.raises(DataError, match=rf"^folder/a1\.jpg: (its?|another).*{re.escape(sentence)}.*\.$"):
         check_sample(replace(GOOD, **wrong))
 
 

@@ -61,6 +61,7 @@ def test_bin_sets_of_every_protocol(tmp_path, protocol, kind):
     assert found.pairs.a[1] == found.samples[2].id and found.pairs.b[1] == found.samples[3].id
     assert [int(sample.read()[0, 0, 0]) for sample in found.samples] == list(range(0, 160, 4))
     assert found.samples[0].points5.shape == (5, 2)
+    assert found.samples[1].name == f"{path}, row lfw-00001"
 
 
 def test_bin_sets_written_by_python_2(tmp_path):

@@ -64,14 +64,18 @@ def check_samples(samples: Iterable[tuple[str, str, Sample]]) -> Iterator[Proble
         try:
             check_sample(sample)
         except DataError as error:
-            yield Problem(kind="label", place=place, sentence=str(error))
+            yield Problem(kind="label", place=place, sentence=_without_name(error, sample))
         try:
             image = sample.read()
         except DataError as error:
-            yield Problem(kind="broken", place=place, sentence=str(error))
+            yield Problem(kind="broken", place=place, sentence=_without_name(error, sample))
             continue
         yield from _misplaced(sample, image, place)
         yield from _leaked_picture(image, split, place, seen)
+
+
+def _without_name(error: DataError, sample: Sample) -> str:
+    return str(error).removeprefix(f"{sample.name}: ")
 
 
 def fingerprint(image: np.ndarray) -> bytes:

@@ -1,7 +1,10 @@
 """Layer 3. Samples of any reader in, one Parquet file of our corpus out: the picture cut around the face.
 
-A row: id, source, image (WebP), height, width, box, points5, detector_score and the labels that the set has.
-Boxes, points and landmarks are moved with the cut; a mask becomes as large as its picture.
+A row: id, source, image (WebP), height, width, box, points5, detector_score and the labels that the set has:
+age, age_sigma, gender, attributes, expression_votes, mask (PNG), landmarks68, rough_landmarks (true where
+another network gave them), identity, person (a name that stands behind the number), masked, and embedding
+(another network's 256 numbers, float32); see Sample. Boxes, points and landmarks are moved with the cut; a
+mask becomes as large as its picture. Lists lie flat, x before y.
 """
 
 from __future__ import annotations
@@ -155,6 +158,8 @@ def _row(sample: Sample, image: np.ndarray, config: PackConfig, detector: Detect
         "identity": number_of(person) if isinstance(person, str) else person,
         "person": person if isinstance(person, str) else None,
         "masked": sample.masked,
+        "rough_landmarks": sample.rough_landmarks or None,
+        "embedding": None if sample.embedding is None else sample.embedding.tolist(),
     }
 
 
@@ -239,6 +244,7 @@ def _writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], int]]:
 
 
 def _schema(pyarrow: Any) -> Any:
+    """All columns, as this file's docstring tells of them."""
     floats, whole, text = pyarrow.list_(pyarrow.float64()), pyarrow.int64(), pyarrow.string()
     kinds = {"id": text, "source": text, "image": pyarrow.binary(), "height": whole, "width": whole}
     kinds |= {"box": floats, "points5": floats, "detector_score": pyarrow.float64()}
@@ -246,6 +252,7 @@ def _schema(pyarrow: Any) -> Any:
     kinds |= {"attributes": pyarrow.list_(pyarrow.bool_())}
     kinds |= {"expression_votes": floats, "mask": pyarrow.binary(), "landmarks68": floats}
     kinds |= {"identity": whole, "person": text, "masked": pyarrow.bool_()}
+    kinds |= {"rough_landmarks": pyarrow.bool_(), "embedding": pyarrow.list_(pyarrow.float32())}
     return pyarrow.schema(list(kinds.items()))
 
 

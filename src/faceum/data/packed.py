@@ -1,4 +1,7 @@
-"""Layer 3. Our own Parquet corpus -> samples, a row group at a time; wrong labels come out as they are."""
+"""Layer 3. Our own Parquet corpus -> samples, a row group at a time; wrong labels come out as they are.
+
+The columns are those that `pack` writes; a file may lack any but id, source and image.
+"""
 
 from __future__ import annotations
 
@@ -57,6 +60,7 @@ def sample_of_row(row: dict[str, Any], path: Path) -> Sample:
         id=row["id"],
         source=row["source"],
         picture=row["image"] or b"",
+        file=path,
         box=_array(row.get("box")),
         points5=_points(row["points5"]) if found else None,
         age=row.get("age"),
@@ -68,6 +72,8 @@ def sample_of_row(row: dict[str, Any], path: Path) -> Sample:
         landmarks68=_points(row.get("landmarks68")),
         identity=person,
         masked=row.get("masked"),
+        rough_landmarks=bool(row.get("rough_landmarks")),
+        embedding=None if row.get("embedding") is None else np.array(row["embedding"], np.float32),
     )
 
 

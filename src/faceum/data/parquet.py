@@ -23,7 +23,8 @@ class FaceRow:
     set only has pictures. points5: (5, 2) float64 pixels, None where the set has none or they are a guess.
     labels: what is known, the unknown left out: age (years), age_sigma (its annotators' deviation, years),
         gender (0 male, 1 female, as perceived), identity, attributes (40,) bool, expression_votes (8,)
-        float64, parsing (H, W) uint8, landmarks (68, 2) float64.
+        float64, parsing (H, W) uint8, landmarks (68, 2) float64, embedding (256,) of another network.
+    rough_landmarks: the landmarks are another network's answer.
     """
 
     id: str
@@ -31,6 +32,7 @@ class FaceRow:
     box: np.ndarray | None
     points5: np.ndarray | None
     labels: dict[str, Any]
+    rough_landmarks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -71,6 +73,7 @@ def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
         "expression_votes": _scaled(sample.expression_votes, np.ones(1)),
         "parsing": mask,
         "landmarks": _scaled(sample.landmarks68, scale),
+        "embedding": sample.embedding,
     }
     return FaceRow(
         id=sample.id,
@@ -78,6 +81,7 @@ def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
         box=_scaled(sample.box, np.tile(scale, 2)),
         points5=_scaled(sample.points5, scale),
         labels={name: value for name, value in labels.items() if value is not None},
+        rough_landmarks=sample.rough_landmarks,
     )
 
 
@@ -87,13 +91,8 @@ def read_rows(path: str | Path) -> Iterator[FaceRow]:
     Raises DataError naming the file and the face for a picture that cannot be decoded or a label out of
     range.
     """
-    path = packed_file(path)
-    for sample in read_packed(path):
-        try:
-            row = face_row(sample)
-        except DataError as error:
-            raise DataError(f"{path.name}: {error}") from error
-        yield row
+    for sample in read_packed(packed_file(path)):
+        yield face_row(sample)
 
 
 def packed_file(path: str | Path) -> Path:

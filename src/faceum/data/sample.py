@@ -20,6 +20,9 @@ from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
 OLDEST = 130
 """Ages above this many years are wrong labels."""
 
+EMBEDDING = 256
+"""Numbers in another network's vector of a face."""
+
 
 class Piece(Protocol):
     """A picture inside a larger file, read when it is asked for: small, picklable, named by its str()."""
@@ -44,7 +47,8 @@ class Sample:
     """One labelled face of a data set; every label is None where the set does not know it.
 
     id: unique in its source, fit to be a row's name. source: the data set's name.
-    picture: the file's path, its encoded bytes, or where in a larger file these are.
+    picture: the file's path, its encoded bytes, or where in a larger file these are. file: that of a table
+        which has the bytes in the row of this id.
     box: (4,) x0 y0 x1 y1, points5: (5, 2), landmarks68: (68, 2) in iBUG order; all in picture pixels.
     age: years. age_sigma: standard deviation of its annotators, years. gender: 0 male, 1 female, as the set's
         makers perceived it. attributes: (40,) bool.
@@ -75,11 +79,14 @@ class Sample:
     rough_landmarks: bool = False
     embedding: np.ndarray | None = None
     problem: str | None = None
+    file: Path | None = None
 
     @property
     def name(self) -> str:
-        """How a sentence names this sample: its file where it has one."""
-        return f"{self.source} {self.id}" if isinstance(self.picture, bytes) else str(self.picture)
+        """How a sentence names this sample: its file where it has one, and the row in it."""
+        if not isinstance(self.picture, bytes):
+            return str(self.picture)
+        return f"{self.source} {self.id}" if self.file is None else f"{self.file}, row {self.id}"
 
     def read(self) -> np.ndarray:
         """The picture, RGB uint8 (H, W, 3), upright; DataError naming it where it cannot be read."""
@@ -128,6 +135,7 @@ def _first_problem(sample: Sample) -> str | None:
         _votes_problem(sample.expression_votes)
         or _points_problem("landmarks", sample.landmarks68, 68)
         or _points_problem("points", sample.points5, 5)
+        or _embedding_problem(sample.embedding)
         or _box_problem(sample.box)
         or (_mask_problem(sample.mask()) if sample.mask is not None else None)
     )
@@ -149,6 +157,16 @@ def _points_problem(what: str, points: np.ndarray | None, count: int) -> str | N
     if np.shape(points) != (count, 2):
         return f"it has {len(points)} {what}; {count} of x and y are wanted"
     return None if np.isfinite(points).all() else f"its {what} hold NaN or infinity"
+
+
+def _embedding_problem(embedding: np.ndarray | None) -> str | None:
+    if embedding is None:
+        return None
+    if np.shape(embedding) != (EMBEDDING,):
+        return f"another network's vector of it has {np.size(embedding)} numbers; {EMBEDDING} are wanted"
+    if not np.isfinite(embedding).all() or not np.any(embedding):
+        return "another network's vector of it holds NaN or infinity, or nothing but zeros"
+    return None
 
 
 def _box_problem(box: np.ndarray | None) -> str | None:

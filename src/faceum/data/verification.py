@@ -77,7 +77,7 @@ def read_bin(path: str | Path, split: str = "test") -> PairSet:
         )
     ids = [f"{path.stem}-{place:05d}" for place in range(len(pictures))]
     samples = [
-        Sample(id=name, source=path.stem, picture=picture, points5=aligned_points5(picture))
+        Sample(id=name, source=path.stem, picture=picture, points5=aligned_points5(picture), file=path)
         for name, picture in zip(ids, pictures, strict=True)
     ]
     rows = [
