@@ -12,6 +12,7 @@ import pytest
 import faceum.data.sources as sources
 from faceum.data.generated import draw_face, read_generated
 from faceum.data.mixture import Share
+from faceum.data.recordio import Record
 from faceum.data.sample import Sample
 from faceum.data.sources import read_sources
 from faceum.errors import DataError
@@ -101,6 +102,29 @@ def test_the_fingerprint_tells_of_any_label() -> None:
     list(other.told(iter([replace(draw_face("a"), age=31.5)])))
     assert account.to_dict()["sha256"] != other.to_dict()["sha256"]
     assert account.to_dict()["mask"] == 1
+
+
+def test_the_fingerprint_tells_of_pictures_in_files(tmp_path: Path) -> None:
+    def print_of(*pictures: Path | Record) -> str:
+        account = sources._Account()
+        list(account.told(replace(draw_face("a"), picture=one) for one in pictures))
+        return account.to_dict()["sha256"]
+
+    paths = [tmp_path / "one" / "a.jpg", tmp_path / "moved" / "a.jpg", tmp_path / "one" / "b.jpg"]
+    for path in paths:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"picture")
+    first, moved, other = map(print_of, paths)
+    assert first == moved, "the folder may move"
+    assert first != other
+    paths[0].write_bytes(b"another")
+    assert print_of(paths[0]) == first, "files are not opened"
+    paths[0].write_bytes(b"a larger one")
+    larger = print_of(paths[0])
+    paths[0].unlink()
+    assert len({first, other, larger, print_of(paths[0])}) == 4
+    records = [Record(tmp_path / "train.rec", offset, 1) for offset in (0, 64)]
+    assert print_of(records[0]) != print_of(records[1])
 
 
 @pytest.fixture

@@ -185,7 +185,7 @@ def _decoded(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> 
 
 
 class _Account:
-    """Counts and hashes the samples that pass by."""
+    """Counts and hashes the samples that pass by: of a picture in a file, the file's name and size."""
 
     labels = ("age", "attributes", "expression_votes", "mask", "landmarks68", "identity", "embedding")
 
@@ -196,14 +196,25 @@ class _Account:
     def told(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         for sample in samples:
             self.counts["faces"] += 1
-            picture = sample.picture if isinstance(sample.picture, bytes) else b""
-            self.digest.update(f"{sample.id} {len(picture)}".encode() + picture)
+            self.digest.update(f"{sample.id} ".encode() + self._print_of(sample.picture))
             for name in self.labels:
                 value = getattr(sample, name)
                 self.counts[name] += value is not None
                 if value is not None and name != "mask":
                     self.digest.update(np.asarray(value).tobytes())
             yield sample
+
+    @staticmethod
+    def _print_of(picture: Path | bytes | Piece) -> bytes:
+        """What is hashed of a picture without opening its file; of a piece, the byte where it begins."""
+        if isinstance(picture, bytes):
+            return f"{len(picture)}".encode() + picture
+        if not isinstance(picture, Path):
+            return f"{picture.path.name} {picture.offset}".encode()
+        try:
+            return f"{picture.name} {picture.stat().st_size}".encode()
+        except OSError:  # who reads it will tell of that
+            return picture.name.encode()
 
     def to_dict(self) -> dict[str, Any]:
         known = {name: count for name, count in self.counts.items() if count}
