@@ -5,17 +5,9 @@
     faceum train recipes/compact.py stage=3 data=CORPUS
 
 data is the folder of the Parquet corpus (`faceum data pack` makes one from public sets). The first stage
-begins from nothing; the second goes on from its network and asks more of recognition, and is what ships; the
-third changes what tight chips lie in, and was no better (docs/log.md, 2026-11-26).
-Hardware: one core of a CPU with bfloat16 units, and one that makes batches. Time: 69 and about 105 minutes
-(AMD EPYC, Zen 5); the third, in float32 on two cores without such units (Zen 3), about 80. A tenth less with
-MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592.
-Expected scores of the first stage: LFW 83.9 %, one side masked 80.6 %, age MAE 5.86, attributes 88.5 %,
-expression 74.3 %, parsing F1 71.4, landmarks NME 5.34 %. They were measured on a run that followed a schedule
-over 16,000 steps up to step 4,000 and this one from there. Of the second stage, begun from those weights
-in half precision: 91.4 %, 87.4 %, 5.22, 89.6 %, 79.8 %, 73.5, 4.80 %. Of the third, whose colours and
-sharpness changed less up to step 2,250: 91.6 %, 86.3 % (the mask on either side), 5.24, 89.6 %, 79.6 %, 73.3,
-4.77 %.
+begins from nothing; the second goes on from its network and asks more of recognition; the third sees each
+face many times more, changed more, and is what ships.
+HARDWARE
 """
 
 from dataclasses import replace
@@ -28,7 +20,7 @@ from faceum.train.settings import RunConfig
 
 WILD = {"scale": 0.1, "shift": 0.04, "points": 0.05, "box_crop": 0.35}
 LIGHT = {"gray": 0.1, "erase": 0.05, "blur": 0.15, "noise": 0.08, "box_crop": 0.1}
-SURROUND = {"utkface": 0.6, "ferplus": 0.4, "celeba": 0.2, "helen_afw": 0.2, "masked": 0.3}
+VARIED = {"colour": 0.45, "blur": 0.3, "mask": 0.08}
 
 first = RunConfig(
     network=COMPACT,
@@ -86,30 +78,32 @@ second = replace(
     validate_every=2000,
 )
 
-# Ages and expressions are labelled on tight chips alone; what surrounds them must not matter, nor how sharp
-# and how bright a picture is.
+# Ages and expressions are labelled on tight chips alone; what surrounds them must not matter (surround).
 third = replace(
     second,
     initial="runs/compact-2/network.safetensors",
     out="runs/compact-3",
     shares={
-        source: replace(
-            share,
-            augment=replace(
-                share.augment,
-                surround=SURROUND.get(source, 0.0),
-                colour=0.35 if source == "ferplus" else 0.6,
-                blur=0.1 if source == "ferplus" else 0.4,
-            ),
-        )
-        for source, share in second.shares.items()
+        "ferplus": Share(
+            count=128, augment=AugmentConfig(gray=0, turn=10, scale=0.09, erase=0.2, blur=0.15, surround=0.3)
+        ),
+        "utkface": Share(count=136, augment=AugmentConfig(**VARIED, surround=0.4)),
+        "celeba": Share(
+            count=112, augment=AugmentConfig(**VARIED, surround=0.2), tasks=("recognition", "attributes")
+        ),
+        "celebamask": Share(count=36, augment=AugmentConfig(**WILD, turn=12, gray=0.1)),
+        "helen_afw": Share(count=36, augment=AugmentConfig(**WILD, turn=14, mask=0.08, surround=0.2)),
+        "ytf": Share(count=12, augment=AugmentConfig(**WILD, turn=12), tasks=("landmarks",)),
+        "masked": Share(count=20, augment=AugmentConfig(surround=0.2)),
     },
-    steps=3_700,
-    warmup=200,
-    lr=8e-4,
-    ema=0.999,
-    precision="float32",
-    validate_every=1000,
+    steps=8_200,
+    warmup=300,
+    lr=2.4e-3,
+    device="cuda",
+    workers=15,
+    log_every=250,
+    save_every=1000,
+    validate_every=0,
 )
 
 

@@ -102,9 +102,12 @@ class MovingAverage:
         """Take one step towards the network; the first steps count more."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
-        parameters = dict(network.named_parameters())
-        for name, value in network.state_dict().items():
-            if name in parameters:
-                self.state[name].lerp_(value, 1 - keep)
-            else:
-                self.state[name].copy_(value)
+        learned = {name for name, _ in network.named_parameters()}
+        now = network.state_dict()
+        torch._foreach_lerp_(
+            [self.state[name] for name in now if name in learned],
+            [value for name, value in now.items() if name in learned],
+            1 - keep,
+        )
+        for name in now.keys() - learned:
+            self.state[name].copy_(now[name])

@@ -143,7 +143,7 @@ def test_every_loss_falls_on_a_handful_of_faces(run: RunConfig) -> None:
     history = [trainer.train_step([(batch,)]) for _ in range(still.steps)]
     assert set(TASKS) | {"switch", "z", "mutual_information", "total"} <= set(history[0])
     for name in (*TASKS, "total"):
-        first, last = history[0][name], np.mean([losses[name] for losses in history[-5:]])
+        first, last = float(history[0][name]), np.mean([float(losses[name]) for losses in history[-5:]])
         assert last < 0.6 * first, f"{name}: {first:.3f} to {last:.3f}"
     for router in (mixture.moe.router for mixture in trainer.network.mixtures):
         assert router.bias.abs().max() > 5e-3, "the balance has moved the biases"

@@ -32,6 +32,9 @@ LANDMARK_MIRROR = np.array(
 """Which of the 68 points stands at each place in the mirrored picture (iBUG order)."""
 
 
+LUMA = np.array([0.299, 0.587, 0.114])
+"""How much red, green and blue count in gray (ITU-R BT.601)."""
+
 ROUGH_WEIGHT = 0.3
 """How much a teacher's landmarks count beside annotated ones."""
 
@@ -174,19 +177,18 @@ def _surrounded(
 def _recoloured(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < config.blur:
         crop = _softened(crop, rng)
-    value = crop.astype(np.float32) / 255
     if config.colour:
         contrast, brightness, saturation, gamma = config.colour * rng.uniform(-1, 1, 4)
-        gray = value @ np.array([0.299, 0.587, 0.114], np.float32)
-        value = gray[..., None] + (1 + saturation) * (value - gray[..., None])
-        value = (value - 0.45) * (1 + contrast) + 0.45 + 0.4 * brightness
-        value = np.clip(value + 0.1 * config.colour * rng.uniform(-1, 1, 3).astype(np.float32), 0, 1)
-        value = value ** np.float32(np.exp(gamma))
+        mixing = (1 + contrast) * ((1 + saturation) * np.eye(3) - saturation * LUMA)
+        offset = -0.45 * contrast + 0.4 * brightness + 0.1 * config.colour * rng.uniform(-1, 1, 3)
+        crop = cv2.transform(crop, np.column_stack([mixing, 255 * offset]))
+        crop = cv2.LUT(crop, (255 * (np.arange(256) / 255) ** np.exp(gamma) + 0.5).astype(np.uint8))
     if rng.random() < config.gray:
-        value = np.repeat((value @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=-1)
+        crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
     if rng.random() < config.noise:
-        value = value + rng.uniform(0.01, 0.06) * rng.standard_normal(value.shape, dtype=np.float32)
-    return (np.clip(value, 0, 1) * 255 + 0.5).astype(np.uint8)
+        grain = 255 * rng.uniform(0.01, 0.06) * rng.standard_normal(crop.shape, dtype=np.float32)
+        crop = np.clip(crop + grain + 0.5, 0, 255).astype(np.uint8)
+    return crop
 
 
 def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -68,17 +68,22 @@ class Batch:
     landmark_weight: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same on another device; itself where it is there already."""
-        if device == self.crop_BCHW.device:
-            return self
+        """The same on another device, but for `wanted`, from which the network counts its rows on the CPU."""
+        return self._with(lambda one: one.to(device, non_blocking=True))
+
+    def pin_memory(self) -> Batch:
+        """The same in memory that a GPU can fetch from by itself; DataLoader asks for it by this name."""
+        return self._with(torch.Tensor.pin_memory)
+
+    def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         return Batch(
-            crop_BCHW=self.crop_BCHW.to(device),
-            face_mask_BN=self.face_mask_BN.to(device),
-            wanted={task: one.to(device) for task, one in self.wanted.items()},
-            labels={task: one.to(device) for task, one in self.labels.items()},
-            identity=self.identity.to(device),
-            eye_distance=self.eye_distance.to(device),
-            landmark_weight=self.landmark_weight.to(device),
+            crop_BCHW=change(self.crop_BCHW),
+            face_mask_BN=change(self.face_mask_BN),
+            wanted=self.wanted,
+            labels={task: change(one) for task, one in self.labels.items()},
+            identity=change(self.identity),
+            eye_distance=change(self.eye_distance),
+            landmark_weight=change(self.landmark_weight),
         )
 
 

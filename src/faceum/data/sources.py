@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
-from typing import Any, overload
+from typing import Any, TypeVar, overload
 
 import numpy as np
 
@@ -17,8 +18,11 @@ from faceum.data.mixture import Share
 from faceum.data.registry import read_dataset
 from faceum.data.sample import Piece, Sample, checked
 from faceum.errors import DataError
+from faceum.threads import usable_threads
 
 LOG = logging.getLogger("faceum")
+Answer = TypeVar("Answer")
+
 MOST_BROKEN = 100
 """So many pictures in a row that cannot be read mean that their disk is gone."""
 
@@ -110,8 +114,8 @@ def read_sources(
         account = _Account()
         given: Iterable[Sample] = _samples(source, share, data, split or share.split)
         if apart_from is not None:
-            held = {_pixels(sample) for sample in _samples(source, share, data, apart_from)}
-            given = (sample for sample in given if _pixels(sample) not in held)
+            held = {pixels for _, pixels in _side_by_side(_pixels, _samples(source, share, data, apart_from))}
+            given = (sample for sample, pixels in _side_by_side(_pixels, given) if pixels not in held)
         given = islice(given, most)
         known = numbers if "recognition" in share.tasks else None
         right = checked(given, refuse=refuse, skipped=skipped)
@@ -175,13 +179,30 @@ def _absence(picture: Path | bytes | Piece) -> str | None:
 
 
 def _decoded(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[LabelledFace]:
-    for sample in samples:
-        try:
-            yield labelled_face(sample)
-        except DataError as error:
+    for _, face in _side_by_side(_face_or_error, samples):
+        if isinstance(face, DataError):
             if refuse:
-                raise
-            skipped.append(str(error))
+                raise face
+            skipped.append(str(face))
+        else:
+            yield face
+
+
+def _face_or_error(sample: Sample) -> LabelledFace | DataError:
+    try:
+        return labelled_face(sample)
+    except DataError as error:
+        return error
+
+
+def _side_by_side(
+    call: Callable[[Sample], Answer], samples: Iterable[Sample]
+) -> Iterator[tuple[Sample, Answer]]:
+    """Each sample with what the call makes of it, in order; threads decode pictures side by side."""
+    samples = iter(samples)
+    with ThreadPoolExecutor(usable_threads()) as pool:
+        while some := list(islice(samples, 512)):
+            yield from zip(some, pool.map(call, some), strict=True)
 
 
 class _Account:

@@ -9,7 +9,7 @@ from typing import Any
 
 import cv2
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from faceum.data.mixture import Batch, Mixture, Parts
@@ -74,7 +74,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
             step = trainer.step
             journal.advance(step)
             if step % config.log_every == 0:
-                journal.write(step, values)
+                journal.write(step, {name: float(value) for name, value in values.items()})
             if validate is not None and config.validate_every and step % config.validate_every == 0:
                 numbers = validate(trainer.averaged())
                 journal.write(step, numbers, "validation")
@@ -166,14 +166,16 @@ def faces_of_ranks(mixture: Mixture, task: str, data: Data) -> list[float]:
     return counts
 
 
-def batches(dataset: Dataset[Any], order: Iterable[int], workers: int) -> Iterator[Any]:
-    """The dataset's batches in the given order, made by worker processes."""
+def batches(dataset: Dataset[Any], order: Iterable[int], workers: int, *, pin: bool = False) -> Iterator[Any]:
+    """The dataset's batches in the given order, made by worker processes; pin: for a GPU to fetch."""
     loader = DataLoader(
         dataset,
         batch_size=None,
         sampler=list(order),
         num_workers=workers,
-        prefetch_factor=8 if workers else None,
+        # A batch in flight costs some twenty open files, of which a process may often have 1,024.
+        prefetch_factor=max(2, 16 // workers) if workers else None,
+        pin_memory=pin,
         # The loader draws a seed when it starts; not from torch's own generator, which is others' to use.
         generator=torch.Generator(),
     )
@@ -185,12 +187,12 @@ def batches(dataset: Dataset[Any], order: Iterable[int], workers: int) -> Iterat
     return stream
 
 
-def _steps(trainer: Trainer, stream: Parts, config: RunConfig) -> Iterator[dict[str, float]]:
+def _steps(trainer: Trainer, stream: Parts, config: RunConfig) -> Iterator[dict[str, Tensor | float]]:
     """Take the steps that are left; each one's losses, and how many pictures a second all ranks take."""
     numbers = range(trainer.step * config.accumulate, config.steps * config.accumulate)
     gathered: list[tuple[Batch, ...]] = []
     began, pictures = time.time(), 0
-    for parts in batches(stream, numbers, config.workers):
+    for parts in batches(stream, numbers, config.workers, pin=trainer.device.type == "cuda"):
         gathered.append(parts)
         pictures += world() * sum(len(part.crop_BCHW) for part in parts)
         if len(gathered) == config.accumulate:

@@ -74,8 +74,11 @@ class Trainer:
         """That of what all ranks share, and that of the centres where there are some."""
         return [self.optimizer] + ([self.centres_optimizer] if self.centres_optimizer else [])
 
-    def train_step(self, batches: Sequence[tuple[Batch, ...]]) -> dict[str, float]:
-        """One update from the batches that it accumulates, each a part a crop policy; returns every loss."""
+    def train_step(self, batches: Sequence[tuple[Batch, ...]]) -> dict[str, Tensor | float]:
+        """One update from the batches that it accumulates, each a part a crop policy; returns every loss.
+
+        Tensors stay on the run's device, so that nobody waits for a GPU who does not look at them.
+        """
         config = self.config
         torch.manual_seed((config.seed * 1_000_003 + self.step) * 4099 + rank())
         self._set_modes()
@@ -97,7 +100,7 @@ class Trainer:
         self.average.update(self.network)
         rate = self.optimizer.param_groups[-1]["lr"]
         self.step += 1
-        return {**{name: float(value) for name, value in values.items()}, "gradient_norm": norm, "lr": rate}
+        return {**values, "gradient_norm": norm, "lr": rate}
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Sequence[Any]]:
         """Every loss of one part, with its gradient, and what the routers chose."""
@@ -135,7 +138,7 @@ class Trainer:
                 loads = [load + choice.load_TRE for load, choice in zip(loads, routing, strict=False)]
         return loads
 
-    def _update(self) -> float:
+    def _update(self) -> Tensor:
         """Share, clip and apply the gradients; returns their norm before the clipping."""
         shared = [one for module in (self.network, self.objective) for one in module.parameters()]
         average_gradients(shared)
@@ -151,7 +154,7 @@ class Trainer:
         for optimizer in moved:
             self.scaler.step(optimizer)
         self.scaler.update()
-        return float(norm)
+        return norm
 
     def _set_modes(self) -> None:
         self.network.train()
