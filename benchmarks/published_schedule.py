@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from unittest import mock
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from faceum.model import pyramid
@@ -49,16 +48,9 @@ def published(model: FaceUM, crops: Crops, *, heads: bool) -> dict[str, Tensor]:
         for block in model.mixtures:
             assert isinstance(block, MoEBlock)
             x_BND = _block(block, x_BND, mask_BN, model.config.tasks.index(task))
-        with mock.patch.object(pyramid, "fuse", plain_fusion):
+        with mock.patch.object(pyramid, "fuse", pyramid.plain_fusion):
             answers[task] = model.heads[task](x_BND[:, 1:], maps) if heads else x_BND
     return answers
-
-
-def plain_fusion(maps: list[Tensor], weight: Tensor) -> Tensor:
-    """The dense heads' fusion as published: all maps enlarged, laid side by side, one 3x3 convolution."""
-    side = maps[0].shape[-1]
-    enlarged = [pyramid.resized(x, side) for x in maps[1:]]
-    return F.conv2d(torch.cat([maps[0], *enlarged], dim=1), weight, padding=1)
 
 
 def _block(block: MoEBlock, x_BND: Tensor, mask_BN: Tensor, task: int) -> Tensor:

@@ -15,7 +15,7 @@ from faceum.errors import ModelError
 from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS, REFERENCE
 from faceum.model.convert import PARSING_FROM_REFERENCE, convert
 from faceum.model.network import FaceUM
-from faceum.model.pyramid import fuse
+from faceum.model.pyramid import mixed_fusion, plain_fusion
 from faceum.model.router import RouterConfig
 from faceum.model.router_reference import ReferenceRouter, face_experts
 from faceum.model.vit import resize_positions
@@ -246,7 +246,8 @@ def test_one_trunk_pass_however_many_tasks(narrow: Any) -> None:
     assert len(passes) == 2
 
 
-def test_fusing_small_maps_first_is_the_plain_convolution() -> None:
+@pytest.mark.parametrize("form", [plain_fusion, mixed_fusion])
+def test_both_forms_of_the_fusion_are_the_plain_convolution(form: Callable[..., torch.Tensor]) -> None:
     torch.manual_seed(0)
     maps = [torch.randn(2, 5, side, side, requires_grad=True) for side in (24, 12, 6, 3)]
     weight = torch.randn(7, 20, 3, 3, requires_grad=True)
@@ -254,7 +255,7 @@ def test_fusing_small_maps_first_is_the_plain_convolution() -> None:
         torch.nn.functional.interpolate(x, size=(24, 24), mode="bilinear", align_corners=False) for x in maps
     ]
     plain = torch.nn.functional.conv2d(torch.cat(enlarged, 1), weight, padding=1)
-    ours = fuse(maps, weight)
+    ours = form(maps, weight)
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
     to = torch.randn_like(plain)
     wanted = torch.autograd.grad((plain * to).sum(), [*maps, weight])

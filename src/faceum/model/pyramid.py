@@ -92,11 +92,24 @@ def fuse(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     """The 3x3 convolution of all maps, enlarged to the first one's size and laid side by side.
 
     maps: (B, C, h, h) each, finest first. weight_OCkk: (O, C * len(maps), 3, 3). Returns (B, O, s, s), with s
-    the first map's side.
+    the first map's side. On a GPU as that says, which was quicker there; elsewhere by `mixed_fusion`.
+    """
+    return plain_fusion(maps, weight_OCkk) if maps[0].is_cuda else mixed_fusion(maps, weight_OCkk)
+
+
+def plain_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
+    """As `fuse`, word by word."""
+    side = maps[0].shape[-1]
+    enlarged = [resized(x_BChw, side) for x_BChw in maps[1:]]
+    return F.conv2d(torch.cat([maps[0], *enlarged], dim=1), weight_OCkk, padding=1)
+
+
+def mixed_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
+    """As `fuse`, with a third of the multiplications.
 
     Enlarging and mixing channels may change places, so a coarse map's channels are mixed while it is small,
-    for each of the kernel's nine places: a third of the multiplications. Enlarging, the kernel's shifts and
-    the sum over its places are then one matrix along the columns and one along the rows.
+    for each of the kernel's nine places. Enlarging, the kernel's shifts and the sum over its places are then
+    one matrix along the columns and one along the rows.
     """
     finest, side = maps[0], maps[0].shape[-1]
     weights = weight_OCkk.split([x.shape[1] for x in maps], dim=1)
