@@ -1,9 +1,11 @@
 """Expressions on pictures of one's own: only the expression head learns, on top of the shipped network.
 
-    faceum train recipes/finetune_expression.py data=FOLDER
+    faceum data pack fer2013 FOLDER my_faces --name mine
+    faceum data pack fer2013 FOLDER my_faces --name mine --split val
+    faceum train recipes/finetune_expression.py data=my_faces
 
 FOLDER/train and FOLDER/val hold a folder an expression, named like in FER2013 (angry, happy, neutral, ...),
-with pictures of one face each, cut as tightly as the shipped network's detector would box it.
+with pictures of one face each; packing finds the faces, so that training sees the crops that analysis takes.
 Hardware: two CPU cores. Time and expected scores: not run.
 
 Every other answer of the network stays what it was, to the last bit.
@@ -17,7 +19,7 @@ run = RunConfig(
     initial="compact",
     learn="heads",
     out="runs/finetune_expression",
-    shares={"mine": Share(reader="fer2013", count=32, augment=AugmentConfig(turn=8), tasks=("expression",))},
+    shares={"mine": Share(count=32, augment=AugmentConfig(turn=8), tasks=("expression",))},
     steps=1500,
     warmup=50,
     lr=5e-4,

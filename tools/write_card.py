@@ -49,7 +49,6 @@ class Measure:
 
 MEASURES = {
     "accuracy": Measure(words="accuracy"),
-    "accuracy_misses_wrong": Measure(words="accuracy, a face not found counting as wrong"),
     "equal_error": Measure(words="equal error rate", better="down"),
     "tar_at_far_0.001": Measure(words="same person accepted where 1 in 1,000 others is"),
     "roc_area": Measure(words="area under the ROC curve"),
