@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import itertools
+import re
 from pathlib import Path
 
 import pytest
@@ -39,8 +40,22 @@ def test_it_loads(recipe: Path) -> None:
 
 def test_it_says_how_it_is_run(recipe: Path) -> None:
     told = ast.get_docstring(ast.parse(recipe.read_text(encoding="utf-8"))) or ""
-    for said in (f"faceum train recipes/{recipe.name}", "Hardware", "ime", "xpected"):
+    for said in (f"faceum train recipes/{recipe.name}", "Hardware: ", *stages_of(recipe)):
         assert said in told, f"{recipe.name} does not say: {said}"
+    assert re.search(r"[Tt]ime\b.*?(\d|minutes|not run)", told, re.DOTALL), "how long it takes, or 'not run'"
+    assert re.search(r"[Ee]xpected\b.*?(\d|not run)", told, re.DOTALL), "measured scores, or 'not run'"
+
+
+def stages_of(recipe: Path) -> list[str]:
+    """The words for the stages of a recipe that has some, the first left out."""
+    words = []
+    for number in itertools.count(2):
+        try:
+            load_recipe(recipe, [f"stage={number}"])
+        except RecipeError:
+            return words
+        words.append(f"stage={number}")
+    return words
 
 
 def test_its_network_can_be_built_and_every_source_trains_something(recipe: Path) -> None:
