@@ -16,6 +16,7 @@ from faceum.errors import FaceumError, ModelError, PictureError
 from faceum.pipeline import GROUPS, MOST_CROPS, MOST_WORKERS, FaceAnalyzer
 from faceum.tasks import TASKS
 
+SUFFIXES = {"onnxruntime": ".onnx", "torch": ".safetensors"}
 FACE = np.array([176, 64, 271, 188], np.float32)
 EYES = np.array([[202, 99], [248, 102], [224, 122], [206, 143], [241, 144]], np.float32)
 
@@ -192,6 +193,35 @@ def test_many_pictures_keep_their_order_and_a_bad_one_harms_only_itself(analyzer
     same(results[0].faces[0], results[3].faces[0])
 
 
+class Moody:
+    """A detector with a mistake that only dark pictures show."""
+
+    name = "moody"
+
+    def detect(self, image_HWC):
+        if image_HWC.max() == 0:
+            raise ZeroDivisionError("no light")
+        return [detection()]
+
+
+class Pathless:
+    """A path that cannot say where it leads."""
+
+    def __fspath__(self):
+        raise RuntimeError("lost")
+
+
+def test_whatever_a_picture_breaks_its_neighbours_keep_their_answers(onnx_model, portrait, caplog):
+    analyzer = FaceAnalyzer(onnx_model, detector=Moody(), threads=2)
+    results = list(analyzer.analyze_many([portrait, portrait * 0, Pathless(), portrait]))
+    assert [result.error is None for result in results] == [True, False, False, True]
+    assert "ZeroDivisionError: no light" in results[1].error and "RuntimeError: lost" in results[2].error
+    assert len(caplog.records) == 2
+    same(results[0].faces[0], results[3].faces[0])
+    with pytest.raises(ZeroDivisionError):
+        analyzer.analyze(portrait * 0)
+
+
 def test_many_pictures_are_taken_a_few_ahead(analyzer, portrait):
     taken = []
 
@@ -264,7 +294,12 @@ def test_odd_boxes_are_answered(analyzer, portrait, box):
     assert np.isfinite(face.embedding).all() and np.isfinite(face.landmarks).all()
 
 
-def test_many_threads_share_one_analyzer(analyzer, portrait):
+@pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
+def test_many_threads_share_one_analyzer(tiny_model, portrait, runtime):
+    found = FixedDetector(detection(), detection(100, 0.7))
+    analyzer = FaceAnalyzer(
+        tiny_model.with_suffix(SUFFIXES[runtime]), runtime=runtime, detector=found, threads=2
+    )
     shifted = [np.roll(portrait, shift, axis=1) for shift in range(8)]
     alone = [analyzer.analyze(picture)[0] for picture in shifted]
     with ThreadPoolExecutor(16) as pool:

@@ -5,6 +5,7 @@ The road: image -> detect -> crop -> runner -> decode -> faces.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -28,6 +29,8 @@ from faceum.image import Source, read_image, source_name
 from faceum.runner import load_runner
 from faceum.tasks import TASKS
 from faceum.threads import usable_threads
+
+LOG = logging.getLogger("faceum")
 
 MIN_SCORE = 0.5
 """Detections below this score are left out, unless the caller says otherwise."""
@@ -172,8 +175,9 @@ class FaceAnalyzer:
     def _prepared(self, entry: _Entry, *, detector: Detector, cropped: bool, bgr: bool) -> _Prepared:
         """All that can be done for one picture by itself."""
         picture, boxes, points5 = entry
-        name = source_name(picture)
+        name = None
         try:
+            name = source_name(picture)
             image = read_image(picture, bgr=bgr)
             size = (image.shape[1], image.shape[0])
             places = self._places(detector, image, boxes, points5, cropped)
@@ -184,6 +188,10 @@ class FaceAnalyzer:
         except FaceumError as error:
             sentence = str(error) if name is None or name in str(error) else f"{name}: {error}"
             return _Prepared(name=name, error=sentence)
+        except Exception as error:  # whatever a picture does to a decoder, its neighbours keep their answers
+            LOG.warning("%s could not be analysed.", name or "A picture", exc_info=True)
+            sentence = f"could not be analysed ({type(error).__name__}: {error})."
+            return _Prepared(name=name, error=f"{name or 'The picture'} {sentence}")
 
     def _finished(self, pictures: Sequence[_Prepared]) -> list[Result]:
         """The results of neighbouring pictures, whose faces the network sees together."""
