@@ -7,6 +7,8 @@ import os
 import platform
 import subprocess
 import sys
+import textwrap
+from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,9 @@ import torch
 from faceum.config import to_plain
 from faceum.data.sources import Data
 from faceum.distributed import world
-from faceum.errors import DataError
+from faceum.errors import DataError, RecipeError
 from faceum.files import write_text
-from faceum.train.settings import RunConfig
+from faceum.train.settings import MAY_CHANGE, RunConfig
 
 PACKAGES = ("moe-faceum", "torch", "numpy", "opencv-python-headless", "pyarrow", "safetensors")
 
@@ -54,6 +56,50 @@ def write_run(folder: Path, config: RunConfig, data: Data, *, step: int) -> dict
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
     write_text(folder / "skipped.txt", "".join(f"{sentence}\n" for sentence in data.skipped))
     return record
+
+
+def require_same_recipe(folder: Path, config: RunConfig) -> None:
+    """RecipeError naming every setting that differs from run.json's and that a run cannot change midway.
+
+    A folder without run.json allows all.
+    """
+    path = folder / "run.json"
+    if not path.exists():
+        return
+    begun = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+    may = MAY_CHANGE - {"held_out"} if config.apart else MAY_CHANGE  # apart chooses the faces by that split
+    differences = list(_differences(begun, to_plain(config)))
+    if begun["shares"].keys() == config.shares.keys():  # people are numbered in the order of the shares
+        differences += _differences(list(begun["shares"]), list(config.shares), ("shares",))
+    changes = [
+        f"{'.'.join(keys)}={_word(old)}, not {_word(new)}"
+        for keys, old, new in differences
+        if keys[0] not in may and not (keys[0] == "shares" and keys[2:] == ("path",))
+    ]
+    if changes:
+        raise RecipeError(
+            f"The run in {folder} was begun with {'; '.join(changes)}; put that back, or begin a new run "
+            "with another out=..."
+        )
+
+
+def _differences(
+    old: Any, new: Any, keys: tuple[str, ...] = ()
+) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
+    """Where two records of JSON differ: keys, the one value and the other; None for a key that one lacks."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        for name in [*new, *(name for name in old if name not in new)]:
+            yield from _differences(old.get(name), new.get(name), (*keys, name))
+    elif old != new:
+        yield keys, old, new
+
+
+def _word(value: Any) -> str:
+    """A setting as one writes it on the command line, long ones shortened."""
+    if value is None:
+        return "none"
+    text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
+    return textwrap.shorten(text, 100, placeholder=" ...")
 
 
 def git_revision(folder: Path) -> str | None:

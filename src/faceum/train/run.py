@@ -20,7 +20,7 @@ from faceum.model.checkpoint import save_checkpoint
 from faceum.model.network import FaceUM
 from faceum.train.checkpoints import Checkpoints
 from faceum.train.journal import Journal
-from faceum.train.provenance import write_run
+from faceum.train.provenance import require_same_recipe, write_run
 from faceum.train.settings import RunConfig
 from faceum.train.trainer import Trainer
 from faceum.train.validate import HeldOut
@@ -47,14 +47,16 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
 
     validate: in place of the losses and metrics on the recipe's held-out split. The folder then holds
     run.json, skipped.txt, metrics.jsonl, checkpoints/, network.safetensors and, where there is validation,
-    best.safetensors.
+    best.safetensors. RecipeError where a run that goes on was begun with other settings, but for MAY_CHANGE.
     """
     out = Path(config.out)
+    checkpoints = Checkpoints(out / "checkpoints", keep=config.keep)
+    if checkpoints.steps():
+        require_same_recipe(out, config)
     data = read_data(config)
     trainer = Trainer(config, data.faces, data.people)
     parts = stream(config, trainer.network, data)
     require_faces_for_norms(parts, trainer.network, data)
-    checkpoints = Checkpoints(out / "checkpoints", keep=config.keep)
     told: list[str] = []
     state = checkpoints.load(told.append)
     best = -float("inf")

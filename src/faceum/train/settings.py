@@ -21,6 +21,12 @@ CHOICES: dict[str, tuple[str, ...]] = {
 }
 """The words that some settings may be."""
 
+MAY_CHANGE = frozenset({
+    "data", "out", "workers", "steps", "device", "compile", "recompute", "log_every", "save_every",
+    "validate_every", "keep", "held_out", "held_out_faces", "tensorboard",
+})  # fmt: skip
+"""What a run that goes on may be told otherwise than it was begun with; of a share its path, too."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:

@@ -1,0 +1,84 @@
+"""A run that goes on with other settings: what it cannot honour is refused in a sentence, the rest is taken."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from faceum.data.mixture import Share
+from faceum.errors import RecipeError
+from faceum.train import RunConfig, train
+from faceum.train.checkpoints import Checkpoints
+from faceum.train.provenance import require_same_recipe
+
+DRAWN = Share(reader="generated", path="8", count=4)
+SHARES = {"drawn": DRAWN, "more": replace(DRAWN, tasks=("age",))}
+
+
+@pytest.fixture
+def begun(drawn_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
+    """A run of one step that stands in its folder; call it for its recipe with other settings."""
+
+    def make(**settings: Any) -> RunConfig:
+        return drawn_run(**{"shares": SHARES, "steps": 1, "save_every": 1, "apart": False, **settings})
+
+    train(make())
+    return make
+
+
+def test_what_a_run_cannot_change_midway_is_named_with_both_values(begun: Callable[..., RunConfig]) -> None:
+    run = begun()
+    folder = Path(run.out)
+    before = (folder / "run.json").read_bytes()
+    ages = run.task_weights.get("age", "none")
+    block = replace(run.network.block, hidden=96)
+    share = replace(DRAWN, count=5, lazy=True)
+    for settings, said in (
+        ({"lr": 1e-4}, [f"lr={run.lr}, not 0.0001"]),
+        ({"weight_decay": 0.0}, [f"weight_decay={run.weight_decay}, not 0.0"]),
+        ({"encoder_lr": 1e-3}, ["encoder_lr=none, not 0.001"]),
+        ({"seed": 5}, [f"seed={run.seed}, not 5"]),
+        ({"margin": None}, ['margin={"kind": "cosface", ', ", not none"]),
+        ({"network": replace(run.network, block=block)}, ["network.block.hidden=", ", not 96"]),
+        ({"task_weights": {"age": 9.0}}, [f"task_weights.age={ages}, not 9.0"]),
+        ({"shares": {"drawn": share, "more": SHARES["more"]}},
+         ["shares.drawn.count=4, not 5; shares.drawn.lazy=false, not true"]),
+        ({"shares": {"drawn": DRAWN}}, ["shares.more={", ", not none"]),
+        ({"shares": dict(reversed(SHARES.items()))}, ['shares=["drawn", "more"], not ["more", "drawn"]']),
+        ({"apart": True, "held_out": "test"}, ["held_out=val, not test", "apart=false, not true"]),
+    ):  # fmt: skip
+        with pytest.raises(RecipeError) as caught:
+            train(replace(run, **settings))
+        sentence = str(caught.value)
+        assert sentence.startswith(f"The run in {folder} was begun with ")
+        assert sentence.endswith("; put that back, or begin a new run with another out=...")
+        assert all(part in sentence for part in said), sentence
+    assert (folder / "run.json").read_bytes() == before, "a refused start leaves no record"
+
+
+def test_what_it_can_change_is_taken(begun: Callable[..., RunConfig]) -> None:
+    moved = begun().out + "-moved"
+    Path(begun().out).rename(moved)
+    train(
+        begun(
+            out=moved, data="elsewhere", steps=2, workers=1, device="cpu", recompute=True, log_every=2,
+            save_every=2, keep=1, held_out=None, held_out_faces=8,
+        )
+    )  # fmt: skip
+    assert list(Checkpoints(f"{moved}/checkpoints").steps()) == [2]
+    record = json.loads(Path(moved, "run.json").read_text())
+    assert (record["step"], record["recipe"]["steps"], record["earlier"][0]["recipe"]["steps"]) == (1, 2, 1)
+    shares = {**SHARES, "drawn": replace(DRAWN, path="another folder")}
+    require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, shares=shares))
+
+
+def test_a_folder_without_checkpoints_begins_anew(begun: Callable[..., RunConfig]) -> None:
+    for path in Checkpoints(f"{begun().out}/checkpoints").steps().values():
+        path.unlink()
+    train(begun(seed=5))
+    assert json.loads(Path(begun().out, "run.json").read_text())["recipe"]["seed"] == 5
