@@ -51,6 +51,7 @@ def schedules(rounds: int) -> None:
             ours(model, crops, heads=heads), published(model, crops, heads=heads), model.config.tasks
         )
         assert apart < 1e-3, apart
+        print(f"  largest difference of the answers: {apart:.1e}")
         times = in_turn(
             {
                 "published schedule": lambda h=heads: published(model, crops, heads=h),

@@ -61,11 +61,14 @@ def processors() -> float:
     return sum(one.ru_utime + one.ru_stime for one in spent)
 
 
-def ratio(times: Mapping[str, Times], one: str, other: str) -> str:
-    """`one` over `other`, on the clock, with its middle half; beside it that of processor time."""
+def ratio(times: Mapping[str, Times], one: str, other: str, *, work: bool = True) -> str:
+    """`one` over `other`, on the clock, with its middle half; beside it that of processor time (`work`)."""
     low, middle, high = np.percentile(times[one].wall / times[other].wall, (25, 50, 75))
-    work = np.median(times[one].processor) / max(float(np.median(times[other].processor)), 1e-9)
-    return f"{middle:.3f} ({low:.3f}-{high:.3f}), by processor time {work:.3f}"
+    clock = f"{middle:.3f} ({low:.3f}-{high:.3f})"
+    if not work:
+        return clock
+    share = np.median(times[one].processor) / max(float(np.median(times[other].processor)), 1e-9)
+    return f"{clock}, by processor time {share:.3f}"
 
 
 def show(times: Mapping[str, Times]) -> None:

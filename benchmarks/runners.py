@@ -62,7 +62,8 @@ def main() -> None:
         paths = [folder / f"{number}.png" for number in range(given.faces)]
         for path, image in zip(paths, pictures(given.faces, 1), strict=False):
             cv2.imwrite(str(path), image[..., ::-1])
-        runners = {"torch": by_torch}
+        shipped = load_runner(given.model, "onnxruntime", "cpu", THREADS)
+        runners = {"torch": by_torch, "onnxruntime, the shipped file": shipped}
         if given.compiled:
             runners["torch-compiled"] = load_runner(given.model, "torch-compiled", "cpu", THREADS)
         for precision in ("fp32", "fp16", "int8"):
@@ -88,6 +89,11 @@ def main() -> None:
         for name, runner in runners.items():
             found = distances(wanted, runner.run(images, masks, tasks), size=spec.size)
             print(f"{name}: " + ", ".join(f"{task} {value:.2e}" for task, value in found.items()))
+        alone = {
+            task: float(np.abs(shipped.run(images, masks, [task])[task] - value).max())
+            for task, value in shipped.run(images, masks, tasks).items()
+        }
+        print("a task's own network, cut out of the shipped file: largest difference", max(alone.values()))
         for batch in (1, 8, 32):
             some = images[:batch], masks[:batch]
             times = in_turn(
