@@ -1,4 +1,4 @@
-"""A run that goes on with other settings: what it cannot honour is refused in a sentence, the rest is taken."""
+"""A run that goes on with other settings: those that it cannot honour are refused, the others taken."""
 
 from __future__ import annotations
 
