@@ -10,6 +10,8 @@ import pyarrow as pa
 import pyarrow.parquet as parquet
 import pytest
 
+from faceum.data.check import check_packed
+from faceum.data.packed import read_packed
 from faceum.data.parquet import face_row, packed_file, read_landmarks, read_pairs, read_rows
 from faceum.data.sample import Sample
 from faceum.errors import DataError
@@ -138,6 +140,10 @@ def test_files_that_are_none_are_sentences(tmp_path):
         packed_file(tmp_path / "text.parquet")
     with pytest.raises(DataError, match="no set of faces: the columns id, source and image"):
         list(read_rows(write(tmp_path, {"id": "a"})))
+    photos = write(tmp_path, {"id": "a", "image": b"", "boxes": [[1.0]]}, name="photos.val.parquet")
+    for read in (read_packed, check_packed):
+        with pytest.raises(DataError, match=r"^photos\.val\.parquet is no set of faces: the columns id"):
+            list(read(photos if read is read_packed else [photos]))
     with pytest.raises(DataError, match="no list of pairs: it lacks the columns a, b, fold, same"):
         read_pairs(write(tmp_path, {"id": "a"}))
     with pytest.raises(DataError, match="x: 68 landmarks are 136 numbers; came 2"):

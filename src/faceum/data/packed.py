@@ -25,10 +25,16 @@ def read_packed(root: str | Path, split: str = "train") -> Iterator[Sample]:
 
 
 def packed_files(root: str | Path, split: str = "all") -> list[Path]:
-    """The Parquet files of faces under `root`: itself, or those of a folder whose split fits."""
+    """The Parquet files of faces under `root`: itself, or those of a folder whose split fits.
+
+    DataError where `root` is a file of something else, or a folder without any.
+    """
     root = Path(root)
+    if root.is_file():
+        require_faces(root)
+        return [root]
     pattern = "*.parquet" if split == "all" else f"*.{split}.parquet"
-    files = [root] if root.is_file() else [path for path in sorted(root.glob(pattern)) if is_faces(path)]
+    files = [path for path in sorted(root.glob(pattern)) if is_faces(path)]
     if not files:
         raise DataError(f"No packed faces were found: looked for {pattern} in {root}.")
     return files
@@ -37,6 +43,12 @@ def packed_files(root: str | Path, split: str = "all") -> list[Path]:
 def is_faces(path: Path) -> bool:
     """Whether a Parquet file has a face a row, unlike lists of pairs, teachers' answers and whole photos."""
     return {"id", "source", "image"} <= set(open_parquet(path).schema_arrow.names)
+
+
+def require_faces(path: Path) -> None:
+    """DataError where a Parquet file has no face a row."""
+    if not is_faces(path):
+        raise DataError(f"{path.name} is no set of faces: the columns id, source and image are wanted.")
 
 
 def open_parquet(path: Path) -> Any:

@@ -10,7 +10,7 @@ from typing import Any
 import cv2
 import numpy as np
 
-from faceum.data.packed import is_faces, open_parquet, read_packed
+from faceum.data.packed import open_parquet, read_packed, require_faces
 from faceum.data.sample import Sample, check_sample
 from faceum.errors import DataError
 
@@ -100,8 +100,7 @@ def packed_file(path: str | Path) -> Path:
     path = Path(path)
     if not path.is_file():
         raise DataError(f"There is no file {path}; give the Parquet file of the set.")
-    if not is_faces(path):
-        raise DataError(f"{path.name} is no set of faces: the columns id, source and image are wanted.")
+    require_faces(path)
     return path
 
 
