@@ -186,10 +186,3 @@ def test_wflw_keeps_corners_where_they_belong():
     assert [TO_68[point] for point in (27, 30, 31, 35)] == [51, 54, 55, 59]
     assert [TO_68[point] for point in (36, 39, 42, 45)] == [60, 64, 68, 72]
     assert [TO_68[point] for point in (48, 54, 60, 64)] == [76, 82, 88, 92]
-
-
-def test_wflw_lines_of_another_length_are_named(wflw):
-    path = wflw / "WFLW_annotations/list_98pt_rect_attr_train_test/list_98pt_rect_attr_train.txt"
-    path.write_text("1 2 3 a.jpg")
-    with pytest.raises(DataError, match="line 1 has 4 words"):
-        list(read_dataset("wflw", wflw, "train"))

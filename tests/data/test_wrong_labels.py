@@ -47,6 +47,7 @@ def test_the_reader_s_problem_is_told_first():
 
 def test_rafdb(tmp_path):
     lines = "".join(f"train_{place}.jpg {label}\n" for place, label in enumerate((1, 9, "nan", 7, 7, 7)))
+    lines += "train_6.jpg\ntrain_7.jpg 7 7\ntest_8.jpg\n"
     write(tmp_path / "EmoLabel/list_patition_label.txt", lines)
     (tmp_path / "Image/original").mkdir(parents=True)
     write(tmp_path / "Annotation/manual/train_3_manu_attri.txt", "1 2\n" * 5 + "nan\n1\n1\n")
@@ -56,7 +57,13 @@ def test_rafdb(tmp_path):
     assert "train_1.jpg: " in sentences[0] and "label.txt, line 2 has label 9" in sentences[0]
     for sentence, said in zip(
         sentences[1:],
-        ("line 3 has label nan", "manu_attri.txt: 'nan' should be", "box.txt: '1 2 x 4'"),
+        (
+            "line 3 has label nan",
+            "manu_attri.txt: 'nan' should be",
+            "box.txt: '1 2 x 4'",
+            "line 7 has 1 words; 2 are",
+            "line 8 has 3",
+        ),
         strict=True,
     ):
         assert said in sentence
@@ -100,24 +107,30 @@ def test_celebamask(tmp_path, put):
 
 
 def test_fer2013(tmp_path):
-    rows = [f"3,{GRAY},Training", f"9,{GRAY},Training", f"nan,{GRAY},Training", "3,1 2 3,Training"]
+    rows = [f"3,{GRAY},Training", f"9,{GRAY},Training", f"nan,{GRAY},Training", "3,1 2 3,Training", "3,1 2"]
     write(tmp_path / "fer2013.csv", "\n".join(["emotion,pixels,Usage", *rows]))
     good, sentences = told("fer2013", tmp_path)
     assert good == ["fer2013-00000"]
     assert "fer2013.csv, line 3 has emotion 9; 0 to 6 are known" in sentences[0]
     assert "line 4: 'nan' should be a whole number" in sentences[1] and "came 3" in sentences[2]
+    assert "fer2013.csv, line 6 ends before its column Usage: 2 columns came, 3 are wanted" in sentences[3]
+    assert told("fer2013", tmp_path, "test") == ([], sentences[3:]), "of which split it is, is not known"
+    write(tmp_path / "fer2013.csv", f"Usage,emotion,pixels\nTraining,3\nPublicTest,3\nTraining,3,{GRAY}\n")
+    good, (sentence,) = told("fer2013", tmp_path)
+    assert good == ["fer2013-00002"] and "line 2 ends before its column pixels" in sentence
 
 
 def test_ferplus(tmp_path):
-    votes = ("4,0,0,1,3,2,0,0", "nan,9,0,1,3,2,0,0", "4,0,0,1,x,2,0,0", "0,0,0,0,0,0,0,0")
+    votes = ("4,0,0,1,3,2,0,0", "nan,9,0,1,3,2,0,0", "4,0,0,1,x,2,0,0", "0,0,0,0,0,0,0,0", "1,2")
     rows = [f"Training,fer{place}.png,{line}" for place, line in enumerate(votes)]
     header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt"
     write(tmp_path / "fer2013new.csv", "\n".join([header, *rows]))
     (tmp_path / "FER2013Train").mkdir()
-    good, (lost, word) = told("ferplus", tmp_path)
+    good, (lost, word, short) = told("ferplus", tmp_path)
     assert good == ["ferplus-fer0"], "votes for nothing are left out without a word"
     assert "fer1.png: its expression votes hold a negative number or NaN" in lost
     assert "fer2.png: " in word and "fer2013new.csv, line 4: " in word
+    assert "fer4.png: " in short and "line 6 ends before its column anger, contempt, disgust, fear" in short
 
 
 def test_affectnet(tmp_path):
@@ -125,11 +138,14 @@ def test_affectnet(tmp_path):
     labels = (3, 8, 10, 11, "nan", 3)
     rows = [f"3/{place}.jpg,-1,-1,-1,-1,NULL,{label},0,0" for place, label in enumerate(labels)]
     rows[5] = rows[5].replace("NULL", "1;2;3")
+    rows += ["3/6.jpg,-1", f"{rows[0]},0"]
     write(tmp_path / "training.csv", "\n".join(rows))
     good, sentences = told("affectnet", tmp_path)
     assert good == ["affectnet-0"], "8 to 10 are no expressions, and left out without a word"
     assert "training.csv, line 4 has expression 11" in sentences[0]
     assert "line 5: 'nan'" in sentences[1] and "line 6 has 3 numbers for its landmarks" in sentences[2]
+    assert "6.jpg: " in sentences[3] and "line 7 has 2 words; 9 are wanted" in sentences[3]
+    assert "line 8 has 10 words" in sentences[4] and len(sentences) == 5
 
 
 @pytest.mark.parametrize("age", ["", "old", "nan"])
@@ -139,6 +155,34 @@ def test_morph(tmp_path, age):
     assert good == ["morph-a"] and "b.jpg: " in sentence
     assert ("its age is nan" if age == "nan" else f"morph.csv, line 3: '{age}' should be") in sentence
     assert all(one.age is not None for one in read_dataset("morph", tmp_path, "all"))
+
+
+def test_morph_short_rows(tmp_path):
+    write(tmp_path / "morph.csv", "photo,id_num,gender,age\na.jpg,1,M,30\nb.jpg,1,M\nc.jpg\n")
+    good, (short, nobody) = told("morph", tmp_path, "all")
+    assert good == ["morph-a"] and "b.jpg: " in short
+    assert "morph.csv, line 3 ends before its column age: 3 columns came, 4 are wanted" in short
+    for split in ("train", "val", "test"):
+        assert nobody in told("morph", tmp_path, split)[1], "whose picture it is, is not known"
+
+
+def test_wflw(tmp_path):
+    face = " ".join(map(str, range(98 * 2))) + " 10 20 110 140"
+    lines = [f"{face} 1 0 0 0 0 0 a.jpg", f"{face} 0 0 0 0 0 b.jpg", f"{face} 1 0 0 0 0 x c.jpg", "d.jpg"]
+    lines += ["nan" + f"{face} 1 0 0 0 0 0 e.jpg"[1:], "", f"{face} 0 0 0 0 0 0 f.jpg"]
+    (tmp_path / "WFLW_images").mkdir()
+    write(tmp_path / "list_98pt_rect_attr_train_test/list_98pt_rect_attr_test.txt", "\n".join(lines))
+    good, sentences = told("wflw", tmp_path, "test")
+    assert good == ["wflw-test-00000", "wflw-test-00005"]
+    for sentence, said in zip(
+        sentences,
+        ("_test.txt, line 2 has 206 words; WFLW's lines have 207", "line 3: '0 1 2", "line 4 has 1", "NaN"),
+        strict=True,
+    ):
+        assert said in sentence
+    assert "b.jpg: " in sentences[0]
+    assert told("wflw", tmp_path, "test-pose") == (good[:1], sentences), "of which subset, is not known"
+    assert all(one.landmarks68 is not None for one in read_dataset("wflw", tmp_path, "test"))
 
 
 def test_lapa(tmp_path, put):

@@ -46,14 +46,25 @@ def read_affectnet(root: str | Path, split: str = "train") -> Iterator[Sample]:
     inner = "Manually_Annotated_Images"
     pictures = find(root, "AffectNet's folder of pictures", inner, f"Manually_Annotated/{inner}")
     for where, words in read_columns(path):
-        if words[0] != COLUMNS[0]:  # some copies of the lists have no header
-            sample = _sample(where, pictures, words)
-            if sample is not None:
-                yield sample
+        if words[0] == COLUMNS[0]:  # some copies of the lists have no header
+            counted(words, COLUMNS, where)
+            continue
+        sample = _sample(where, pictures, words)
+        if sample is not None:
+            yield sample
 
 
 def _sample(where: str, pictures: Path, words: list[str]) -> Sample | None:
-    row = dict(zip(COLUMNS, counted(words, COLUMNS, where), strict=True))
+    columns, wrong_count = read_or_tell(counted, words, COLUMNS, where, otherwise=words)
+    if wrong_count:
+        return Sample(
+            id=f"affectnet-{Path(words[0]).stem}",
+            source="affectnet",
+            picture=pictures / words[0],
+            expression_votes=NO_VOTES,
+            problem=wrong_count,
+        )
+    row = dict(zip(COLUMNS, columns, strict=True))
     label, wrong_label = read_or_tell(_label, row["expression"], where, otherwise=0)
     if label >= len(LABELS):
         return None

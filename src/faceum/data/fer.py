@@ -49,8 +49,8 @@ def read_fer2013(root: str | Path, split: str = "train") -> Iterator[Sample]:
     if table is None:
         yield from _from_folders(find(root, "FER2013", *_TABLES, split), split)
         return
-    for index, (where, row) in enumerate(read_csv(table, ("emotion", "pixels", "Usage"))):
-        if row["Usage"] == usage:
+    for index, (where, row, short) in enumerate(read_csv(table, ("emotion", "pixels", "Usage"))):
+        if row["Usage"] == usage or (short and not row["Usage"]):
             votes, wrong_label = read_or_tell(_votes, row["emotion"], where, otherwise=NO_VOTES)
             picture, wrong_picture = read_or_tell(_png, row["pixels"], where, otherwise=b"")
             yield Sample(
@@ -58,7 +58,7 @@ def read_fer2013(root: str | Path, split: str = "train") -> Iterator[Sample]:
                 source="fer2013",
                 picture=picture,
                 expression_votes=votes,
-                problem=wrong_label or wrong_picture,
+                problem=short or wrong_label or wrong_picture,
             )
 
 
@@ -75,15 +75,16 @@ def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
     folder = find_any(root, folder_name, f"images/{folder_name}", f"data/{folder_name}")
     table = None if folder else find(root, "FERPlus' pictures", *_TABLES, folder_name)
     rows = read_csv(labels, ("Usage", "Image name", *EXPRESSIONS))
-    faces = ((at, row["pixels"]) for at, row in read_csv(table, ("pixels",))) if table else None
-    for where, row in rows:
+    faces = ((at, row["pixels"]) for at, row, _ in read_csv(table, ("pixels",))) if table else None
+    for where, row, short in rows:
         face = ("", "") if faces is None else next(faces, None)
         if face is None:
             raise DataError(f"{table} ends before {where}; both tables must have the same rows.")
         words = [row[name] for name in EXPRESSIONS]
         votes, wrong_label = read_or_tell(numbers, words, where, otherwise=NO_VOTES)
         name = row["Image name"].strip()
-        if row["Usage"] == usage and name and (votes.any() or wrong_label):
+        ours = row["Usage"] == usage or (short and not row["Usage"])
+        if ours and (short or (name and (votes.any() or wrong_label))):
             at, pixels = face
             png, wrong_picture = (b"", None) if folder else read_or_tell(_png, pixels, at, otherwise=b"")
             yield Sample(
@@ -91,7 +92,7 @@ def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
                 source="ferplus",
                 picture=folder / name if folder else png,
                 expression_votes=votes.astype(np.float32),
-                problem=wrong_label or wrong_picture,
+                problem=short or wrong_label or wrong_picture,
             )
 
 

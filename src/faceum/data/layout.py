@@ -112,10 +112,11 @@ def read_columns(path: Path) -> Iterator[tuple[str, list[str]]]:
             raise DataError(f"{path}, line {rows.line_num}, cannot be read as CSV: {error}.") from error
 
 
-def read_csv(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str, str]]]:
-    """The rows of a CSV file with a header: "FILE, line N", and column -> word.
+def read_csv(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str, str], str | None]]:
+    """The rows of a CSV file with a header: "FILE, line N", column -> word, and what is wrong or None.
 
-    DataError where a needed column is missing, in the header or in a row.
+    A row that ends before a needed column has "" there, and a sentence without a full stop that says so,
+    for `Sample.problem`. DataError where the header lacks a needed column.
     """
     needed = sorted(needed)
     rows = read_columns(path)
@@ -126,12 +127,13 @@ def read_csv(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str,
     for where, columns in rows:
         row = dict(zip(header, columns, strict=False))
         missing = [name for name in needed if name not in row]
+        problem = None
         if missing:
-            raise DataError(
+            problem = (
                 f"{where} ends before its column {', '.join(missing)}: "
-                f"{len(columns)} columns came, {len(header)} are wanted."
+                f"{len(columns)} columns came, {len(header)} are wanted"
             )
-        yield where, row
+        yield where, row | dict.fromkeys(missing, ""), problem
 
 
 def numbers(words: Iterable[str], where: object) -> np.ndarray:

@@ -21,11 +21,11 @@ def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
     """
     name = "morph_2008_nonCommercial.csv"
     path = find(root, "MORPH II's table", name, f"MORPH_nonCommercial/{name}", "morph.csv")
-    for where, row in read_csv(path, ("id_num", "gender", "age", "photo")):
+    for where, row, short in read_csv(path, ("id_num", "gender", "age", "photo")):
         person = row["id_num"].strip()
-        if in_split(person, split, "MORPH II"):
+        if in_split(person, split, "MORPH II") or (short and not person):
             photo = path.parent / row["photo"].strip().replace("\\", "/")
-            age, problem = read_or_tell(number, row["age"], where, otherwise=math.nan)
+            age, wrong_age = read_or_tell(number, row["age"], where, otherwise=math.nan)
             yield Sample(
                 id=f"morph-{photo.stem}",
                 source="morph",
@@ -33,5 +33,5 @@ def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
                 age=age,
                 gender=GENDERS.get(row["gender"].strip().upper()),
                 identity=person,
-                problem=problem,
+                problem=short or wrong_age,
             )

@@ -41,13 +41,13 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
     original = find_any(base, "Image/original")
     pictures = original or find(base, "RAF-DB's folder of pictures", "Image/original", "Image/aligned")
     for where, words in read_lines(path):
-        name, label = counted(words, ("the picture", "its label"), where)
+        name = words[0]
         stem = Path(name).stem
         if split != "all" and not stem.startswith(split):
             continue
         manual = base / "Annotation/manual" / f"{stem}_manu_attri.txt"
         boxes = base / "Annotation/boundingbox" / f"{stem}_boundingbox.txt"
-        votes, wrong_label = read_or_tell(_votes, label, where, otherwise=NO_VOTES)
+        votes, wrong_label = read_or_tell(_votes, words, where, otherwise=NO_VOTES)
         (points5, gender), wrong_points = read_or_tell(_manual, manual, otherwise=nobody)
         box, wrong_box = read_or_tell(_box, boxes, otherwise=None) if original else (None, None)
         yield Sample(
@@ -62,7 +62,8 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
         )
 
 
-def _votes(label: str, where: str) -> np.ndarray:
+def _votes(words: list[str], where: str) -> np.ndarray:
+    _, label = counted(words, ("the picture", "its label"), where)
     if not (label.isdecimal() and 1 <= int(label) <= len(LABELS)):
         raise DataError(f"{where} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
     return one_vote(LABELS[int(label) - 1])
