@@ -133,6 +133,18 @@ def test_ferplus(tmp_path):
     assert "fer4.png: " in short and "line 6 ends before its column anger, contempt, disgust, fear" in short
 
 
+def test_ferplus_without_any_vote(tmp_path):
+    votes = ("0,9,0,0,0,0,0,0,1,0", "0,0,0,0,0,0,0,0,0,0", "0,0,0,0,0,0,0,0,10,0", "0,0,0,0,0,0,0,0,0,10")
+    rows = [f"Training,fer{place}.png,{line}" for place, line in enumerate((*votes, votes[1][:-1] + "x"))]
+    header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
+    write(tmp_path / "fer2013new.csv", "\n".join([header, *rows]))
+    (tmp_path / "FER2013Train").mkdir()
+    good, (none, word) = told("ferplus", tmp_path)
+    assert good == ["ferplus-fer0"], "votes for unknown and NF are left out without a word"
+    assert "fer1.png: " in none and "fer2013new.csv, line 3 has no votes, not even for unknown or NF" in none
+    assert "fer4.png: " in word and "line 6: '0 x' should be numbers" in word
+
+
 def test_affectnet(tmp_path):
     (tmp_path / "Manually_Annotated_Images").mkdir()
     labels = (3, 8, 10, 11, "nan", 3)

@@ -28,6 +28,8 @@ from faceum.tasks import EXPRESSIONS
 SIDE = 48
 USAGES = {"train": "Training", "val": "PublicTest", "test": "PrivateTest"}
 """Our splits -> the word in the column Usage of both tables."""
+OTHERS = ("unknown", "NF")
+"""FERPlus' columns of votes for no expression and for no face."""
 FERPLUS_FOLDERS = {"train": "FER2013Train", "val": "FER2013Valid", "test": "FER2013Test"}
 LABELS = ("anger", "disgust", "fear", "happiness", "sadness", "surprise", "neutral")
 """FER2013's labels 0 to 6; it has no contempt."""
@@ -67,7 +69,8 @@ def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
 
     root holds fer2013new.csv and the pictures: fer2013.csv, row by row the same, or FER2013Train,
     FER2013Valid and FER2013Test. Votes for "unknown" and "not a face" are dropped; a picture
-    all of whose votes are such, or that FERPlus gives no name, is left out.
+    all of whose votes are such, or that FERPlus gives no name, is left out. One without any vote has a
+    problem, unless the table lacks the columns of those two.
     """
     usage = choose(split, USAGES, "FERPlus")
     folder_name = choose(split, FERPLUS_FOLDERS, "FERPlus")
@@ -80,8 +83,7 @@ def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
         face = ("", "") if faces is None else next(faces, None)
         if face is None:
             raise DataError(f"{table} ends before {where}; both tables must have the same rows.")
-        words = [row[name] for name in EXPRESSIONS]
-        votes, wrong_label = read_or_tell(numbers, words, where, otherwise=NO_VOTES)
+        votes, wrong_label = read_or_tell(_many_votes, row, where, otherwise=NO_VOTES)
         name = row["Image name"].strip()
         ours = row["Usage"] == usage or (short and not row["Usage"])
         if ours and (short or (name and (votes.any() or wrong_label))):
@@ -120,6 +122,15 @@ def _votes(word: str, where: str) -> np.ndarray:
     if not 0 <= label < len(LABELS):
         raise DataError(f"{where} has emotion {label}; 0 to {len(LABELS) - 1} are known.")
     return one_vote(LABELS[label])
+
+
+def _many_votes(row: dict[str, str], where: str) -> np.ndarray:
+    """The votes of FERPlus for our expressions; zeros where all went to the others, or may have."""
+    votes = numbers([row[name] for name in EXPRESSIONS], where)
+    if not votes.any() and all(name in row for name in OTHERS):
+        if not numbers([row[name] for name in OTHERS], where).any():
+            raise DataError(f"{where} has no votes, not even for {' or '.join(OTHERS)}.")
+    return votes
 
 
 def _png(pixels: str, where: str) -> bytes:
