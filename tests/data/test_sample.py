@@ -29,6 +29,8 @@ GOOD = Sample(
 def test_right_labels_and_missing_ones_pass():
     check_sample(GOOD)
     check_sample(Sample(id="a2", source="made", picture=b""))
+    for kind in (np.uint8, np.float32, object):
+        check_sample(replace(GOOD, attributes=np.array([0, 1] * 20, kind)))
 
 
 @pytest.mark.parametrize(
@@ -39,6 +41,10 @@ def test_right_labels_and_missing_ones_pass():
         ({"age": -1}, "age is -1"),
         ({"gender": 2}, "gender is 2"),
         ({"attributes": np.zeros(39, bool)}, "39 attributes; 40"),
+        ({"attributes": np.full(40, 7)}, "attributes hold something other than 0 and 1"),
+        ({"attributes": np.array([-1] + [1] * 39)}, "attributes hold something other"),
+        ({"attributes": np.array([np.nan] + [1] * 39)}, "attributes hold something other"),
+        ({"attributes": np.array([None] + [True] * 39)}, "attributes hold something other"),
         ({"expression_votes": np.zeros(8)}, "all zero"),
         ({"expression_votes": np.zeros(7)}, "7 expressions; 8"),
         ({"expression_votes": np.array([1, -1, 0, 0, 0, 0, 0, 0])}, "negative"),

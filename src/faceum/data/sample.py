@@ -129,16 +129,24 @@ def _first_problem(sample: Sample) -> str | None:
         return f"its annotators' deviation is {sample.age_sigma:g} years; one above 0 is wanted"
     if sample.gender is not None and sample.gender not in (0, 1):
         return f"its gender is {sample.gender}; 0 (male), 1 (female) or none is wanted"
-    if sample.attributes is not None and np.shape(sample.attributes) != (len(ATTRIBUTES),):
-        return f"it has {np.size(sample.attributes)} attributes; {len(ATTRIBUTES)} are wanted"
     return (
-        _votes_problem(sample.expression_votes)
+        _attributes_problem(sample.attributes)
+        or _votes_problem(sample.expression_votes)
         or _points_problem("landmarks", sample.landmarks68, 68)
         or _points_problem("points", sample.points5, 5)
         or _embedding_problem(sample.embedding)
         or _box_problem(sample.box)
         or (_mask_problem(sample.mask()) if sample.mask is not None else None)
     )
+
+
+def _attributes_problem(attributes: np.ndarray | None) -> str | None:
+    if attributes is None:
+        return None
+    if np.shape(attributes) != (len(ATTRIBUTES),):
+        return f"it has {np.size(attributes)} attributes; {len(ATTRIBUTES)} are wanted"
+    right = (np.equal(attributes, 0) | np.equal(attributes, 1)).all()
+    return None if right else "its attributes hold something other than 0 and 1"
 
 
 def _votes_problem(votes: np.ndarray | None) -> str | None:
