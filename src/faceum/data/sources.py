@@ -206,7 +206,11 @@ def _side_by_side(
 
 
 class _Account:
-    """Counts and hashes the samples that pass by: of a picture in a file, the file's name and size."""
+    """Counts and hashes the samples that pass by: of a picture in a file, the file's name and size.
+
+    Masks are counted only: what they hold is known when they are called, and to hash it here would decode
+    every mask of the run once more at its start. A mask that changes in its place is not noticed.
+    """
 
     labels = ("age", "attributes", "expression_votes", "mask", "landmarks68", "identity", "embedding")
 
