@@ -1,6 +1,7 @@
 """The ONNX file answers as torch does, or it is not written."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -50,6 +51,64 @@ def test_a_file_that_would_answer_otherwise_is_not_written(tiny_model, tmp_path,
     assert list(tmp_path.iterdir()) == []
     for name, value in model.state_dict().items():
         assert torch.equal(value, before[name]), f"the export changed {name}"
+
+
+@pytest.mark.parametrize(
+    ("name", "task"),
+    [("base", "recognition"), ("base", "landmarks"), ("reference", "expression"), ("reference", "parsing")],
+)
+def test_networks_with_a_class_token_take_any_number_of_crops(name, task, tmp_path):
+    from faceum.model.configs import CONFIGS
+    from faceum.model.network import FaceUM
+    from faceum.runner import OnnxRunner
+
+    config = CONFIGS[name]
+    (image, image_tasks), (dense, dense_tasks) = config.crops
+    config = replace(
+        config,
+        crops=((image, image_tasks), (replace(dense, size=192, grid=12), dense_tasks)),
+        block=replace(config.block, width=96, heads=2, head_dim=48, hidden=96),
+        moe=replace(config.moe, shared_hidden=96, experts=replace(config.moe.experts, hidden=48)),
+        depth=1,
+        mixtures=1,
+    )
+    torch.manual_seed(3)
+    model = FaceUM(config).eval()
+    spec = config.crop_of(task)
+    export.export_onnx(model, {"labels": {}}, tmp_path / "x.onnx", tasks=[task], half=False)
+    runner = OnnxRunner(tmp_path / "x.onnx", "cpu", 1)
+    rng = np.random.default_rng(5)
+    for count in (1, 3):
+        crops = rng.uniform(size=(count, 3, spec.size, spec.size)).astype(np.float32)
+        masks = rng.uniform(size=(count, spec.grid**2)) < 0.5
+        with torch.inference_mode():
+            wanted = model(torch.from_numpy(crops), torch.from_numpy(masks), [task])[task].numpy()
+        answer = runner.run_input(crops, masks, [task])[task]
+        assert answer == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+
+
+def test_a_file_of_one_number_of_crops_is_not_written(tiny_model, tmp_path, monkeypatch):
+    model, metadata = load_checkpoint(tiny_model)
+    exported = export._exported
+
+    def of_four(*words):
+        program = exported(*words)
+        program.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 4
+        return program
+
+    monkeypatch.setattr(export, "_exported", of_four)
+    with pytest.raises(ModelError, match=r"one number of crops alone \(age\); nothing was written"):
+        export.export_onnx(model, metadata, tmp_path / "x.onnx", tasks=["age"])
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_one_face_alone_is_compared_and_the_file_takes_more(tiny_model, tmp_path):
+    model, metadata = load_checkpoint(tiny_model)
+    crops, masks = export.noise(model.config.crop_of("age"))
+    found = export.export_onnx(
+        model, metadata, tmp_path / "x.onnx", tasks=["age"], check=(crops[:1], masks[:1])
+    )
+    assert found["age"] < 1e-3 and (tmp_path / "x.onnx").exists()
 
 
 def test_tasks_of_two_crop_policies_do_not_share_a_file():

@@ -157,7 +157,7 @@ class Trunk(nn.Module):
         map_BDhw, maps = self.stem(x_B3SS)
         x_BND = map_BDhw.flatten(2).transpose(1, 2)
         if self.class_token is not None:
-            x_BND = torch.cat([self.class_token.to(x_BND.dtype).expand(len(x_BND), 1, -1), x_BND], dim=1)
+            x_BND = torch.cat([self.class_token.to(x_BND.dtype).expand(x_BND.shape[0], 1, -1), x_BND], dim=1)
         positions_ND = resize_positions(self.positions, map_BDhw.shape[-1], self.class_token is not None)
         x_BND = self.norm(x_BND + positions_ND)
         for block in self.blocks:
