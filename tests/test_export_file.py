@@ -20,6 +20,7 @@ from faceum.pipeline import FaceAnalyzer  # noqa: E402
 from faceum.runner import load_runner  # noqa: E402
 
 WIDE = {"age": 100.0, "parsing": 1.0, "landmarks": 100.0, "recognition": 2.0, "expression": 1.0}
+QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
 @pytest.fixture(scope="module")
@@ -30,6 +31,22 @@ def pictures(tmp_path_factory, portrait_path):
     for number in range(9):
         cv2.imwrite(str(folder / f"{number}.png"), (image * (0.6 + 0.05 * number)).astype(np.uint8))
     return folder
+
+
+def rounded_router_products(path):
+    """The products that a router's matrix goes into, and those of them with an input that was int8."""
+    graph = onnx.load(str(path)).graph
+    rounded = {name for node in graph.node if node.op_type == "DequantizeLinear" for name in node.output}
+    # Only routers look up a matrix by the pair's task.
+    reached = [name for node in graph.node if node.op_type == "GatherND" for name in node.output]
+    products = []
+    for name in reached:
+        for node in graph.node:
+            if name in node.input and node.op_type == "MatMul":
+                products.append(node)
+            elif name in node.input and node.op_type in ("Reshape", "Transpose", *QDQ):
+                reached += node.output
+    return len(products), [node.name for node in products if rounded & set(node.input)]
 
 
 def test_one_task_in_half_precision(tiny_model, tmp_path, portrait_path, pictures):
@@ -67,6 +84,7 @@ def test_int8_computes_in_int8_and_keeps_its_promise(tiny_model, tmp_path, pictu
     assert out.stat().st_size < 0.8 * tiny_model.with_suffix(".onnx").stat().st_size
     kinds = {one.data_type for one in onnx.load(str(out)).graph.initializer}
     assert onnx.TensorProto.INT8 in kinds
+    assert rounded_router_products(out) == (6, [])
     runner = load_runner(out, tasks=["age"])  # metadata kept, and it can be cut
     crops = np.zeros((5, 64, 64, 3), np.uint8)
     assert runner.run(crops, np.ones((5, 16), bool), ["age"])["age"].shape == (5, 101)

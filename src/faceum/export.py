@@ -39,6 +39,9 @@ SMALLEST_HALF = 256
 TOLERANCE = 2e-3
 """Largest difference from torch, as a share of an output's largest value, on almost all values."""
 
+MODULES = "pkg.torch.onnx.name_scopes"
+"""Where the exporter notes the modules that a node comes from."""
+
 
 class EveryExpert(nn.Module):
     """All experts on all tokens, summed by their gates: what `Experts` answers, in a form ONNX can hold."""
@@ -212,6 +215,8 @@ def _describe(
     # Shapes between the nodes and notes of the exporter make up much of the file and serve nobody.
     del program.graph.value_info[:]
     for node in program.graph.node:
+        if any(".router" in entry.value for entry in node.metadata_props if entry.key == MODULES):
+            node.name = f"router.{node.name}"  # what makes int8 of the file leaves these alone
         del node.metadata_props[:]
         node.doc_string = ""
     entry = program.metadata_props.add()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -20,7 +20,14 @@ QUANTISED = ("Conv", "MatMul", "Gemm")
 """The operations that become int8: all the work, and nothing where range matters more than time."""
 
 SENSITIVE = ("router", "heads.landmarks.output", "heads.parsing.output")
-"""Constants of operations that stay float32: a router's comparisons, and the last layers before places."""
+"""Words in the constants, or the names, of operations that stay float32: a router's comparisons, and the last
+layers before places."""
+
+MOVING = (
+    "Cast", "Gather", "GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
+    "Unsqueeze",
+)  # fmt: skip
+"""Operations behind which the values of their first input are the same, in another place."""
 
 
 class Crops(CalibrationDataReader):
@@ -52,13 +59,14 @@ def quantise(source: Path, target: Path, crops_BCHW: np.ndarray, masks_BN: np.nd
     prepared = target.with_name(target.name + ".prepared")
     try:
         quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+        sensitive = _sensitive(onnx.load(str(prepared)))
         quantize_static(
             str(prepared),
             str(target),
             Crops(crops_BCHW, masks_BN),
             quant_format=QuantFormat.QDQ,
             op_types_to_quantize=list(QUANTISED),
-            nodes_to_exclude=_sensitive(onnx.load(str(prepared))),
+            nodes_to_exclude=sensitive,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
@@ -68,13 +76,53 @@ def quantise(source: Path, target: Path, crops_BCHW: np.ndarray, masks_BN: np.nd
         prepared.unlink(missing_ok=True)
     metadata = {entry.key: entry.value for entry in onnx.load(str(source)).metadata_props}
     program = onnx.load(str(target))
+    _take_unrounded(program, sensitive)
     onnx.helper.set_model_props(program, metadata)
     onnx.save(program, str(target))
 
 
 def _sensitive(program: onnx.ModelProto) -> list[str]:
-    return [
-        node.name
-        for node in program.graph.node
-        if node.op_type in QUANTISED and any(word in name for name in node.input for word in SENSITIVE)
-    ]
+    """The nodes that a `SENSITIVE` constant goes into, whatever moves its values about on the way.
+
+    Exporters fold small routers into constants without a name; then the node's own name tells.
+    """
+    maker = {name: node for node in program.graph.node for name in node.output}
+
+    def origin(name: str) -> str:
+        while name in maker and maker[name].op_type in MOVING:
+            name = maker[name].input[0]
+        return name
+
+    def is_sensitive(node: onnx.NodeProto) -> bool:
+        names = [node.name, *map(origin, node.input)]
+        return any(word in name for name in names for word in SENSITIVE)
+
+    return [node.name for node in program.graph.node if node.op_type in QUANTISED and is_sensitive(node)]
+
+
+def _take_unrounded(program: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Let these nodes have their inputs as they were before int8, which others of their users still take."""
+    maker = {name: node for node in program.graph.node for name in node.output}
+    nodes: list[onnx.NodeProto] = []
+    copied: dict[str, str] = {}
+
+    def unrounded(name: str) -> str:
+        node = maker.get(name)
+        if node is None or name in copied:
+            return copied.get(name, name)
+        if node.op_type == "DequantizeLinear" and node.input[0] in maker:
+            return unrounded(maker[node.input[0]].input[0])
+        if node.op_type not in MOVING or (source := unrounded(node.input[0])) == node.input[0]:
+            return name
+        copied[name] = f"{name}.unrounded"
+        again = onnx.helper.make_node(node.op_type, [source, *node.input[1:]], [copied[name]])
+        again.attribute.extend(node.attribute)
+        nodes.append(again)
+        return copied[name]
+
+    for node in program.graph.node:
+        if node.name in names:
+            node.input[:] = [unrounded(name) for name in node.input]
+        nodes.append(node)
+    del program.graph.node[:]
+    program.graph.node.extend(nodes)
