@@ -25,11 +25,11 @@ QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 @pytest.fixture(scope="module")
 def pictures(tmp_path_factory, portrait_path):
-    """The portrait in nine lights: as many faces as int8 is calibrated on."""
+    """The portrait in sixteen lights: twice as many faces as int8 is calibrated on."""
     folder = tmp_path_factory.mktemp("pictures")
     image = cv2.imread(str(portrait_path))
-    for number in range(9):
-        cv2.imwrite(str(folder / f"{number}.png"), (image * (0.6 + 0.05 * number)).astype(np.uint8))
+    for number in range(16):
+        cv2.imwrite(str(folder / f"{number:02}.png"), (image * (0.6 + 0.025 * number)).astype(np.uint8))
     return folder
 
 
@@ -56,11 +56,11 @@ def test_one_task_in_half_precision(tiny_model, tmp_path, portrait_path, picture
         + ["--precision", "fp16", "--pictures", str(pictures)],
     )
     assert done.exit_code == 0, done.output
-    assert "on 9 faces" in done.output and "age is off by" in done.output
+    assert "on 16 faces" in done.output and "age is off by" in done.output
     about = json.loads((tmp_path / "age.json").read_text())
     assert about["precision"] == "fp16" and list(about["outputs"]) == ["age"]
     assert about["preprocessing"]["size"] == 64 and about["licence"] == "test"
-    assert about["compared_with_torch"]["faces"] == 9
+    assert about["compared_with_torch"]["faces"] == 16
     assert (tmp_path / "age.onnx").stat().st_size < tiny_model.with_suffix(".onnx").stat().st_size
     by_file = FaceAnalyzer(tmp_path / "age.onnx", device="cpu").analyze(portrait_path)
     by_torch = FaceAnalyzer(tiny_model, tasks=["age"], runtime="torch", device="cpu").analyze(portrait_path)
@@ -71,6 +71,10 @@ def test_one_task_in_half_precision(tiny_model, tmp_path, portrait_path, picture
 def test_without_pictures_noise_is_compared_and_said(tiny_model, tmp_path):
     exported = export_file(tiny_model, tmp_path / "x.onnx", tasks=["expression"])
     assert exported.faces == 0 and exported.distances["expression"] < 1e-4
+    compared = json.loads(exported.sidecar.read_text())["compared_with_torch"]
+    assert compared["on"] == "noise, as no pictures were given" and compared["faces"] == 0
+    said = " ".join(CliRunner().invoke(app, ["export", "--help"]).output.replace("│", " ").split())
+    assert "Without pictures noise is compared" in said
     stored = onnx.load(str(tmp_path / "x.onnx")).graph.initializer
     assert all(one.data_type != onnx.TensorProto.FLOAT16 for one in stored)
 
@@ -80,7 +84,12 @@ def test_int8_computes_in_int8_and_keeps_its_promise(tiny_model, tmp_path, pictu
     exported = export_file(
         tiny_model, out, precision="int8", pictures=sorted(pictures.iterdir()), tolerance=WIDE
     )
-    assert exported.faces == 9 and exported.distances["attributes"] < 0.02
+    assert exported.faces == 8 and exported.distances["attributes"] < 0.02
+    compared = json.loads(exported.sidecar.read_text())["compared_with_torch"]
+    assert compared["on"] == "faces it was not calibrated on"
+    assert compared["faces"] == compared["calibrated_on_faces"] == 8
+    accepted = {task: one["accepted"] for task, one in compared["distances"].items()}
+    assert accepted == {**WIDE, "attributes": 0.02}
     assert out.stat().st_size < 0.8 * tiny_model.with_suffix(".onnx").stat().st_size
     kinds = {one.data_type for one in onnx.load(str(out)).graph.initializer}
     assert onnx.TensorProto.INT8 in kinds
@@ -109,13 +118,47 @@ def test_int8_without_enough_faces_is_refused(tiny_model, tmp_path, portrait_pat
         export_file(tiny_model, tmp_path / "x.onnx", precision="int8", pictures=[portrait_path])
 
 
-def test_no_more_faces_than_wanted(tiny_model, pictures, monkeypatch):
+def spec_of(model):
     from faceum.model.checkpoint import load_checkpoint
 
-    spec = load_checkpoint(tiny_model)[0].config.crop_of("age")
+    return load_checkpoint(model)[0].config.crop_of("age")
+
+
+def test_no_more_faces_than_wanted(tiny_model, pictures, monkeypatch):
     monkeypatch.setattr(module, "MOST_FACES", 3)
-    crops, masks = module.faces_in(sorted(pictures.iterdir()), spec)
+    crops, masks, places = module.faces_in(sorted(pictures.iterdir()), spec_of(tiny_model))
     assert crops.shape == (3, 64, 64, 3) and masks.shape == (3, 16) and masks.any()
+    assert places.tolist() == [0, 1, 2]
+
+
+def test_int8_is_compared_on_other_pictures_than_it_was_calibrated_on(tiny_model, monkeypatch):
+    spec = spec_of(tiny_model)
+    crops = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 64, 64, 3), np.uint8)
+    masks = np.ones((5, 16), bool)
+    monkeypatch.setattr(module, "FEWEST_TO_CALIBRATE", 2)
+
+    def found(*places):
+        monkeypatch.setattr(module, "faces_in", lambda *_: (crops, masks, np.array(places)))
+        evidence = module.evidence_in([], spec, calibrate=True)
+        pairs = evidence.calibration[0], evidence.compared[0]
+        return evidence.on, *(np.rint(one[:, 0, 0, 0] * 255).tolist() for one in pairs)
+
+    # The second and fifth picture have no face, the third has two.
+    assert found(0, 2, 2, 3, 5) == ("faces it was not calibrated on", [0, 3], [1, 2, 4])
+    every = [0, 1, 2, 3, 4]
+    assert found(1, 1, 1, 1, 1) == ("the faces it was calibrated on, of one picture", every, every)
+
+
+def test_the_plain_network_is_checked_on_the_faces_too(tiny_model, pictures, tmp_path, monkeypatch):
+    seen = []
+    whole = module.export_onnx
+    monkeypatch.setattr(
+        module, "export_onnx", lambda *given, **named: seen.append(named["check"]) or whole(*given, **named)
+    )
+    export_file(tiny_model, tmp_path / "x.onnx", tasks=["age"], pictures=sorted(pictures.iterdir())[:2])
+    expected = module.faces_in(sorted(pictures.iterdir())[:2], spec_of(tiny_model))
+    assert np.array_equal(seen[0][0], module.network_input(expected[0]))
+    assert np.array_equal(seen[0][1], expected[1])
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from faceum.assets import resolve_model
-from faceum.crop import CropSpec, crop_face
+from faceum.crop import Crop, CropSpec, crop_face
 from faceum.detect.registry import load_detector
 from faceum.errors import ModelError, PictureError
 from faceum.export import crop_of_all, export_onnx, noise
@@ -29,10 +29,31 @@ from faceum.threads import usable_threads
 PRECISIONS = ("fp32", "fp16", "int8")
 
 MOST_FACES = 100
-"""Faces that the file is compared, and calibrated, on."""
+"""Faces that the file is calibrated and compared on."""
+
+MOST_TO_CHECK = 8
+"""Faces among them on which the bare network in ONNX is compared with the same in torch."""
 
 FEWEST_TO_CALIBRATE = 8
 """Ranges that fewer faces show are too narrow for others."""
+
+
+Inputs = tuple[np.ndarray, np.ndarray]
+"""Crops (n, 3, S, S) float32 in 0..1 and masks (n, N) bool."""
+
+
+@dataclass(frozen=True, kw_only=True, eq=False)
+class Evidence:
+    """What a file is compared on.
+
+    compared: where it is compared with torch. calibration: where int8 finds its ranges, None without int8.
+    faces: how many of the compared are real; 0 means noise. on: what they are, in words for the sidecar.
+    """
+
+    compared: Inputs
+    calibration: Inputs | None
+    faces: int
+    on: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,8 +83,9 @@ def export_file(
 
     model: a registered name or a .safetensors file. tasks: all by default; they must share a crop policy.
     precision: "fp32"; "fp16" for large weights stored in half precision and used in float32; "int8" for
-    weights and activations, calibrated on the pictures. pictures: with faces, on which the file is compared
-    with torch in float32; noise where there are none. tolerance: task -> the distance that is let pass.
+    weights and activations. pictures: with faces, on which the file is compared with torch in float32; noise
+    where there are none. int8 is calibrated on every other one and compared on the rest, or does both on the
+    only one. tolerance: task -> the distance that is let pass.
     Raises ModelError, and writes nothing, where the answers are too far off.
     """
     if precision not in PRECISIONS:
@@ -74,44 +96,70 @@ def export_file(
     network, metadata = load_checkpoint(resolve_model(model, "safetensors"))
     chosen = tuple(tasks or network.config.tasks)
     spec = crop_of_all(network, chosen)
-    crops, masks = faces_in(pictures, spec)
-    if precision == "int8" and len(crops) < FEWEST_TO_CALIBRATE:
-        raise ModelError(
-            f"int8 is calibrated on real faces, and {len(crops)} were found in {len(pictures)} pictures; "
-            f"give pictures with at least {FEWEST_TO_CALIBRATE}."
-        )
-    inputs = (network_input(crops), masks) if len(crops) else noise(spec)
+    evidence = evidence_in(pictures, spec, calibrate=precision == "int8")
     with whole_file(out) as beside:
-        if precision == "int8":
-            plain = beside.with_name(f"{beside.name}.fp32")
-            try:
-                export_onnx(network, metadata, plain, tasks=chosen, half=False)
-                quantise(plain, beside, *inputs)
-            finally:
-                plain.unlink(missing_ok=True)
-        else:
-            export_onnx(network, metadata, beside, tasks=chosen, half=precision == "fp16")
+        _write_network(beside, network, metadata, chosen, precision, evidence)
         found = distances(
-            _by_torch(network, inputs, chosen), _by_onnx(beside, inputs, chosen), size=spec.size
+            _by_torch(network, evidence.compared, chosen),
+            _by_onnx(beside, evidence.compared, chosen),
+            size=spec.size,
         )
         if wrong := too_far(found, limits):
             raise ModelError(f"The {precision} file would not answer as torch does: {wrong}.")
     sidecar = out.with_suffix(".json")
-    about = _about(out, spec, metadata, precision, len(crops), found)
+    about = _about(out, spec, metadata, precision, _compared(evidence, found, limits))
     write_text(sidecar, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
-    return Exported(file=out, sidecar=sidecar, faces=len(crops), distances=found)
+    return Exported(file=out, sidecar=sidecar, faces=evidence.faces, distances=found)
 
 
-def faces_in(pictures: Sequence[Path], spec: CropSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Crops (n, S, S, 3) uint8 and masks (n, N) bool of the faces in pictures, `MOST_FACES` at most."""
+def evidence_in(pictures: Sequence[Path], spec: CropSpec, *, calibrate: bool) -> Evidence:
+    """The faces of the pictures, or noise where there are no pictures.
+
+    calibrate: keep the faces of every other picture for that; of one picture, all serve for both. ModelError
+    where they are too few, or a picture cannot be read.
+    """
+    crops, masks, picture_n = faces_in(pictures, spec)
+    if calibrate:
+        turn_n = np.unique(picture_n, return_inverse=True)[1] % 2
+        first_n, rest_n = turn_n == 0, turn_n == 1
+        if first_n.sum() < FEWEST_TO_CALIBRATE:
+            raise ModelError(
+                f"int8 is calibrated on the faces of every other picture, and of {len(pictures)} pictures "
+                f"these have {first_n.sum()}; give pictures with at least {FEWEST_TO_CALIBRATE} there."
+            )
+        compared_n, on = rest_n, "faces it was not calibrated on"
+        if not rest_n.any():
+            compared_n, on = first_n, "the faces it was calibrated on, of one picture"
+        return Evidence(
+            compared=(network_input(crops[compared_n]), masks[compared_n]),
+            calibration=(network_input(crops[first_n]), masks[first_n]),
+            faces=int(compared_n.sum()),
+            on=on,
+        )
+    if len(crops):
+        inputs, on = (network_input(crops), masks), "faces"
+    else:
+        inputs, on = noise(spec), "noise, as no pictures were given"
+    return Evidence(compared=inputs, calibration=None, faces=len(crops), on=on)
+
+
+def faces_in(pictures: Sequence[Path], spec: CropSpec) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """The faces in pictures, `MOST_FACES` at most: crops, masks, and the place of each one's picture.
+
+    Crops are (n, S, S, 3) uint8, masks (n, N) bool, places (n,) int. ModelError where a picture cannot be
+    read, or none of them has a face.
+    """
     detector = load_detector()
-    crops = []
-    for path in pictures:
+    crops: list[Crop] = []
+    places: list[int] = []
+    for place, path in enumerate(pictures):
         try:
             image = read_image(path)
         except PictureError as error:
             raise ModelError(f"A picture to compare on cannot be read: {error}") from None
-        crops += [crop_face(image, spec, face.box, face.points5) for face in detector.detect(image)]
+        found = [crop_face(image, spec, face.box, face.points5) for face in detector.detect(image)]
+        crops += found
+        places += [place] * len(found)
         if len(crops) >= MOST_FACES:
             break
     if pictures and not crops:
@@ -119,30 +167,54 @@ def faces_in(pictures: Sequence[Path], spec: CropSpec) -> tuple[np.ndarray, np.n
     shape = (0, spec.size, spec.size, 3)
     images = np.array([crop.image for crop in crops[:MOST_FACES]], np.uint8).reshape(-1, *shape[1:])
     masks = np.array([crop.face_mask_N for crop in crops[:MOST_FACES]], bool).reshape(-1, spec.grid**2)
-    return images, masks
+    return images, masks, np.array(places[:MOST_FACES], int)
 
 
-def _by_torch(
-    network: FaceUM, inputs: tuple[np.ndarray, np.ndarray], tasks: Sequence[str]
-) -> dict[str, np.ndarray]:
+def _write_network(
+    path: Path,
+    network: FaceUM,
+    metadata: Mapping[str, Any],
+    tasks: Sequence[str],
+    precision: str,
+    evidence: Evidence,
+) -> None:
+    crops, masks = evidence.compared
+    check = (crops[:MOST_TO_CHECK], masks[:MOST_TO_CHECK])
+    if evidence.calibration is None:
+        export_onnx(network, metadata, path, tasks=tasks, half=precision == "fp16", check=check)
+        return
+    plain = path.with_name(f"{path.name}.fp32")
+    try:
+        export_onnx(network, metadata, plain, tasks=tasks, half=False, check=check)
+        quantise(plain, path, *evidence.calibration)
+    finally:
+        plain.unlink(missing_ok=True)
+
+
+def _by_torch(network: FaceUM, inputs: Inputs, tasks: Sequence[str]) -> dict[str, np.ndarray]:
     with torch.inference_mode():
         output = network(torch.from_numpy(inputs[0]), torch.from_numpy(inputs[1]), tasks)
         return {task: output[task].numpy() for task in tasks}
 
 
-def _by_onnx(
-    path: Path, inputs: tuple[np.ndarray, np.ndarray], tasks: Sequence[str]
-) -> dict[str, np.ndarray]:
+def _by_onnx(path: Path, inputs: Inputs, tasks: Sequence[str]) -> dict[str, np.ndarray]:
     return OnnxRunner(path, "cpu", usable_threads()).run_input(*inputs, tasks)
 
 
+def _compared(evidence: Evidence, found: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, Any]:
+    return {
+        "on": evidence.on,
+        "faces": evidence.faces,
+        "calibrated_on_faces": None if evidence.calibration is None else len(evidence.calibration[0]),
+        "distances": {
+            task: {"distance": distance, "accepted": limits[task], "unit": UNITS[TASKS[task].kind]}
+            for task, distance in found.items()
+        },
+    }
+
+
 def _about(
-    out: Path,
-    spec: CropSpec,
-    metadata: Mapping[str, Any],
-    precision: str,
-    faces: int,
-    found: Mapping[str, float],
+    out: Path, spec: CropSpec, metadata: Mapping[str, Any], precision: str, compared: Mapping[str, Any]
 ) -> dict[str, Any]:
     """What stands in the sidecar: all that somebody needs who runs the file without this package."""
     return {
@@ -158,15 +230,9 @@ def _about(
         },
         "outputs": {
             task: {"kind": TASKS[task].kind, "labels": list(metadata["labels"].get(task, ()))}
-            for task in found
+            for task in compared["distances"]
         },
         "preprocessing": spec.to_dict(),
-        "compared_with_torch": {
-            "faces": faces,
-            "distances": {
-                task: {"distance": distance, "unit": UNITS[TASKS[task].kind]}
-                for task, distance in found.items()
-            },
-        },
+        "compared_with_torch": compared,
         "scores": metadata.get("scores", {}),
     }
