@@ -79,6 +79,28 @@ def test_without_pictures_noise_is_compared_and_said(tiny_model, tmp_path):
     assert all(one.data_type != onnx.TensorProto.FLOAT16 for one in stored)
 
 
+def test_a_task_named_twice_is_exported_once(tiny_model, tmp_path):
+    out = tmp_path / "age.onnx"
+    done = CliRunner().invoke(app, ["export", str(tiny_model), "--out", str(out), "--tasks", "age, age"])
+    assert done.exit_code == 0, done.output
+    assert [output.name for output in onnx.load(str(out)).graph.output] == ["age"]
+
+
+def test_no_file_stays_without_its_sidecar(tiny_model, tmp_path, monkeypatch):
+    def full(*_):
+        raise OSError("No space left on device")
+
+    monkeypatch.setattr(module, "_about", full)
+    with pytest.raises(OSError, match="No space"):
+        export_file(tiny_model, tmp_path / "x.onnx", tasks=["age"])
+    assert list(tmp_path.iterdir()) == []
+    monkeypatch.undo()
+    (tmp_path / "x.json").mkdir()
+    with pytest.raises(OSError, match=r"x\.json"):
+        export_file(tiny_model, tmp_path / "x.onnx", tasks=["age"])
+    assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
+
+
 def test_int8_computes_in_int8_and_keeps_its_promise(tiny_model, tmp_path, pictures):
     out = tmp_path / "small.onnx"
     exported = export_file(

@@ -113,7 +113,7 @@ def export_onnx(
     one alone; noise by default. Raises ModelError, and writes nothing, where the file's answers are not
     torch's or it does not take any number of crops.
     """
-    tasks = tuple(tasks or model.config.tasks)
+    tasks = chosen_tasks(model, tasks)
     spec = crop_of_all(model, tasks)
     network = copy.deepcopy(model).cpu().float().eval()
     if half:
@@ -221,6 +221,15 @@ def _describe(
         node.doc_string = ""
     entry = program.metadata_props.add()
     entry.key, entry.value = "faceum", json.dumps({**metadata, **card.to_dict()})
+
+
+def chosen_tasks(model: FaceUM, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    """Each asked task once, all of the model's for None; ModelError where none is asked for."""
+    if tasks is None:
+        return model.config.tasks
+    if not tasks:
+        raise ModelError(f"No task was asked for; give some of {', '.join(model.config.tasks)}.")
+    return tuple(dict.fromkeys(tasks))
 
 
 def crop_of_all(model: FaceUM, tasks: Sequence[str]) -> CropSpec:

@@ -15,8 +15,8 @@ from faceum.assets import resolve_model
 from faceum.crop import Crop, CropSpec, crop_face
 from faceum.detect.registry import load_detector
 from faceum.errors import ModelError, PictureError
-from faceum.export import crop_of_all, export_onnx, noise
-from faceum.files import sha256_of, whole_file, write_text
+from faceum.export import chosen_tasks, crop_of_all, export_onnx, noise
+from faceum.files import sha256_of, whole_file
 from faceum.image import read_image
 from faceum.model.checkpoint import load_checkpoint
 from faceum.model.network import FaceUM
@@ -94,10 +94,12 @@ def export_file(
         raise ModelError(f"The file to write is {str(out)!r}; give it the ending .onnx.")
     limits = limits_for(precision, tolerance)
     network, metadata = load_checkpoint(resolve_model(model, "safetensors"))
-    chosen = tuple(tasks or network.config.tasks)
+    chosen = chosen_tasks(network, tasks)
     spec = crop_of_all(network, chosen)
     evidence = evidence_in(pictures, spec, calibrate=precision == "int8")
-    with whole_file(out) as beside:
+    sidecar = out.with_suffix(".json")
+    # The sidecar takes its place first, so that no file stands without one.
+    with whole_file(out) as beside, whole_file(sidecar) as beside_sidecar:
         _write_network(beside, network, metadata, chosen, precision, evidence)
         found = distances(
             _by_torch(network, evidence.compared, chosen),
@@ -106,9 +108,8 @@ def export_file(
         )
         if wrong := too_far(found, limits):
             raise ModelError(f"The {precision} file would not answer as torch does: {wrong}.")
-    sidecar = out.with_suffix(".json")
-    about = _about(out, spec, metadata, precision, _compared(evidence, found, limits))
-    write_text(sidecar, json.dumps(about, indent=2, ensure_ascii=False) + "\n")
+        about = _about(out.name, beside, spec, metadata, precision, _compared(evidence, found, limits))
+        beside_sidecar.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Exported(file=out, sidecar=sidecar, faces=evidence.faces, distances=found)
 
 
@@ -214,13 +215,18 @@ def _compared(evidence: Evidence, found: Mapping[str, float], limits: Mapping[st
 
 
 def _about(
-    out: Path, spec: CropSpec, metadata: Mapping[str, Any], precision: str, compared: Mapping[str, Any]
+    name: str,
+    path: Path,
+    spec: CropSpec,
+    metadata: Mapping[str, Any],
+    precision: str,
+    compared: Mapping[str, Any],
 ) -> dict[str, Any]:
     """What stands in the sidecar: all that somebody needs who runs the file without this package."""
     return {
         "schema": "faceum.export/1",
-        "file": out.name,
-        "sha256": sha256_of(out),
+        "file": name,
+        "sha256": sha256_of(path),
         "precision": precision,
         "licence": metadata.get("licence"),
         "provenance": metadata.get("provenance"),
