@@ -8,16 +8,22 @@ import pytest
 
 torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
 pytest.importorskip("onnxscript")
 
 from typer.testing import CliRunner  # noqa: E402
 
 from faceum import export_file as module  # noqa: E402
 from faceum.cli import app  # noqa: E402
+from faceum.crop import FACE_TOKENS, POLICIES, crop_matrix  # noqa: E402
+from faceum.decode import decode_ages  # noqa: E402
 from faceum.errors import ModelError  # noqa: E402
+from faceum.export import noise  # noqa: E402
 from faceum.export_file import export_file  # noqa: E402
+from faceum.geometry import similarity_from_points  # noqa: E402
 from faceum.pipeline import FaceAnalyzer  # noqa: E402
 from faceum.runner import load_runner  # noqa: E402
+from faceum.tasks import KINDS, TASKS  # noqa: E402
 
 WIDE = {"age": 100.0, "parsing": 1.0, "landmarks": 100.0, "recognition": 2.0, "expression": 1.0}
 QDQ = ("QuantizeLinear", "DequantizeLinear")
@@ -79,6 +85,45 @@ def test_without_pictures_noise_is_compared_and_said(tiny_model, tmp_path):
     assert all(one.data_type != onnx.TensorProto.FLOAT16 for one in stored)
 
 
+def test_the_sidecar_is_all_that_somebody_without_this_package_needs(tiny_model, tmp_path):
+    exported = export_file(tiny_model, tmp_path / "x.onnx")
+    about = json.loads(exported.sidecar.read_text())
+    spec = spec_of(tiny_model)
+    crops, masks = noise(spec)
+    session = onnxruntime.InferenceSession(str(exported.file), providers=["CPUExecutionProvider"])
+    names = [output.name for output in session.get_outputs()]
+    assert names == list(about["outputs"]) == list(TASKS)
+    answers = dict(zip(names, session.run(names, {"crop_BCHW": crops, "face_mask_BN": masks}), strict=True))
+    for task, values in answers.items():
+        said = about["outputs"][task]
+        assert said["shape"] == ["B", *values.shape[1:]] and len(said["axes"]) == values.ndim
+        assert said["meaning"] and len(said["labels"]) in (0, values.shape[1]), task
+    # The words taken at their word are what this package answers.
+    sigmoid = 1 / (1 + np.exp(-answers["age"].astype(np.float64)))
+    years = (sigmoid / sigmoid.sum(axis=1, keepdims=True)) @ np.arange(101)
+    assert years == pytest.approx([age.years for age in decode_ages(answers["age"])])
+    assert (answers["landmarks"] >= 0).all() and (answers["landmarks"] <= 1).all()
+
+    rule = about["preprocessing"]
+    points = np.array([[202.5, 101.0], [247.0, 103.5], [223.5, 127.0], [202.5, 140.0], [245.5, 141.0]])
+    by_rule = similarity_from_points(points, np.array(rule["points5_in_crop"]))
+    assert by_rule == pytest.approx(crop_matrix(spec, np.zeros(4), points, (512, 512)), abs=1e-4)
+    left, right = rule["points5_in_crop"][:2]
+    assert right[0] - left[0] == pytest.approx(rule["eye_distance"] * rule["size"])
+    assert left[1] == pytest.approx(rule["eye_height"] * rule["size"])
+    box, (side, middle) = np.array([90.0, 40.0, 190.0, 180.0]), (rule["size"], rule["size"] / 2)
+    scale = rule["eye_distance"] * side / ((100 + 0.74 * 140) / 4.44)
+    eyes = crop_matrix(spec, box, None, (512, 512)) @ (140, 40 + 0.395 * 140, 1)
+    assert eyes == pytest.approx([middle, rule["eye_height"] * side])
+    assert crop_matrix(spec, box, None, (512, 512))[0, 0] == pytest.approx(scale)
+    assert "0.395 height" in rule["rule"] and "/ 4.44" in rule["rule"] and "centre" in rule["face_mask"]
+
+
+def test_every_kind_policy_and_face_token_rule_has_its_words():
+    assert set(module.MEANINGS) == set(KINDS)
+    assert set(module.CROP_RULES) == set(POLICIES) and set(module.FACE_RULES) == set(FACE_TOKENS)
+
+
 def test_a_task_named_twice_is_exported_once(tiny_model, tmp_path):
     out = tmp_path / "age.onnx"
     done = CliRunner().invoke(app, ["export", str(tiny_model), "--out", str(out), "--tasks", "age, age"])
@@ -90,7 +135,7 @@ def test_no_file_stays_without_its_sidecar(tiny_model, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(module, "_about", full)
+    monkeypatch.setattr(module, "_outputs", full)
     with pytest.raises(OSError, match="No space"):
         export_file(tiny_model, tmp_path / "x.onnx", tasks=["age"])
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from faceum.assets import resolve_model
-from faceum.crop import Crop, CropSpec, crop_face
+from faceum.crop import BOX_EYES, BOX_SCALE, TEMPLATE, Crop, CropSpec, crop_face
 from faceum.detect.registry import load_detector
 from faceum.errors import ModelError, PictureError
 from faceum.export import chosen_tasks, crop_of_all, export_onnx, noise
@@ -37,6 +37,50 @@ MOST_TO_CHECK = 8
 FEWEST_TO_CALIBRATE = 8
 """Ranges that fewer faces show are too narrow for others."""
 
+
+MEANINGS: dict[str, tuple[tuple[str, ...], str]] = {
+    "embedding": (
+        ("face", "number"),
+        "the face as a vector, not normalised: divided by its length, the dot product of two is their cosine",
+    ),
+    "number": (
+        ("face", "year"),
+        "logits of the ages 0, 1, 2 and so on; p = sigmoid(logit) / its sum over the years; the apparent age "
+        "is the sum of p * year",
+    ),
+    "labels": (("face", "label"), "logits; sigmoid(logit) is the probability of each label by itself"),
+    "classes": (("face", "class"), "logits; their softmax is the probability of each class"),
+    "pixels": (
+        ("face", "class", "row", "column"),
+        "logits at this size; enlarged bilinearly (corners not aligned) to the crop's, the largest is the "
+        "pixel's class",
+    ),
+    "points": (
+        ("face", "point", "x, y"),
+        "places in 0..1 of the crop from its upper left corner; times its size they are pixels of the crop; "
+        "points in the order of iBUG's 300-W",
+    ),
+}
+"""A task's kind -> the axes of its output, and what the numbers are."""
+
+CROP_RULES = {
+    "similarity": "The similarity (turn, scale, shift, no mirror) that brings the five points (left eye, "
+    "right eye, nose tip, left and right mouth corner as seen in the picture) nearest to points5_in_crop, in "
+    "least squares. Eyes lie eye_distance of the side apart, at eye_height of it. Where only a box "
+    f"x0 y0 x1 y1 is known, upright, with the eyes' middle at (x0 + x1) / 2, y0 + {BOX_EYES} height and the "
+    f"eye distance (width + 0.74 height) / {2 * BOX_SCALE:g}. Bilinear, blocks averaged where it shrinks to "
+    "half or less; outside the picture its edge repeats.",
+    "box": "The box x0 y0 x1 y1 of the face, widened by margin of its width and height on each side, "
+    "truncated to whole pixels, clipped to the picture and stretched to the square, bicubic with "
+    "antialiasing.",
+}
+"""A crop policy -> how the crop comes about. The outer corner of a picture's first pixel is (0, 0)."""
+
+FACE_RULES = {
+    "centre": "A patch is face where its centre, taken back to the picture, lies in the face's box.",
+    "touched": "A patch is face where the face's box, taken to the crop, touches it.",
+}
+"""A crop spec's face_tokens -> which patches are True in the face mask."""
 
 Inputs = tuple[np.ndarray, np.ndarray]
 """Crops (n, 3, S, S) float32 in 0..1 and masks (n, N) bool."""
@@ -101,14 +145,22 @@ def export_file(
     # The sidecar takes its place first, so that no file stands without one.
     with whole_file(out) as beside, whole_file(sidecar) as beside_sidecar:
         _write_network(beside, network, metadata, chosen, precision, evidence)
-        found = distances(
-            _by_torch(network, evidence.compared, chosen),
-            _by_onnx(beside, evidence.compared, chosen),
-            size=spec.size,
-        )
+        answers = _by_onnx(beside, evidence.compared, chosen)
+        found = distances(_by_torch(network, evidence.compared, chosen), answers, size=spec.size)
         if wrong := too_far(found, limits):
             raise ModelError(f"The {precision} file would not answer as torch does: {wrong}.")
-        about = _about(out.name, beside, spec, metadata, precision, _compared(evidence, found, limits))
+        about = {
+            "schema": "faceum.export/1",
+            "file": out.name,
+            "sha256": sha256_of(beside),
+            "precision": precision,
+            "licence": metadata.get("licence"),
+            "provenance": metadata.get("provenance"),
+            **_inputs(spec),
+            "outputs": _outputs(answers, metadata["labels"]),
+            "compared_with_torch": _compared(evidence, found, limits),
+            "scores": metadata.get("scores", {}),
+        }
         beside_sidecar.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     return Exported(file=out, sidecar=sidecar, faces=evidence.faces, distances=found)
 
@@ -214,31 +266,33 @@ def _compared(evidence: Evidence, found: Mapping[str, float], limits: Mapping[st
     }
 
 
-def _about(
-    name: str,
-    path: Path,
-    spec: CropSpec,
-    metadata: Mapping[str, Any],
-    precision: str,
-    compared: Mapping[str, Any],
-) -> dict[str, Any]:
-    """What stands in the sidecar: all that somebody needs who runs the file without this package."""
+def _inputs(spec: CropSpec) -> dict[str, Any]:
+    """What the file takes, and how a face becomes that."""
+    rule: dict[str, Any] = {"rule": CROP_RULES[spec.policy], "face_mask": FACE_RULES[spec.face_tokens]}
+    if spec.policy == "similarity":
+        middle = np.array([spec.size / 2, spec.size * spec.eye_height])
+        points = TEMPLATE * spec.size * spec.eye_distance + middle
+        rule["points5_in_crop"] = points.round(6).tolist()
     return {
-        "schema": "faceum.export/1",
-        "file": name,
-        "sha256": sha256_of(path),
-        "precision": precision,
-        "licence": metadata.get("licence"),
-        "provenance": metadata.get("provenance"),
         "inputs": {
             "crop_BCHW": f"float32 (B, 3, {spec.size}, {spec.size}), RGB in 0..1; normalised inside",
             "face_mask_BN": f"bool (B, {spec.grid**2}), row-major patches, True on the face",
         },
-        "outputs": {
-            task: {"kind": TASKS[task].kind, "labels": list(metadata["labels"].get(task, ()))}
-            for task in compared["distances"]
-        },
-        "preprocessing": spec.to_dict(),
-        "compared_with_torch": compared,
-        "scores": metadata.get("scores", {}),
+        "preprocessing": {**spec.to_dict(), **rule},
     }
+
+
+def _outputs(answers: Mapping[str, np.ndarray], labels: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """Each output's shape, axes, meaning and words; somebody without this package needs no more."""
+    about = {}
+    for task, values in answers.items():
+        axes, meaning = MEANINGS[TASKS[task].kind]
+        assert len(axes) == values.ndim, f"{task} has {values.ndim} axes"
+        about[task] = {
+            "kind": TASKS[task].kind,
+            "shape": ["B", *values.shape[1:]],
+            "axes": list(axes),
+            "meaning": meaning,
+            "labels": list(labels.get(task, ())),
+        }
+    return about
