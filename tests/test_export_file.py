@@ -14,18 +14,19 @@ pytest.importorskip("onnxscript")
 from typer.testing import CliRunner  # noqa: E402
 
 from faceum import export_file as module  # noqa: E402
+from faceum.assets import asset_path  # noqa: E402
 from faceum.cli import app  # noqa: E402
 from faceum.crop import FACE_TOKENS, POLICIES, crop_matrix  # noqa: E402
 from faceum.decode import decode_ages  # noqa: E402
 from faceum.errors import ModelError  # noqa: E402
-from faceum.export import noise  # noqa: E402
+from faceum.export import export_onnx, noise  # noqa: E402
 from faceum.export_file import export_file  # noqa: E402
 from faceum.geometry import similarity_from_points  # noqa: E402
+from faceum.parity import LIMITS  # noqa: E402
 from faceum.pipeline import FaceAnalyzer  # noqa: E402
 from faceum.runner import load_runner  # noqa: E402
 from faceum.tasks import KINDS, TASKS  # noqa: E402
 
-WIDE = {"age": 100.0, "parsing": 1.0, "landmarks": 100.0, "recognition": 2.0, "expression": 1.0}
 QDQ = ("QuantizeLinear", "DequantizeLinear")
 
 
@@ -146,36 +147,79 @@ def test_no_file_stays_without_its_sidecar(tiny_model, tmp_path, monkeypatch):
     assert [path.name for path in tmp_path.iterdir()] == ["x.json"]
 
 
-def test_int8_computes_in_int8_and_keeps_its_promise(tiny_model, tmp_path, pictures):
-    out = tmp_path / "small.onnx"
-    exported = export_file(
-        tiny_model, out, precision="int8", pictures=sorted(pictures.iterdir()), tolerance=WIDE
-    )
-    assert exported.faces == 8 and exported.distances["attributes"] < 0.02
+@pytest.fixture(scope="module")
+def jittered(tmp_path_factory, portrait_path):
+    """The portrait's face in sixteen sizes, places, angles and lights."""
+    folder, rng = tmp_path_factory.mktemp("jittered"), np.random.default_rng(0)
+    image = cv2.imread(str(portrait_path))
+    for number in range(16):
+        matrix = cv2.getRotationMatrix2D((224.0, 120.0), rng.uniform(-12, 12), rng.uniform(0.8, 1.25))
+        matrix[:, 2] += rng.uniform(-6, 6, 2) + (-64, 0)
+        seen = cv2.warpAffine(image, matrix, (320, 288), borderMode=cv2.BORDER_REPLICATE)
+        cv2.imwrite(str(folder / f"{number:02}.png"), (seen * rng.uniform(0.7, 1.0)).astype(np.uint8))
+    return sorted(folder.iterdir())
+
+
+@pytest.fixture(scope="module")
+def exported_once():
+    """`export_onnx` that makes a file of the same words but once: fp32 and int8 begin alike."""
+    made = {}
+
+    def export(network, metadata, path, *, tasks, half, check):
+        if (key := (tuple(tasks), half)) not in made:
+            export_onnx(network, metadata, path, tasks=tasks, half=half, check=check)
+            made[key] = path.read_bytes()
+        path.write_bytes(made[key])
+
+    return export
+
+
+@pytest.mark.parametrize(
+    ("precision", "tasks", "tolerance"),
+    [("fp32", None, None), ("fp16", ("recognition", "age"), None), ("int8", None, {"age": 3.0})],
+)
+def test_the_shipped_weights_keep_the_stated_limits(
+    precision, tasks, tolerance, jittered, exported_once, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "export_onnx", exported_once)
+    out = tmp_path / "compact.onnx"
+    given = {"tasks": tasks, "precision": precision, "pictures": jittered}
+    exported = export_file("compact", out, tolerance=tolerance, **given)
+    assert exported.faces == (8 if precision == "int8" else 16)
     compared = json.loads(exported.sidecar.read_text())["compared_with_torch"]
-    assert compared["on"] == "faces it was not calibrated on"
-    assert compared["faces"] == compared["calibrated_on_faces"] == 8
-    accepted = {task: one["accepted"] for task, one in compared["distances"].items()}
-    assert accepted == {**WIDE, "attributes": 0.02}
-    assert out.stat().st_size < 0.8 * tiny_model.with_suffix(".onnx").stat().st_size
-    kinds = {one.data_type for one in onnx.load(str(out)).graph.initializer}
-    assert onnx.TensorProto.INT8 in kinds
-    assert rounded_router_products(out) == (6, [])
-    runner = load_runner(out, tasks=["age"])  # metadata kept, and it can be cut
-    crops = np.zeros((5, 64, 64, 3), np.uint8)
-    assert runner.run(crops, np.ones((5, 16), bool), ["age"])["age"].shape == (5, 101)
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["small.json", "small.onnx"]
+    limits = {task: LIMITS[precision][TASKS[task].kind] for task in tasks or TASKS} | (tolerance or {})
+    assert {task: one["accepted"] for task, one in compared["distances"].items()} == limits
+    assert all(one["distance"] <= one["accepted"] for one in compared["distances"].values())
+    if precision == "int8":
+        assert compared["on"] == "faces it was not calibrated on" and compared["calibrated_on_faces"] == 8
+        assert exported.distances["age"] > 1e-3  # else nothing would have been rounded
+        assert_computes_in_int8(out)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["compact.json", "compact.onnx"]
 
 
-def test_int8_beyond_the_tolerance_is_refused(tiny_model, tmp_path, pictures):
-    with pytest.raises(ModelError, match=r"int8 file would not answer.*age is off by .* allowed are 1e-12"):
+def assert_computes_in_int8(file):
+    """Small, with a product of each task and mixture left to the routers, and still a network that is cut."""
+    program = onnx.load(str(file))
+    assert onnx.TensorProto.INT8 in {one.data_type for one in program.graph.initializer}
+    assert rounded_router_products(file) == (12, [])
+    assert file.stat().st_size < 0.8 * asset_path("compact").stat().st_size
+    runner = load_runner(file, tasks=["age"])  # metadata kept, and it can be cut
+    crops = np.zeros((5, 112, 112, 3), np.uint8)
+    assert runner.run(crops, np.ones((5, 49), bool), ["age"])["age"].shape == (5, 101)
+
+
+@pytest.mark.parametrize(("precision", "narrow"), [("fp32", 1e-9), ("int8", 1e-3)])
+def test_beyond_the_tolerance_nothing_is_written(
+    precision, narrow, jittered, exported_once, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(module, "export_onnx", exported_once)
+    with pytest.raises(ModelError, match=rf"{precision} file would not answer.*age is off by .* {narrow:g}"):
         export_file(
-            tiny_model,
+            "compact",
             tmp_path / "x.onnx",
-            tasks=["age"],
-            precision="int8",
-            pictures=sorted(pictures.iterdir()),
-            tolerance={"age": 1e-12},
+            precision=precision,
+            pictures=jittered,
+            tolerance={"age": narrow},
         )
     assert list(tmp_path.iterdir()) == []
 
