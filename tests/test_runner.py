@@ -3,6 +3,7 @@
 import logging
 import shutil
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -134,6 +135,23 @@ def test_cuda_without_a_runtime_for_it_is_an_error(tiny_model, monkeypatch):
     monkeypatch.setattr(runner_module, "torch_is_installed", lambda: False)
     with pytest.raises(ModelError, match="no runtime is installed"):
         load_runner(tiny_model.with_suffix(".onnx"), device="cuda")
+
+
+def test_with_a_gpu_the_named_file_is_what_runs(tiny_model, monkeypatch):
+    monkeypatch.setattr(runner_module, "gpu_is_present", lambda: True)
+    onnx_file = tiny_model.with_suffix(".onnx")
+    both = {"onnxruntime", "torch", "torch-compiled"}
+    for able, on_gpu in ((both, {onnx_file, tiny_model}), ({"onnxruntime"}, {onnx_file})):
+        monkeypatch.setattr(runner_module, "_cuda", lambda runtime, able=able: runtime in able)
+        for file, runtime in ((onnx_file, "onnxruntime"), (tiny_model, "torch"), (str(tiny_model), "torch")):
+            engine = choose_engine(file)
+            on_cuda = Path(file) in on_gpu
+            assert (engine.runtime, engine.device) == (runtime, "cuda" if on_cuda else "cpu"), file
+    monkeypatch.setattr(runner_module, "_cuda", lambda runtime: runtime == "torch")
+    assert choose_engine(onnx_file).device == "cpu" and choose_engine(onnx_file).runtime == "onnxruntime"
+    assert choose_engine(tiny_model).device == "cuda"
+    # A runtime that is asked for by name may still take the neighbour.
+    assert choose_engine(onnx_file, runtime="torch").runtime == "torch"
 
 
 def test_without_torch_the_torch_runtime_says_how_to_get_it(tiny_model, monkeypatch):

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from faceum.assets import has_part, looks_like_path, resolve_model, unknown_name
+from faceum.assets import SUFFIXES, has_part, looks_like_path, resolve_model, unknown_name
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
 from faceum.extras import INSTALL_TORCH, torch_is_installed
@@ -137,7 +137,7 @@ def choose_engine(model: str | Path, runtime: str = "auto", device: str = "auto"
         raise ModelError(f"The torch runtime needs torch: {INSTALL_TORCH}.")
     if device == "cpu":
         return _on_cpu(model, runtime)
-    offered = UNASKED if runtime == "auto" else (runtime,)
+    offered = [name for name in UNASKED if _is_meant(model, name)] if runtime == "auto" else [runtime]
     cuda = [name for name in offered if _can_run(model, name) and _cuda(name)]
     if cuda:
         # Torch first: its kernels for the experts are made for this, and it needs no second CUDA build.
@@ -319,8 +319,7 @@ def network_input(crops_BSSC: np.ndarray) -> np.ndarray:
 def _on_cpu(model: str | Path, runtime: str) -> Engine:
     if runtime != "auto":
         return Engine(runtime=runtime, device="cpu", reason="as asked")
-    if looks_like_path(model) and str(model).lower().endswith(".safetensors"):
-        # The file that was named is meant, not an export that happens to lie beside it.
+    if not _is_meant(model, "onnxruntime") and _is_meant(model, "torch"):
         if not torch_is_installed():
             raise ModelError(f"To run {model} needs torch: {INSTALL_TORCH}, or give an .onnx file.")
         return Engine(runtime="torch", device="cpu", reason="the file is for torch")
@@ -331,6 +330,11 @@ def _on_cpu(model: str | Path, runtime: str) -> Engine:
             reason="the model has an ONNX file, which a CPU needs no torch for",
         )
     return Engine(runtime="torch", device="cpu", reason="the model has no ONNX file")
+
+
+def _is_meant(model: str | Path, runtime: str) -> bool:
+    # The file that was named is meant, not one of another format that happens to lie beside it.
+    return not looks_like_path(model) or str(model).lower().endswith(SUFFIXES[FORMATS[runtime]])
 
 
 def _can_run(model: str | Path, runtime: str) -> bool:
