@@ -27,6 +27,30 @@ def test_the_quota_of_cgroup_2_is_respected(tmp_path, monkeypatch, text, granted
     assert usable_threads(cgroup_root=str(tmp_path)) == (granted or 64)
 
 
+@pytest.mark.parametrize(
+    ("own", "limits", "granted"),
+    [
+        ("0::/pod/box\n", {"pod": "800000 100000", "pod/box": "200000 100000"}, 2),
+        ("0::/pod/box\n", {"pod": "300000 100000", "pod/box": "max 100000"}, 3),
+        ("0::/pod/box\n", {"": "100000 100000", "pod": "300000 100000", "pod/box": "500000 100000"}, 1),
+        ("0::/pod/box\n", {"pod/other": "100000 100000"}, None),
+        ("4:cpu:/pod\n0::/box of mine\n", {"pod": "100000 100000", "box of mine": "500000 100000"}, 5),
+        ("0::/../elsewhere\n", {"": "400000 100000", "elsewhere": "100000 100000"}, 4),
+        ("0::/\n", {"": "600000 100000"}, 6),
+        ("", {"": "600000 100000"}, 6),
+    ],
+)
+def test_the_tightest_quota_from_the_own_cgroup_upward_counts(tmp_path, monkeypatch, own, limits, granted):
+    monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
+    root = tmp_path / "cgroup"
+    for folder in ("pod/box", "pod/other", "box of mine", "elsewhere"):
+        (root / folder).mkdir(parents=True)
+    for folder, text in limits.items():
+        (root / folder / "cpu.max").write_text(text + "\n")
+    (tmp_path / "own").write_text(own)
+    assert usable_threads(cgroup_root=str(root), own_cgroups=str(tmp_path / "own")) == (granted or 64)
+
+
 def test_the_quota_of_cgroup_1_is_respected(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     (tmp_path / "cpu").mkdir()
