@@ -97,15 +97,17 @@ def test_fresh_experts_add_nothing_and_yet_learn() -> None:
     assert layer.reduce.grad.abs().max() > 0
 
 
-def test_grouped_rows_meet_their_own_matrix() -> None:
+@pytest.mark.parametrize("learning", [True, False])
+def test_grouped_rows_meet_their_own_matrix(learning: bool) -> None:
     count_E = torch.tensor([2, 0, 3, 1])
     x_MD, weight_EDH = torch.randn(6, WIDTH), torch.randn(4, WIDTH, HIDDEN)
     expert_M = torch.repeat_interleave(torch.arange(4), count_E)
     wanted = torch.stack([row @ weight_EDH[expert] for row, expert in zip(x_MD, expert_M, strict=True)])
     end_E = count_E.cumsum(0).int()
-    torch.testing.assert_close(grouped_matmul(x_MD, weight_EDH, end_E), wanted)
     nobody_E = torch.zeros(4, dtype=torch.int32)
-    assert grouped_matmul(x_MD[:0], weight_EDH, nobody_E).shape == (0, HIDDEN)
+    with torch.set_grad_enabled(learning):
+        torch.testing.assert_close(grouped_matmul(x_MD, weight_EDH, end_E), wanted)
+        assert grouped_matmul(x_MD[:0], weight_EDH, nobody_E).shape == (0, HIDDEN)
 
 
 def test_autocast_computes_in_its_type() -> None:

@@ -38,8 +38,14 @@ def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
     """
     if _grouped_kernel_serves(x_MD, weight_EDH):
         return F.grouped_mm(x_MD, weight_EDH, offs=end_E)
-    groups = x_MD.tensor_split(end_E[:-1].tolist())
-    return torch.cat([group @ weight for group, weight in zip(groups, weight_EDH, strict=True)])
+    ends = end_E[:-1].tolist()
+    groups = x_MD.tensor_split(ends)
+    if torch.is_grad_enabled() or torch.compiler.is_compiling():
+        return torch.cat([group @ weight for group, weight in zip(groups, weight_EDH, strict=True)])
+    out_MH = x_MD.new_empty(len(x_MD), weight_EDH.shape[-1])
+    for group, weight, place in zip(groups, weight_EDH, out_MH.tensor_split(ends), strict=True):
+        torch.mm(group, weight, out=place)
+    return out_MH
 
 
 def _grouped_kernel_serves(x_MD: Tensor, weight_EDH: Tensor) -> bool:
