@@ -8,7 +8,7 @@ from torch import nn
 
 from faceum.model.configs import COMPACT
 from faceum.model.network import FaceUM
-from faceum.optim import MovingAverage, build_optimizer, learning_rate
+from faceum.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate
 
 
 def test_matrices_are_decayed_and_vectors_positions_and_gates_are_not() -> None:
@@ -72,3 +72,18 @@ def test_the_average_is_no_part_of_the_network() -> None:
         network.weight.fill_(5)
     assert average.state["weight"].item() == 0
     assert not average.state["weight"].requires_grad
+
+
+@pytest.mark.parametrize("limit", [0.5, 100.0])
+def test_gradients_are_clipped_by_their_common_norm(limit: float) -> None:
+    ours, theirs = ([nn.Parameter(torch.ones(3)), nn.Parameter(torch.ones(2, 2))] for _ in range(2))
+    for one in (*ours, *theirs):
+        one.grad = torch.full_like(one, 2.0 if one.dim() == 1 else -3.0)
+    norm = clip_gradients(ours[:1], ours[1:], limit)
+    assert float(norm) == pytest.approx((3 * 4 + 4 * 9) ** 0.5)
+    nn.utils.clip_grad_norm_(theirs, limit)
+    for one, other in zip(ours, theirs, strict=True):
+        torch.testing.assert_close(one.grad, other.grad)
+    unused = nn.Parameter(torch.ones(2))
+    clip_gradients([unused, *ours], [], 0.1)
+    assert unused.grad is None

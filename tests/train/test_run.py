@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import json
 from pathlib import Path
 from typing import Any
@@ -275,6 +276,25 @@ def test_half_precision_steps_are_finite(run: RunConfig) -> None:
     for number in range(3):
         assert all(np.isfinite(list(trainer.train_step([(mixture[number],)]).values())))
     assert all(value.dtype == torch.float32 for value in trainer.network.parameters())
+
+
+def test_a_compiled_network_takes_the_same_step(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph is traced as on any backend; "eager" runs it without a compiler."""
+    still = dataclasses.replace(NETWORK, block=dataclasses.replace(NETWORK.block, drop_path=0.0))
+    run = dataclasses.replace(run, network=still)
+    faces = faces_of(run)
+    mixture = Mixture(faces, run.shares, spec=NETWORK.crops[0][0], seed=0, batches=2)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    plain, compiled = Trainer(run, faces), Trainer(dataclasses.replace(run, compile=True), faces)
+    assert compiled.forward is not compiled.network
+    for trainer in (plain, compiled):
+        for module in trainer.network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    for number in range(2):
+        one, other = (trainer.train_step([(mixture[number],)]) for trainer in (plain, compiled))
+        for name in one:
+            assert float(other[name]) == pytest.approx(float(one[name]), rel=1e-4, abs=1e-6), name
 
 
 def test_the_total_is_the_weighted_mean_and_the_routers_losses(run: RunConfig) -> None:
