@@ -5,7 +5,6 @@ The road: image -> detect -> crop -> runner -> decode -> faces.
 
 from __future__ import annotations
 
-import logging
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from itertools import repeat
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 
 from faceum.assets import unknown_name
@@ -29,8 +29,6 @@ from faceum.image import Source, read_image, source_name
 from faceum.runner import load_runner
 from faceum.tasks import TASKS
 from faceum.threads import usable_threads
-
-LOG = logging.getLogger("faceum")
 
 MIN_SCORE = 0.5
 """Detections below this score are left out, unless the caller says otherwise."""
@@ -175,9 +173,8 @@ class FaceAnalyzer:
     def _prepared(self, entry: _Entry, *, detector: Detector, cropped: bool, bgr: bool) -> _Prepared:
         """All that can be done for one picture by itself."""
         picture, boxes, points5 = entry
-        name = None
+        name = source_name(picture)
         try:
-            name = source_name(picture)
             image = read_image(picture, bgr=bgr)
             size = (image.shape[1], image.shape[0])
             places = self._places(detector, image, boxes, points5, cropped)
@@ -188,9 +185,8 @@ class FaceAnalyzer:
         except FaceumError as error:
             sentence = str(error) if name is None or name in str(error) else f"{name}: {error}"
             return _Prepared(name=name, error=sentence)
-        except Exception as error:  # whatever a picture does to a decoder, its neighbours keep their answers
-            LOG.warning("%s could not be analysed.", name or "A picture", exc_info=True)
-            sentence = f"could not be analysed ({type(error).__name__}: {error})."
+        except (MemoryError, cv2.error) as error:  # too large, or too odd, for what searches and cuts it
+            sentence = f"could not be analysed ({type(error).__name__}: {str(error).strip()})."
             return _Prepared(name=name, error=f"{name or 'The picture'} {sentence}")
 
     def _finished(self, pictures: Sequence[_Prepared]) -> list[Result]:

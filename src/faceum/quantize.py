@@ -101,7 +101,10 @@ def _sensitive(program: onnx.ModelProto) -> list[str]:
 
 
 def _take_unrounded(program: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Let these nodes have their inputs as they were before int8, which others of their users still take."""
+    """Let these nodes have their inputs as they were before int8, which others of their users still take.
+
+    onnxruntime rounds a tensor for all its users, those left out and its DedicatedQDQPair included.
+    """
     maker = {name: node for node in program.graph.node for name in node.output}
     nodes: list[onnx.NodeProto] = []
     copied: dict[str, str] = {}

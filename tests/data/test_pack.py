@@ -78,13 +78,11 @@ def test_what_other_networks_said_comes_back(sample, tmp_path):
     ]
     path = tmp_path / "made.train.parquet"
     assert pack(taught, path).written == 3
-    for read in (read_packed, read_rows):
-        assert [one.rough_landmarks for one in read(path)] == [True, False, False]
+    assert [one.rough_landmarks for one in read_packed(path)] == [True, False, False]
     faces = read_corpus(tmp_path, ("made",), "train")["made"]
     assert [one.rough_landmarks for one in faces] == [True, False, False]
     for found in (
         [one.embedding for one in read_packed(path)],
-        [one.labels.get("embedding") for one in read_rows(path)],
         [one.labels.get("embedding") for one in faces],
     ):
         np.testing.assert_array_equal(found[0], by_bytes)

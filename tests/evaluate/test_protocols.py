@@ -93,6 +93,14 @@ def test_rows_without_the_label_are_left_out(runner, toy):
     assert result.count == 1
 
 
+def test_landmarks_of_another_network_are_no_truth(runner, toy):
+    drawn = toy.sample("drawn", 30, landmarks68=toy.landmarks68())
+    faces = [drawn, replace(drawn, id="guessed", rough_landmarks=True)]
+    labelled = LabelledSet(name="toy", faces=lambda: iter(faces), protocols=("landmarks",))
+    (result,) = evaluate_set(labelled, runner, None)
+    assert result.count == 1
+
+
 def test_a_thinned_set_takes_faces_and_pairs_from_all_over(corpus, runner, toy):
     ages = [toy.sample("unknown", 30), *(toy.sample(str(age), age, age=age) for age in (10, 20, 30))]
     labelled = LabelledSet(name="toy", faces=lambda: iter(ages), protocols=("age",))

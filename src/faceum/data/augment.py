@@ -184,7 +184,7 @@ def _recoloured(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generato
         crop = cv2.transform(crop, np.column_stack([mixing, 255 * offset]))
         crop = cv2.LUT(crop, (255 * (np.arange(256) / 255) ** np.exp(gamma) + 0.5).astype(np.uint8))
     if rng.random() < config.gray:
-        crop = np.repeat(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY)[..., None], 3, axis=-1)
+        crop = cv2.cvtColor(cv2.cvtColor(crop, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
     if rng.random() < config.noise:
         grain = 255 * rng.uniform(0.01, 0.06) * rng.standard_normal(crop.shape, dtype=np.float32)
         crop = np.clip(crop + grain + 0.5, 0, 255).astype(np.uint8)

@@ -12,6 +12,7 @@ from torch.utils.data import Dataset
 from faceum.crop import CropSpec
 from faceum.data.augment import AugmentConfig, TrainingCrop, augment
 from faceum.data.corpus import LabelledFace
+from faceum.data.sample import EMBEDDING
 from faceum.errors import DataError
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS, TASKS
 
@@ -25,7 +26,7 @@ LABEL_OF_TASK = {
 }
 """Which label of a face trains which task; recognition learns from `identity`, too."""
 
-NO_TEACHER = np.zeros(256, np.int8)
+NO_TEACHER = np.zeros(EMBEDDING, np.int8)
 """Stands for a teacher's embedding where there is none."""
 
 

@@ -23,8 +23,7 @@ class FaceRow:
     set only has pictures. points5: (5, 2) float64 pixels, None where the set has none or they are a guess.
     labels: what is known, the unknown left out: age (years), age_sigma (its annotators' deviation, years),
         gender (0 male, 1 female, as perceived), identity, attributes (40,) bool, expression_votes (8,)
-        float64, parsing (H, W) uint8, landmarks (68, 2) float64, embedding (256,) of another network.
-    rough_landmarks: the landmarks are another network's answer.
+        float64, parsing (H, W) uint8, landmarks (68, 2) float64.
     """
 
     id: str
@@ -32,7 +31,6 @@ class FaceRow:
     box: np.ndarray | None
     points5: np.ndarray | None
     labels: dict[str, Any]
-    rough_landmarks: bool = False
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -73,7 +71,6 @@ def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
         "expression_votes": _scaled(sample.expression_votes, np.ones(1)),
         "parsing": mask,
         "landmarks": _scaled(sample.landmarks68, scale),
-        "embedding": sample.embedding,
     }
     return FaceRow(
         id=sample.id,
@@ -81,7 +78,6 @@ def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
         box=_scaled(sample.box, np.tile(scale, 2)),
         points5=_scaled(sample.points5, scale),
         labels={name: value for name, value in labels.items() if value is not None},
-        rough_landmarks=sample.rough_landmarks,
     )
 
 

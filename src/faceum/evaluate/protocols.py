@@ -145,10 +145,13 @@ def _noted(evaluation: Evaluation, labelled: LabelledSet) -> Evaluation:
 
 
 def _known(labelled: LabelledSet, protocol: str, limit: int | None) -> Iterator[Sample]:
-    """The samples with the protocol's label; at most `limit`, evenly spaced."""
+    """The samples with the protocol's label, given by people; at most `limit`, evenly spaced."""
 
     def known() -> Iterator[Sample]:
-        return (sample for sample in labelled.faces() if getattr(sample, LABEL_OF[protocol]) is not None)
+        for sample in labelled.faces():
+            rough = protocol == "landmarks" and sample.rough_landmarks
+            if getattr(sample, LABEL_OF[protocol]) is not None and not rough:
+                yield sample
 
     every = 1 if limit is None else max(1, -(-sum(1 for _ in known()) // limit))
     return islice(known(), 0, None, every)
