@@ -6,9 +6,10 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from faceum.errors import ModelError
-from faceum.model.experts import Experts, ExpertsConfig, grouped_matmul
+from faceum.model.experts import ROWS, Experts, ExpertsConfig, grouped_matmul
 from faceum.model.router import Choice
 
 WIDTH, HIDDEN = 6, 5
@@ -50,6 +51,39 @@ def one_by_one(layer: Experts, x_PND: Tensor, choice: Choice) -> Tensor:
                     total = total + choice.gate_PNK[p, n, k] * (hidden @ layer.reduce[expert])
             rows.append(total)
     return torch.stack(rows).view_as(x_PND)
+
+
+@pytest.mark.parametrize("rows", [(0, 1, 63), (64, 65, 130)])
+def test_half_precision_products_and_gradients_equal_those_in_float32(rows: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    x_MD = torch.randn(sum(rows), WIDTH, generator=generator).bfloat16()
+    weight_EDH = torch.randn(3, WIDTH, HIDDEN, generator=generator).bfloat16()
+    towards_MH = torch.randn(sum(rows), HIDDEN, generator=generator).bfloat16()
+    answers = []
+    for dtype in (torch.bfloat16, torch.float32):
+        x, weight = (one.detach().to(dtype).requires_grad_() for one in (x_MD, weight_EDH))
+        out = grouped_matmul(x, weight, torch.tensor(rows).cumsum(0))
+        (out * towards_MH.to(dtype)).sum().backward()
+        answers.append((out.detach(), x.grad, weight.grad))
+    for half, full in zip(*answers, strict=True):
+        torch.testing.assert_close(half.float(), full, rtol=0.01, atol=0.01 * float(full.abs().max()))
+
+
+def test_half_precision_meets_few_sizes_on_a_cpu() -> None:
+    seen: set[int] = set()
+
+    class Sizes(TorchDispatchMode):
+        def __torch_dispatch__(self, function, types, args=(), kwargs=None):  # type: ignore[no-untyped-def]
+            if function is torch.ops.aten.mm.default:
+                seen.update(size for one in args for size in one.shape)
+            return function(*args, **(kwargs or {}))
+
+    weight_EDH = torch.randn(1, WIDTH, HIDDEN).bfloat16().requires_grad_()
+    with Sizes():
+        for rows in range(1, 2 * ROWS + 1):
+            x_MD = torch.randn(rows, WIDTH).bfloat16().requires_grad_()
+            grouped_matmul(x_MD, weight_EDH, torch.tensor([rows])).sum().backward()
+    assert seen == {WIDTH, HIDDEN, ROWS, 2 * ROWS}
 
 
 @pytest.mark.parametrize("experts", [3, 7, 40])

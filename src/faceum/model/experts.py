@@ -14,6 +14,9 @@ from torch import Tensor, nn
 from faceum.model.layers import ACTIVATIONS, require_known
 from faceum.model.router import Choice
 
+ROWS = 64
+"""Products in half precision on a CPU have a multiple of so many rows."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsConfig:
@@ -41,11 +44,23 @@ def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
     ends = end_E[:-1].tolist()
     groups = x_MD.tensor_split(ends)
     if torch.is_grad_enabled() or torch.compiler.is_compiling():
-        return torch.cat([group @ weight for group, weight in zip(groups, weight_EDH, strict=True)])
+        pairs = zip(groups, weight_EDH, strict=True)
+        return torch.cat([_matmul(group, weight) for group, weight in pairs])
     out_MH = x_MD.new_empty(len(x_MD), weight_EDH.shape[-1])
     for group, weight, place in zip(groups, weight_EDH, out_MH.tensor_split(ends), strict=True):
         torch.mm(group, weight, out=place)
     return out_MH
+
+
+def _matmul(x_MD: Tensor, weight_DH: Tensor) -> Tensor:
+    """The product; in half precision on a CPU with rows of zeros up to a multiple of ROWS.
+
+    oneDNN compiles a kernel for every size that it meets, forwards and backwards, which takes up to a hundred
+    times as long as the product, and the number of a router's rows is another one each time.
+    """
+    if x_MD.is_cuda or x_MD.dtype not in (torch.bfloat16, torch.float16):
+        return x_MD @ weight_DH
+    return (F.pad(x_MD, (0, 0, 0, -len(x_MD) % ROWS)) @ weight_DH)[: len(x_MD)]
 
 
 def _grouped_kernel_serves(x_MD: Tensor, weight_EDH: Tensor) -> bool:
