@@ -5,12 +5,18 @@
 The layer is `base`'s: 8 experts 768 -> 1536 -> 768, gates from its router on random tokens. Ideal: the two
 dense products with as many rows as tokens were routed, and the activation between, nothing else; also the
 dense MLP of the same active width. The loop takes one expert after the other, with a mask, and adds in place.
-On a GPU in bfloat16, the gates in float32, each size twice: with the host's launches, and the kernels alone.
+Last, what filling up the rows of an expert's product saves in training in bfloat16.
+On a GPU in bfloat16, the gates in float32, each size twice: with the host's launches, and the kernels alone;
+beside the layer there what might take its place or a part's (`fused_experts.py`).
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
+
 import torch
+import torch.nn.functional as F
 from in_turn import THREADS, claim, in_turn, options, show, stamp
 from on_gpu import captured, name_gpu, on_gpu
 from torch import Tensor, nn
@@ -67,10 +73,36 @@ def compare(experts: Experts, router: FaceRouter, tokens: int, tasks: int, round
         claim(f"{where}: {one} / {other}", times, one, other)
 
 
+def changing_sizes(rounds: int) -> None:
+    """Print the ratio for `compact`'s experts, forwards and backwards, with other numbers of rows each time."""
+    weight_EDH = torch.randn(8, 192, 96).bfloat16().requires_grad_()
+    x_MD = torch.randn(6000, 192).bfloat16().requires_grad_()
+
+    def thing(product: Callable[[Tensor, Tensor, Tensor], Tensor], seed: int) -> Callable[[], object]:
+        generator = torch.Generator().manual_seed(seed)
+
+        def run() -> None:
+            end_E = torch.randint(6000, (8,), generator=generator).sort().values
+            end_E[-1] = 6000
+            product(x_MD, weight_EDH, end_E).sum().backward()
+
+        return run
+
+    def as_they_come(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
+        groups = x_MD.tensor_split(end_E[:-1].tolist())
+        return torch.cat([group @ weight for group, weight in zip(groups, weight_EDH, strict=True)])
+
+    times = in_turn({"filled up": thing(grouped_matmul, 0), "as they come": thing(as_they_come, 1)}, rounds)
+    where = "training products in bfloat16, other rows each time"
+    claim(f"{where}: filled up / as they come", times, "filled up", "as they come")
+
+
 def compare_on_gpu(
     experts: Experts, router: FaceRouter, size: tuple[int, int, int], rounds: int, device: str = "cuda"
 ) -> None:
     """The same on a GPU for (tokens, tasks, batch), and where the layer's time goes."""
+    from fused_experts import TILES, fused_experts  # Triton comes with torch's builds for GPUs alone
+
     tokens, tasks, batch = size
     x_PND = torch.randn(tasks * batch, tokens, WIDTH, device=device)
     half_PND = x_PND.to(experts.expand.dtype)
@@ -87,9 +119,20 @@ def compare_on_gpu(
     token_M = order_M // choice.expert_PNK.shape[-1]
     sorted_MD = half_PND.flatten(0, 1).index_select(0, token_M)
     hidden_MH = experts.activation(sorted_MD @ into)
+    fused = {
+        f"fused, {name}": partial(fused_experts, experts, half_PND, choice, tiles)
+        for name, tiles in TILES.items()
+    }
+    for name, thing in fused.items():
+        apart = ((thing().float() - plain).abs().max() / plain.abs().max()).item()
+        assert apart < 0.03, (name, apart)
+    expert_M = choice.expert_PNK.masked_fill(~choice.taken_PNK, len(experts.expand)).flatten()
+    gate_M = choice.gate_PNK.flatten().to(half_PND.dtype)
+    row_TK = order_M.argsort().view(-1, choice.expert_PNK.shape[-1])
     things = {
         "expert layer": lambda: experts(half_PND, choice),
         "ideal products": lambda: experts.activation(x_MD @ into) @ out,
+        **fused,
         "router": lambda: router(x_PND, task_P, face_PN),
         "sort by expert": lambda: experts._by_expert(choice),
         "gather": lambda: half_PND.flatten(0, 1).index_select(0, token_M),
@@ -97,6 +140,10 @@ def compare_on_gpu(
         "activation": lambda: experts.activation(hidden_MH),
         "second grouped product": lambda: grouped_matmul(hidden_MH, experts.reduce, end_E),
         "gates and sum": lambda: experts._added(sorted_MD, choice, order_M, token_M),
+        "sort of bytes": lambda: expert_M.byte().sort(stable=True),
+        "gates and sum in one pass": lambda: F.embedding_bag(
+            row_TK, sorted_MD, per_sample_weights=gate_M.view_as(row_TK), mode="sum"
+        ),
     }
     taken = rows / tokens / tasks / batch
     where = f"{tokens} tokens x {tasks} tasks x {batch} faces, {taken:.2f} experts a token"
@@ -104,8 +151,10 @@ def compare_on_gpu(
     for how, timed in (("with launches", things), ("kernels alone", captured(things))):
         times = on_gpu(timed, rounds, calls=5)
         show(times)
-        if {"expert layer", "ideal products"} <= times.keys():
-            claim(f"{where}, {how}: expert layer / ideal products", times, "expert layer", "ideal products")
+        for one in ("expert layer", *fused):
+            for other in ("ideal products", "expert layer"):
+                if one != other and {one, other} <= times.keys():
+                    claim(f"{where}, {how}: {one} / {other}", times, one, other)
 
 
 def main() -> None:
@@ -128,6 +177,7 @@ def main() -> None:
             return
         for tokens, tasks in ((1024, 2), (50, 4)):
             compare(experts, router, tokens, tasks, given.rounds)
+    changing_sizes(given.rounds)
 
 
 if __name__ == "__main__":

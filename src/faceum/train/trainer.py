@@ -66,7 +66,7 @@ class Trainer:
         self.centres_optimizer = build_optimizer(self.centres, **rates) if self.centres else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.average = MovingAverage(self.network, config.ema)
-        self.forward = torch.compile(self.network, dynamic=True) if config.compile else self.network
+        self.forward = torch.compile(self.network) if config.compile else self.network
         self.step = 0
 
     @property
