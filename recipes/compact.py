@@ -3,20 +3,22 @@
     faceum train recipes/compact.py data=CORPUS
     faceum train recipes/compact.py stage=2 data=CORPUS
     faceum train recipes/compact.py stage=3 data=CORPUS
+    faceum train recipes/compact.py stage=4 data=CORPUS
 
 data is the folder of the Parquet corpus (`faceum data pack` makes one from public sets). The first stage
 begins from nothing; the second goes on from its network and asks more of recognition; the third sees each
-face many times more, changed more, and is what ships.
+face many times more, changed more; the fourth asks yet more of recognition, and ships.
 Hardware: one core of a CPU with bfloat16 units, and one that makes batches; the third stage one GPU and 16
-cores, which make 8,400 training crops a second. Time: 69 and about 105 minutes (AMD EPYC, Zen 5), and 8
-minutes (NVIDIA H200, torch 2.11). A tenth less on a CPU with MALLOC_MMAP_THRESHOLD_=33554432
-MALLOC_TRIM_THRESHOLD_=8589934592.
+cores, which make 8,400 training crops a second; the fourth two cores for all. Time: 69 and about 105 minutes
+(AMD EPYC, Zen 5), 8 minutes (NVIDIA H200, torch 2.11), and 110 (Intel Xeon with AMX). A tenth less on a CPU
+with MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592.
 Expected scores, beside which the changes of colour are computed a little otherwise since, and the first
 stage's z loss, too (docs/log.md). Of the first stage: LFW 83.9 %, one side masked 80.6 %, age MAE 5.86,
 attributes 88.5 %, expression 74.3 %, parsing F1 71.4, landmarks NME 5.34 %, on a run that followed a schedule
 over 16,000 steps up to step 4,000 and this one from there. Of the second, begun from those weights in half
 precision: 91.4 %, 86.7 % (the mask on either side), 5.22, 89.6 %, 79.8 %, 73.5, 4.80 %. Of the third, begun
 from those in half precision, before its own were halved: 94.7 %, 91.3 %, 4.99, 89.6 %, 84.5 %, 73.8, 4.25 %.
+Of the fourth, likewise: 95.2 %, 91.5 %, 4.93, 89.5 %, 84.1 %, 74.2, 4.17 %.
 """
 
 from dataclasses import replace
