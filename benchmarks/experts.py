@@ -74,7 +74,7 @@ def compare(experts: Experts, router: FaceRouter, tokens: int, tasks: int, round
 
 
 def changing_sizes(rounds: int) -> None:
-    """Print it for `compact`'s experts, forwards and backwards, with another number of rows each time."""
+    """Print what filling up saves `compact`'s experts, forwards and backwards, with other rows each time."""
     weight_EDH = torch.randn(8, 192, 96).bfloat16().requires_grad_()
     x_MD = torch.randn(6000, 192).bfloat16().requires_grad_()
 

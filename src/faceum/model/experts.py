@@ -58,7 +58,7 @@ def _matmul(x_MD: Tensor, weight_DH: Tensor) -> Tensor:
     oneDNN compiles a kernel for every size that it meets, forwards and backwards, which takes up to a hundred
     times as long as the product, and the number of a router's rows is another one each time.
     """
-    if x_MD.is_cuda or x_MD.dtype not in (torch.bfloat16, torch.float16):
+    if x_MD.device.type != "cpu" or x_MD.dtype not in (torch.bfloat16, torch.float16):
         return x_MD @ weight_DH
     return (F.pad(x_MD, (0, 0, 0, -len(x_MD) % ROWS)) @ weight_DH)[: len(x_MD)]
 
