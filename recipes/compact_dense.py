@@ -3,6 +3,7 @@
     faceum train recipes/compact_dense.py data=CORPUS
     faceum train recipes/compact_dense.py stage=2 data=CORPUS
     faceum train recipes/compact_dense.py stage=3 data=CORPUS
+    faceum train recipes/compact_dense.py stage=4 data=CORPUS
 
 Hardware: that of compact, whose third stage needs a GPU; the same data. Time: a step on a CPU takes little
 more than half of compact's.

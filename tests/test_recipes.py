@@ -88,7 +88,7 @@ def test_a_wrong_word_is_a_sentence(word: str, said: str) -> None:
         load_recipe(RECIPES[0].with_name("smoke.py"), [word])
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [1, 2, 3, 4])
 def test_the_dense_twin_differs_in_its_experts_alone(stage: int) -> None:
     whole, dense = (
         load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={stage}"])
@@ -101,8 +101,8 @@ def test_the_dense_twin_differs_in_its_experts_alone(stage: int) -> None:
 
 def test_a_stage_begins_where_the_one_before_ends() -> None:
     for name in ("compact", "compact_dense"):
-        stages = [load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={n}"]) for n in (1, 2, 3)]
+        stages = [load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={n}"]) for n in (1, 2, 3, 4)]
         for one, after in itertools.pairwise(stages):
             assert after.initial == f"{one.out}/network.safetensors"
-    with pytest.raises(RecipeError, match="no stage 4"):
-        load_recipe(RECIPES[0].with_name("compact.py"), ["stage=4"])
+    with pytest.raises(RecipeError, match="no stage 5"):
+        load_recipe(RECIPES[0].with_name("compact.py"), ["stage=5"])
