@@ -26,8 +26,9 @@ sys.path.insert(0, str(Path(__file__).resolve().parent / "src"))  # from a check
 import cv2
 import numpy as np
 
-from faceum.assets import asset_names, looks_like_path
-from faceum.crop import Crop, CropSpec, crop_face
+from faceum.analyzer import FaceAnalyzer
+from faceum.cli.paths import list_images
+from faceum.crop import Crop, CropSpec, crop_face, network_input
 from faceum.decode import decode_class_map
 from faceum.detect.registry import load_detector
 from faceum.errors import FaceumError, ModelError
@@ -35,19 +36,18 @@ from faceum.extras import INSTALL_TORCH, torch_is_installed
 from faceum.files import write_bytes, write_text
 from faceum.geometry import compose, transform_points, warp
 from faceum.image import read_image, write_image
-from faceum.listing import list_pictures
-from faceum.pipeline import FaceAnalyzer
 from faceum.render.palette import PALETTE
-from faceum.runner import gpu_is_present, network_input
+from faceum.runner import gpu_is_present
 from faceum.save import OutputStems
 from faceum.tasks import ATTRIBUTES
 from faceum.threads import usable_threads
+from faceum.weights.registry import asset_names, looks_like_path
 
 if TYPE_CHECKING:
     from faceum.model.network import FaceUM
 
 SIDE = 512
-"""Pixels a side of the pictures that are written; landmarks are in these pixels."""
+"""Pixels a side of the images that are written; landmarks are in these pixels."""
 
 NO_CHECKPOINT = (
     "There is no {path}. The trained weights of the release were not published with it (its README links to "
@@ -95,7 +95,7 @@ class Teller(Protocol):
     """A loaded network."""
 
     def tell(self, image: np.ndarray) -> list[Told]:
-        """What is to be written of each face of an RGB uint8 picture, largest face first."""
+        """What is to be written of each face of an RGB uint8 image, largest face first."""
         ...
 
 
@@ -187,9 +187,9 @@ class Published:
         import torch
 
         with torch.inference_mode():
-            picture = torch.from_numpy(network_input(crop.image[None])).to(self._device)
-            face = torch.from_numpy(crop.face_mask_N[None]).to(self._device)
-            output = self._model(picture, face, tasks)
+            image = torch.from_numpy(network_input(crop.image[None])).to(self._device)
+            face = torch.from_numpy(crop.face_tokens_N[None]).to(self._device)
+            output = self._model(image, face, tasks)
             return {task: output[task][0].float().cpu().numpy() for task in tasks}
 
 
@@ -354,7 +354,7 @@ def _is_setting(key: str, value: str) -> bool:
     return key in SETTINGS and re.fullmatch(VALUES.get(key, r"""[^\[{|>&*!"'].*"""), value) is not None
 
 
-def pictures_of(settings: dict[str, Any]) -> list[Path]:
+def images_of(settings: dict[str, Any]) -> list[Path]:
     """All photos, the same list on every rank."""
     named = settings["image_path"]
     paths: list[Path] = []
@@ -369,35 +369,35 @@ def pictures_of(settings: dict[str, Any]) -> list[Path]:
             paths += [Path(line.strip()) for line in lines if line.strip()]
         else:
             paths.append(Path(name))
-    pictures, empty = list_pictures(paths, leave_out=Path(settings["results_path"]))
-    if not pictures:
+    images, empty = list_images(paths, leave_out=Path(settings["results_path"]))
+    if not images:
         raise FaceumError(empty[0] if empty else "No photo was named; say --image_path FILE.")
-    return pictures
+    return images
 
 
 def run(settings: dict[str, Any]) -> int:
     """Do this rank's share of the photos; returns the exit code, 0 under several ranks."""
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    pictures = pictures_of(settings)
+    images = images_of(settings)
     results = Path(settings["results_path"])
     stems = OutputStems(results)
-    folders = [results if len(pictures) == 1 else results / stems.name(str(one)) for one in pictures]
-    share = list(zip(pictures, folders, strict=True))[rank::ranks]
+    folders = [results if len(images) == 1 else results / stems.name(str(one)) for one in images]
+    share = list(zip(images, folders, strict=True))[rank::ranks]
     if not share:
         return 0
     network = open_network(settings["model_path"], settings)
     failed = 0
-    for picture, folder in share:
+    for image, folder in share:
         try:
-            faces = network.tell(read_image(picture))
+            faces = network.tell(read_image(image))
         except FaceumError as error:
             print(error, file=sys.stderr)
             failed += 1
             continue
-        if len(pictures) > 1:
-            print(f"{picture}:")
+        if len(images) > 1:
+            print(f"{image}:")
         if not faces:
-            print(f"There is no face in {picture}; nothing is written for it.")
+            print(f"There is no face in {image}; nothing is written for it.")
         for number, told in enumerate(faces, 1):
             write_face(told, folder, number)
             print_face(told, number)

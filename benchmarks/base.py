@@ -26,7 +26,7 @@ from faceum.model.network import FaceUM, FaceUMConfig, round_weights
 from faceum.model.pyramid import UPerNet, mixed_fusion, plain_fusion
 
 PUBLISHED_RATE = 33, 37
-"""Pictures a second that FaceXFormer's authors give for all its tasks (arXiv 2403.12960)."""
+"""Images a second that FaceXFormer's authors give for all its tasks (arXiv 2403.12960)."""
 
 
 def inputs(model: FaceUM, batch: int = 1) -> Crops:
@@ -43,7 +43,7 @@ def schedules(rounds: int) -> None:
     """Published schedule against ours."""
     model = seeded(REFERENCE)
     with torch.no_grad():
-        for block in model.mixtures:
+        for block in model.moe_blocks:
             block.moe.router.weight.normal_(std=0.1)
     crops = inputs(model)
     for heads in (False, True):
@@ -67,13 +67,13 @@ def router(rounds: int) -> None:
     """Our router against the dense twin."""
     model = seeded(BASE)
     with torch.no_grad():
-        for block in model.mixtures:  # as far from even as trained gates are
+        for block in model.moe_blocks:  # as far from even as trained gates are
             block.moe.router.weight.normal_(std=0.1)
     twin = FaceUM(replace(BASE, moe=replace(BASE.moe, routed=False))).eval()
     crops = inputs(model)
     routing = model(*crops[112]).routing + model(*crops[512], ("parsing", "landmarks")).routing
-    taken = [choice.taken_PNK.sum(-1).float().mean().item() for choice in routing]
-    print("  experts a token, by mixture, 112 px then 512 px:", ", ".join(f"{one:.2f}" for one in taken))
+    taken = [one.active_PNK.sum(-1).float().mean().item() for one in routing]
+    print("  experts a token, by moe_block, 112 px then 512 px:", ", ".join(f"{one:.2f}" for one in taken))
     times = in_turn(
         {
             "our router": lambda: ours(model, crops, heads=False),
@@ -87,7 +87,7 @@ def router(rounds: int) -> None:
 def fusion(rounds: int) -> None:
     """The fusion convolution of one dense head, as it is and plain."""
     torch.manual_seed(0)
-    net = UPerNet(width=768, channels=512, outputs=19).eval()
+    net = UPerNet(dim=768, channels=512, outputs=19).eval()
     maps = [torch.relu(torch.randn(1, 512, side, side)) for side in (128, 64, 32, 16)]
     weight = copy.deepcopy(net.fusion.conv.weight)
     apart = (mixed_fusion(maps, weight) - plain_fusion(maps, weight)).abs().max().item()
@@ -107,7 +107,7 @@ def network_on_gpu(config: FaceUMConfig, device: str = "cuda") -> FaceUM:
     with torch.device(device):
         model = seeded(config)
     with torch.no_grad():
-        for block in model.mixtures:
+        for block in model.moe_blocks:
             if block.moe.router is not None:
                 block.moe.router.weight.normal_(std=0.1)
     round_weights(model, torch.bfloat16)
@@ -127,8 +127,8 @@ def operations(model: FaceUM, crops: Crops) -> float:
     experts = 0.0
     with FlopCounterMode(display=False) as counted:
         for spec, tasks in model.config.crops:
-            for choice in model(*crops[spec.size], tasks).routing:
-                rows, weight = int(choice.taken_PNK.sum()), model.mixtures[0].moe.experts.expand[0]
+            for one in model(*crops[spec.size], tasks).routing:
+                rows, weight = int(one.active_PNK.sum()), model.moe_blocks[0].moe.experts.fc1[0]
                 experts += 2 * 2 * rows * weight.numel()
     # The grouped kernel is one that the counter does not know; single products it does.
     known = any("grouped" in str(kind) for kind in counted.get_flop_counts()["Global"])
@@ -158,7 +158,7 @@ def speed_on_gpu(
             print(f"  -> {rate:.1f} faces a second, {rate * one / most:.3f} of the ceiling", flush=True)
         torch.cuda.empty_cache()
     low, high = PUBLISHED_RATE
-    print(f"  FaceXFormer, as its authors say: {low}-{high} pictures a second\n", flush=True)
+    print(f"  FaceXFormer, as its authors say: {low}-{high} images a second\n", flush=True)
 
 
 def parts_on_gpu(model: FaceUM, rounds: int, batch: int, device: str = "cuda") -> None:
@@ -175,7 +175,7 @@ def parts_on_gpu(model: FaceUM, rounds: int, batch: int, device: str = "cuda") -
             zip(tasks, model._mix(x_BND, mask_BN, row_P, task_P)[0][:, 1:].split(batch), strict=True)
         )
         things[f"trunk {spec.size}"] = lambda pixels=pixels: model.trunk(pixels)
-        things[f"mixtures {spec.size}"] = lambda given=(x_BND, mask_BN, row_P, task_P): model._mix(*given)
+        things[f"moe_blocks {spec.size}"] = lambda given=(x_BND, mask_BN, row_P, task_P): model._mix(*given)
         for task in tasks:
             things[f"head {task}"] = lambda task=task, x=tokens[task], maps=maps: model.heads[task](x, maps)
     times = on_gpu(things, rounds)

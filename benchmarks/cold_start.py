@@ -11,13 +11,13 @@ import sys
 
 from in_turn import ROOT, child, claim, in_turn, options, stamp
 
-PICTURE = str(ROOT / "examples" / "astronaut.png")
+IMAGE = str(ROOT / "examples" / "astronaut.png")
 
 
 def peak_memory(model: str) -> float:
     """Megabytes at most of one `faceum analyze` of the example portrait."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "faceum", "analyze", PICTURE, "--model", model, "--runtime", "onnxruntime"],
+        [sys.executable, "-m", "faceum", "analyze", IMAGE, "--model", model, "--runtime", "onnxruntime"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},
         stdout=subprocess.DEVNULL,
     )
@@ -31,7 +31,7 @@ def main() -> None:
     """Time and print."""
     given = options(__doc__, model="compact", rounds=15)
     stamp()
-    job = ["analyze", PICTURE, "--model", given.model, "--runtime", "onnxruntime"]
+    job = ["analyze", IMAGE, "--model", given.model, "--runtime", "onnxruntime"]
     times = in_turn(
         {
             "analyze": child("-m faceum", *job),

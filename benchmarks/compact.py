@@ -15,11 +15,11 @@ import numpy as np
 from in_turn import ROOT, THREADS, claim, in_turn, options, show, stamp
 from networks import vit_small
 
+from faceum.analyzer import FaceAnalyzer
 from faceum.crop import crop_face
 from faceum.decode import decode_answers
 from faceum.detect.registry import load_detector
 from faceum.image import read_image
-from faceum.pipeline import FaceAnalyzer
 from faceum.runner import load_runner
 
 
@@ -44,7 +44,7 @@ def main() -> None:
     """Time and print."""
     given = options(__doc__, model="compact", rounds=30, folder="results/benchmarks", runtime="onnxruntime")
     stamp()
-    vit, picture = vit_small(Path(given.folder), THREADS)
+    vit, vit_input = vit_small(Path(given.folder), THREADS)
     runner = load_runner(given.model, given.runtime, "cpu", THREADS)
     tasks = runner.card.tasks
     image = photo(1)
@@ -53,12 +53,12 @@ def main() -> None:
     (face,) = detector.detect(image)
     spec = runner.card.crop_of("landmarks")
     crop = crop_face(image, spec, face.box, face.points5)
-    inputs = crop.image[None], crop.face_mask_N[None]
+    inputs = crop.image[None], crop.face_tokens_N[None]
 
     times = in_turn(
         {
             "six tasks": lambda: runner.run(*inputs, tasks),
-            "ViT-S/16-224": lambda: vit.run(None, picture),
+            "ViT-S/16-224": lambda: vit.run(None, vit_input),
             **{task: lambda task=task: runner.run(*inputs, [task]) for task in tasks},
         },
         given.rounds,
@@ -84,7 +84,7 @@ def main() -> None:
             "decode answers": lambda: decode_answers(answers, [crop]),
             "detect, crop, decode JPEG": lambda: (read_image(encoded), found_and_cut()),
             "detect, crop, decode answers": lambda: (found_and_cut(), decode_answers(answers, [crop])),
-            "decode JPEG, ViT-S": lambda: (read_image(encoded), vit.run(None, picture)),
+            "decode JPEG, ViT-S": lambda: (read_image(encoded), vit.run(None, vit_input)),
             "whole job": lambda: analyzer.analyze(encoded),
         },
         given.rounds,

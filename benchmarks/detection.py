@@ -12,7 +12,7 @@ The error of a found face is the mean distance of its five points to those of th
 six; nose tip: point 30; mouth: 48 and 54, counted from 0), divided by the distance of the eyes; misses have
 none. Size of a face: the square root of that raised box's area. Times are medians, the candidates in turn in
 one process, two threads, beside the processor time that they took; ratios are to the first candidate's
-processor time on the same picture, which other work on the machine disturbs least.
+processor time on the same image, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations
@@ -31,15 +31,15 @@ import onnxruntime
 import pyarrow.parquet
 from mtcnn_candidate import Mtcnn
 
-from faceum.assets import asset_path
 from faceum.crop import points5_from_landmarks
+from faceum.detect.candidates import without_repeats
 from faceum.detect.centerface import decode_cells, network_input
-from faceum.detect.found import without_repeats
 from faceum.detect.protocol import Detection, Detector
 from faceum.detect.registry import load_detector
 from faceum.detect.session import Session
 from faceum.geometry import boxes_iou
 from faceum.image import read_image
+from faceum.weights.registry import asset_path
 
 FOUND = 0.4
 RAISED = 0.25
@@ -51,11 +51,11 @@ CANVAS = (1080, 1920)
 LARGEST_RESCALED = 4000
 
 Photo = tuple[np.ndarray, list[np.ndarray]]
-"""A picture and the landmarks (68, 2) of its annotated faces."""
+"""An image and the landmarks (68, 2) of its annotated faces."""
 
 
 class PlainCenterFace:
-    """CenterFace as published: one look at the whole picture, its own points, faces from 0.5."""
+    """CenterFace as published: one look at the whole image, its own points, faces from 0.5."""
 
     name = "centerface, one look"
 
@@ -73,7 +73,7 @@ def candidates(mtcnn: Path | None) -> dict[str, Detector]:
     return found if mtcnn is None else {**found, "mtcnn": Mtcnn(mtcnn, threads=THREADS)}
 
 
-# ------------------------------------------------------------------------------------------------- pictures
+# ------------------------------------------------------------------------------------------------- images
 
 
 def rows_of(name: str, columns: Sequence[str]) -> list[dict]:
@@ -150,11 +150,11 @@ def best_match(box: np.ndarray, detections: Sequence[Detection]) -> Detection | 
     return detections[best] if overlaps[best] >= FOUND else None
 
 
-def judge(pictures: Iterator[Photo] | Sequence[Photo], detector: Detector) -> str:
+def judge(images: Iterator[Photo] | Sequence[Photo], detector: Detector) -> str:
     """One row: recall at each score, mean and median point error."""
     found, errors = [], []
-    for picture, faces in pictures:
-        detections = detector.detect(picture)
+    for image, faces in images:
+        detections = detector.detect(image)
         for face in faces:
             match = best_match(raised_box(face), detections)
             found.append(0.0 if match is None else match.score)
@@ -167,9 +167,9 @@ def judge(pictures: Iterator[Photo] | Sequence[Photo], detector: Detector) -> st
 
 
 def print_recall(detectors: Mapping[str, Detector]) -> None:
-    """Table: pictures x detectors."""
+    """Table: images x detectors."""
     print(
-        "| pictures | detector | faces | recall at score "
+        "| images | detector | faces | recall at score "
         + " | ".join(map(str, SCORES))
         + " | error | median |"
     )
@@ -181,8 +181,8 @@ def print_recall(detectors: Mapping[str, Detector]) -> None:
 
 
 def print_sets(detector: Detector, most: int) -> None:
-    """Table: share of other sets' pictures in which the face that the corpus names is found."""
-    print("| set | pictures | found at score " + " | ".join(map(str, SCORES)) + " | faces a picture at 0.5 |")
+    """Table: share of other sets' images in which the face that the corpus names is found."""
+    print("| set | images | found at score " + " | ".join(map(str, SCORES)) + " | faces an image at 0.5 |")
     for name in SETS:
         rows = rows_of(name, ["image", "box"])
         rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:most]]
@@ -196,8 +196,8 @@ def print_sets(detector: Detector, most: int) -> None:
         print(f"| {name} | {len(rows)} | {shares} | {np.mean(count):.2f} |", flush=True)
 
 
-def timed_pictures() -> dict[str, np.ndarray]:
-    """The pictures to time: photos, and the example portrait as a picture of 1920 x 1080 with one face."""
+def timed_images() -> dict[str, np.ndarray]:
+    """The images to time: photos, and the example portrait as an image of 1920 x 1080 with one face."""
     portrait = read_image(Path(__file__).parents[1] / "examples" / "astronaut.png")
     full = cv2.resize(portrait[:288], CANVAS[::-1], interpolation=cv2.INTER_CUBIC)
     some = {f"photo {index}": photo for index, (photo, _) in enumerate(photos()[:40:4])}
@@ -206,20 +206,20 @@ def timed_pictures() -> dict[str, np.ndarray]:
 
 def print_times(detectors: Mapping[str, Detector], rounds: int) -> None:
     """Table: median milliseconds, their quartiles, and the ratio to the first detector's."""
-    print("| picture | detector | ms (quartiles) | processor ms | ratio |")
-    for name, picture in timed_pictures().items():
+    print("| image | detector | ms (quartiles) | processor ms | ratio |")
+    for name, image in timed_images().items():
         spent: dict[str, list[tuple[float, float]]] = {key: [] for key in detectors}
         for turn in range(rounds + 1):
             for key, detector in detectors.items():
                 start, start_busy = time.perf_counter(), time.process_time()
-                detector.detect(picture)
+                detector.detect(image)
                 spent[key] += [(time.perf_counter() - start, time.process_time() - start_busy)] * (turn > 0)
         busy = {key: np.median([seconds[1] for seconds in each]) for key, each in spent.items()}
         first = next(iter(busy.values()))
         for key, each in spent.items():
             low, middle, high = np.percentile([seconds[0] for seconds in each], [25, 50, 75]) * 1e3
             used = f"{busy[key] * 1e3:.0f} | {busy[key] / first:.2f}"
-            size = f"{picture.shape[1]} x {picture.shape[0]}" if name.startswith("photo") else name
+            size = f"{image.shape[1]} x {image.shape[0]}" if name.startswith("photo") else name
             print(f"| {size} | {key} | {middle:.0f} ({low:.0f}-{high:.0f}) | {used} |", flush=True)
 
 
@@ -230,7 +230,7 @@ def main() -> None:
     )
     parser.add_argument("table", choices=("recall", "sets", "time"))
     parser.add_argument("--mtcnn", type=Path, help="folder of the three networks of MTCNN")
-    parser.add_argument("--most", type=int, default=400, help="pictures of each set (default 400)")
+    parser.add_argument("--most", type=int, default=400, help="images of each set (default 400)")
     parser.add_argument("--rounds", type=int, default=7)
     given = parser.parse_args()
     commit = subprocess.run(

@@ -23,21 +23,21 @@ from torch import Tensor, nn
 
 from faceum.model.experts import Experts, ExpertsConfig, grouped_matmul
 from faceum.model.layers import Mlp
-from faceum.model.router import Choice, FaceRouter, RouterConfig
+from faceum.model.router import FaceRouter, RouterConfig, Routing
 
 WIDTH = 768
 
 
-def loop(experts: Experts, x_PND: Tensor, choice: Choice) -> Tensor:
+def loop(experts: Experts, x_PND: Tensor, routing: Routing) -> Tensor:
     """One expert after the other."""
     x, out = x_PND.flatten(0, 1), torch.zeros_like(x_PND).flatten(0, 1)
-    gates, chosen = choice.gate_PNK.flatten(0, 1), choice.expert_PNK.flatten(0, 1)
-    taken = choice.taken_PNK.flatten(0, 1)
-    for number in range(len(experts.expand)):
+    gates, chosen = routing.weights_PNK.flatten(0, 1), routing.topk_experts_PNK.flatten(0, 1)
+    taken = routing.active_PNK.flatten(0, 1)
+    for number in range(len(experts.fc1)):
         token, slot = ((chosen == number) & taken).nonzero().unbind(1)
-        hidden = experts.activation(x[token] @ experts.expand[number])
+        hidden = experts.activation(x[token] @ experts.fc1[number])
         gate = gates[token, slot, None].to(x.dtype)
-        out.index_add_(0, token, hidden @ experts.reduce[number] * gate)
+        out.index_add_(0, token, hidden @ experts.fc2[number] * gate)
     return out.view_as(x_PND)
 
 
@@ -46,18 +46,18 @@ def compare(experts: Experts, router: FaceRouter, tokens: int, tasks: int, round
     x_PND = torch.randn(tasks, tokens, WIDTH)
     task_P = torch.arange(tasks)
     face_PN = torch.rand(tasks, tokens) < 0.5
-    choice = router(x_PND, task_P, face_PN)
-    rows = int(choice.taken_PNK.sum())
-    x_MD, into, out = torch.randn(rows, WIDTH), experts.expand[0].clone(), experts.reduce[0].clone()
-    active = round(experts.expand.shape[-1] * rows / (tokens * tasks))
+    routing = router(x_PND, task_P, face_PN)
+    rows = int(routing.active_PNK.sum())
+    x_MD, into, out = torch.randn(rows, WIDTH), experts.fc1[0].clone(), experts.fc2[0].clone()
+    active = round(experts.fc1.shape[-1] * rows / (tokens * tasks))
     dense = Mlp(WIDTH, active, "quick_gelu").eval()
-    torch.testing.assert_close(loop(experts, x_PND, choice), experts(x_PND, choice))
+    torch.testing.assert_close(loop(experts, x_PND, routing), experts(x_PND, routing))
     times = in_turn(
         {
-            "expert layer": lambda: experts(x_PND, choice),
+            "expert layer": lambda: experts(x_PND, routing),
             "ideal products": lambda: experts.activation(x_MD @ into) @ out,
             "dense MLP": lambda: dense(x_PND),
-            "loop": lambda: loop(experts, x_PND, choice),
+            "loop": lambda: loop(experts, x_PND, routing),
             "router": lambda: router(x_PND, task_P, face_PN),
         },
         rounds,
@@ -105,41 +105,41 @@ def compare_on_gpu(
 
     tokens, tasks, batch = size
     x_PND = torch.randn(tasks * batch, tokens, WIDTH, device=device)
-    half_PND = x_PND.to(experts.expand.dtype)
+    half_PND = x_PND.to(experts.fc1.dtype)
     task_P = torch.arange(tasks, device=device).repeat_interleave(batch)
     face_PN = torch.rand(tasks * batch, tokens, device=device) < 0.5
-    choice = router(x_PND, task_P, face_PN)
-    rows = int(choice.taken_PNK.sum())
+    routing = router(x_PND, task_P, face_PN)
+    rows = int(routing.active_PNK.sum())
     x_MD = torch.randn(rows, WIDTH, device=device, dtype=half_PND.dtype)
-    into, out = experts.expand[0].clone(), experts.reduce[0].clone()
-    ours, plain = experts(half_PND, choice).float(), loop(experts, half_PND, choice).float()
+    into, out = experts.fc1[0].clone(), experts.fc2[0].clone()
+    ours, plain = experts(half_PND, routing).float(), loop(experts, half_PND, routing).float()
     apart = ((ours - plain).abs().max() / plain.abs().max()).item()
     assert apart < 0.03, apart
-    order_M, end_E = experts._by_expert(choice)
-    token_M = order_M // choice.expert_PNK.shape[-1]
+    order_M, end_E = experts._by_expert(routing)
+    token_M = order_M // routing.topk_experts_PNK.shape[-1]
     sorted_MD = half_PND.flatten(0, 1).index_select(0, token_M)
     hidden_MH = experts.activation(sorted_MD @ into)
     fused = {
-        f"fused, {name}": partial(fused_experts, experts, half_PND, choice, tiles)
+        f"fused, {name}": partial(fused_experts, experts, half_PND, routing, tiles)
         for name, tiles in TILES.items()
     }
     for name, thing in fused.items():
         apart = ((thing().float() - plain).abs().max() / plain.abs().max()).item()
         assert apart < 0.03, (name, apart)
-    expert_M = choice.expert_PNK.masked_fill(~choice.taken_PNK, len(experts.expand)).flatten()
-    gate_M = choice.gate_PNK.flatten().to(half_PND.dtype)
-    row_TK = order_M.argsort().view(-1, choice.expert_PNK.shape[-1])
+    expert_M = routing.topk_experts_PNK.masked_fill(~routing.active_PNK, len(experts.fc1)).flatten()
+    gate_M = routing.weights_PNK.flatten().to(half_PND.dtype)
+    row_TK = order_M.argsort().view(-1, routing.topk_experts_PNK.shape[-1])
     things = {
-        "expert layer": lambda: experts(half_PND, choice),
+        "expert layer": lambda: experts(half_PND, routing),
         "ideal products": lambda: experts.activation(x_MD @ into) @ out,
         **fused,
         "router": lambda: router(x_PND, task_P, face_PN),
-        "sort by expert": lambda: experts._by_expert(choice),
+        "sort by expert": lambda: experts._by_expert(routing),
         "gather": lambda: half_PND.flatten(0, 1).index_select(0, token_M),
-        "first grouped product": lambda: grouped_matmul(sorted_MD, experts.expand, end_E),
+        "first grouped product": lambda: grouped_matmul(sorted_MD, experts.fc1, end_E),
         "activation": lambda: experts.activation(hidden_MH),
-        "second grouped product": lambda: grouped_matmul(hidden_MH, experts.reduce, end_E),
-        "gates and sum": lambda: experts._added(sorted_MD, choice, order_M, token_M),
+        "second grouped product": lambda: grouped_matmul(hidden_MH, experts.fc2, end_E),
+        "gates and sum": lambda: experts._added(sorted_MD, routing, order_M, token_M),
         "sort of bytes": lambda: expert_M.byte().sort(stable=True),
         "gates and sum in one pass": lambda: F.embedding_bag(
             row_TK, sorted_MD, per_sample_weights=gate_M.view_as(row_TK), mode="sum"
@@ -163,9 +163,9 @@ def main() -> None:
     stamp()
     torch.set_num_threads(THREADS)
     torch.manual_seed(0)
-    experts = Experts(ExpertsConfig(), experts=8, width=WIDTH).eval()
-    router = FaceRouter(RouterConfig(), width=WIDTH, tasks=6).eval()
-    nn.init.normal_(experts.reduce, std=0.02)
+    experts = Experts(ExpertsConfig(), num_experts=8, dim=WIDTH).eval()
+    router = FaceRouter(RouterConfig(), dim=WIDTH, tasks=6).eval()
+    nn.init.normal_(experts.fc2, std=0.02)
     nn.init.normal_(router.weight, std=0.1)
     with torch.inference_mode():
         if given.device == "cuda":

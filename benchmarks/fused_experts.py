@@ -23,7 +23,7 @@ import triton.language as tl
 from torch import Tensor
 
 from faceum.model.experts import Experts, ExpertsConfig
-from faceum.model.router import Choice, FaceRouter, RouterConfig
+from faceum.model.router import FaceRouter, RouterConfig, Routing
 
 PLACED = 512
 """Slots that one program places."""
@@ -124,33 +124,33 @@ def add_slots(
     tl.store(to, total.to(sum_TD.dtype.element_ty), mask=inside)
 
 
-def fused_experts(experts: Experts, x_PND: Tensor, choice: Choice, tiles: Tiles) -> Tensor:
+def fused_experts(experts: Experts, x_PND: Tensor, routing: Routing, tiles: Tiles) -> Tensor:
     """(P, N, D) tokens -> (P, N, D), as `experts` without gradients; D and H are multiples of the tiles."""
-    count, width, hidden = experts.expand.shape
-    each, tokens = choice.expert_PNK.shape[-1], x_PND.shape[:2].numel()
+    count, width, hidden = experts.fc1.shape
+    each, tokens = routing.topk_experts_PNK.shape[-1], x_PND.shape[:2].numel()
     slots = tokens * each
     block_m, block_n, block_k, warps, stages = tiles
     numbers = triton.next_power_of_2(count)  # those without an expert count no slot
     count_E = torch.zeros(numbers, dtype=torch.int32, device=x_PND.device)
     order_ES = torch.empty((count, slots), dtype=torch.int32, device=x_PND.device)
-    expert_TK = choice.expert_PNK.flatten(0, 1)
+    expert_TK = routing.topk_experts_PNK.flatten(0, 1)
     place_slots[(triton.cdiv(slots, PLACED),)](
-        expert_TK, choice.taken_PNK, count_E, order_ES, slots,
+        expert_TK, routing.active_PNK, count_E, order_ES, slots,
         STRIDE=expert_TK.stride(0), EXPERTS=numbers, EACH=each, BLOCK=PLACED,
     )  # fmt: skip
     hidden_SH, out_SD = x_PND.new_empty(slots, hidden), x_PND.new_empty(slots, width)
     most = triton.cdiv(slots, block_m) + count - 1
-    products = ((x_PND, experts.expand, hidden_SH, True), (hidden_SH, experts.reduce, out_SD, False))
+    products = ((x_PND, experts.fc1, hidden_SH, True), (hidden_SH, experts.fc2, out_SD, False))
     for x, weight_EDH, out, first in products:
         depth, columns = weight_EDH.shape[1:]
         tile_product[(most * (columns // block_n),)](
-            x, weight_EDH, out, count_E, order_ES, choice.gate_PNK, slots,
+            x, weight_EDH, out, count_E, order_ES, routing.weights_PNK, slots,
             DEPTH=depth, COLUMNS=columns, EXPERTS=numbers, EACH=each, FIRST=first,
             BLOCK_M=block_m, BLOCK_N=block_n, BLOCK_K=block_k, num_warps=warps, num_stages=stages,
         )  # fmt: skip
     sum_PND = torch.empty_like(x_PND)
     add_slots[(triton.cdiv(tokens, 16), triton.cdiv(width, 256))](
-        out_SD, choice.taken_PNK, sum_PND, tokens, WIDTH=width, EACH=each, BLOCK_T=16, BLOCK_D=256
+        out_SD, routing.active_PNK, sum_PND, tokens, WIDTH=width, EACH=each, BLOCK_T=16, BLOCK_D=256
     )
     return sum_PND
 
@@ -161,19 +161,19 @@ def main() -> None:
     near = 1e-5 if device == "cpu" else 5e-3  # a GPU's products of float32 are rounded to TF32
     torch.manual_seed(0)
     for count, face, background, least in ((8, 2, 1, 1), (6, 3, 2, 0), (3, 1, 1, 1)):
-        experts = Experts(ExpertsConfig(hidden=64), experts=count, width=32).eval()
-        torch.nn.init.normal_(experts.reduce, std=0.1)
-        rule = RouterConfig(experts=count, k_max_face=face, k_max_background=background, k_min=least)
-        router = FaceRouter(rule, width=32, tasks=3).eval()
+        experts = Experts(ExpertsConfig(hidden_dim=64), num_experts=count, dim=32).eval()
+        torch.nn.init.normal_(experts.fc2, std=0.1)
+        rule = RouterConfig(num_experts=count, k_max_face=face, k_max_background=background, k_min=least)
+        router = FaceRouter(rule, dim=32, tasks=3).eval()
         torch.nn.init.normal_(router.weight, std=0.5)
         experts.to(device), router.to(device)
         for pairs, tokens in ((2, 150), (1, 7), (3, 601)):
             x_PND, face_PN = torch.randn(pairs, tokens, 32), torch.rand(pairs, tokens) < 0.5
             with torch.inference_mode():
-                choice = router(x_PND.to(device), torch.arange(pairs, device=device), face_PN.to(device))
-                plain_PND = experts(x_PND.to(device), choice)
+                routing = router(x_PND.to(device), torch.arange(pairs, device=device), face_PN.to(device))
+                plain_PND = experts(x_PND.to(device), routing)
                 for tiles in ((16, 32, 16, 4, 2), (32, 16, 32, 4, 2)):
-                    ours_PND = fused_experts(experts, x_PND.to(device), choice, tiles)
+                    ours_PND = fused_experts(experts, x_PND.to(device), routing, tiles)
                     torch.testing.assert_close(ours_PND, plain_PND, rtol=near, atol=near)
         print(f"{count} experts, at most {face} and {background} a token: the two agree")
 

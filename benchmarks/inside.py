@@ -1,8 +1,8 @@
-"""Benchmark: where the time of `compact` goes inside, and what its mixtures cost beside the dense twin.
+"""Benchmark: where the time of `compact` goes inside, and what its moe_blocks cost beside the dense twin.
 
     python benchmarks/inside.py [--rounds 20] [--folder results/benchmarks]
 
-Prints, for 1, 8 and 64 faces in torch: trunk, attention and norms of the mixtures, shared experts, routers,
+Prints, for 1, 8 and 64 faces in torch: trunk, attention and norms of the moe_blocks, shared experts, routers,
 routed experts, each head, as shares of all six tasks. Then the parameters of `compact` and of its dense twin,
 and compact / twin: six tasks in torch and in onnxruntime, and a training step on generated faces.
 """
@@ -22,13 +22,13 @@ from networks import seeded
 from torch import nn
 
 from faceum.config import load_recipe
-from faceum.export import export_onnx, noise
+from faceum.export.onnx import export_onnx, noise
 from faceum.model.configs import COMPACT
 from faceum.runner import load_runner
-from faceum.train.run import read_data, stream
+from faceum.train.loop import read_data, stream
 from faceum.train.trainer import Trainer
 
-RECIPES = Path(__file__).resolve().parents[1] / "recipes"
+RECIPES = Path(__file__).resolve().parents[1] / "src" / "faceum" / "recipes"
 DENSE = replace(COMPACT, name="compact-dense", moe=replace(COMPACT.moe, routed=False))
 
 
@@ -53,12 +53,12 @@ class Watch:
 def stages(rounds: int) -> None:
     """Shares of the network's parts."""
     network = seeded(COMPACT)
-    moes = [block.moe for block in network.mixtures]
+    moes = [block.moe for block in network.moe_blocks]
     watch = Watch(
         {
             "stem": [network.trunk.stem],
             "trunk": [network.trunk],
-            "mixtures": list(network.mixtures),
+            "moe_blocks": list(network.moe_blocks),
             "shared experts": [moe.shared for moe in moes],
             "routers": [moe.router for moe in moes],
             "routed experts": [moe.experts for moe in moes],
@@ -83,7 +83,7 @@ def stages(rounds: int) -> None:
 
 
 def beside_twin(rounds: int, folder: Path) -> None:
-    """The mixtures' cost, in parameters and time."""
+    """The moe_blocks' cost, in parameters and time."""
     networks = {"compact": seeded(COMPACT), "dense twin": seeded(DENSE)}
     for name, network in networks.items():
         print(f"  {name}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
@@ -106,10 +106,10 @@ def beside_twin(rounds: int, folder: Path) -> None:
         export_onnx(network, {"licence": "random weights"}, path)
         runners[name] = load_runner(str(path), "onnxruntime", "cpu", THREADS)
     crops, masks = noise(COMPACT.crops[0][0])
-    pictures = (crops[:1].transpose(0, 2, 3, 1) * 255).astype(np.uint8)
+    images = (crops[:1].transpose(0, 2, 3, 1) * 255).astype(np.uint8)
     times = in_turn(
         {
-            name: lambda one=runner: one.run(pictures, masks[:1], COMPACT.tasks)
+            name: lambda one=runner: one.run(images, masks[:1], COMPACT.tasks)
             for name, runner in runners.items()
         },
         rounds * 3,

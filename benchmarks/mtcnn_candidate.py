@@ -11,7 +11,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.detect.found import Found, without_repeats
+from faceum.detect.candidates import Found, without_repeats
 from faceum.detect.protocol import Detection
 from faceum.detect.session import Session
 from faceum.geometry import boxes_iou, warp
@@ -36,7 +36,7 @@ class Mtcnn:
         )
 
     def detect(self, image_HWC: np.ndarray) -> list[Detection]:
-        """All faces of an upright RGB uint8 picture (H, W, 3), largest first."""
+        """All faces of an upright RGB uint8 image (H, W, 3), largest first."""
         found = self._proposals(image_HWC)
         if len(found):
             boxes = squares(found.boxes)
@@ -90,7 +90,7 @@ def squares(boxes: np.ndarray) -> np.ndarray:
 
 
 def patches(image_HWC: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
-    """The square boxes' contents, black outside the picture: (n, side, side, 3)."""
+    """The square boxes' contents, black outside the image: (n, side, side, 3)."""
     scales = side / np.maximum(boxes[:, 2] - boxes[:, 0], 1e-3)
     frames = [
         np.array([[scale, 0, -x0 * scale], [0, scale, -y0 * scale]])

@@ -55,26 +55,26 @@ class VitSmall(nn.Module):
 
 
 def vit_small(folder: Path, threads: int) -> tuple[onnxruntime.InferenceSession, dict[str, np.ndarray]]:
-    """ViT-S/16-224 in onnxruntime with its own defaults, and a picture to give it."""
+    """ViT-S/16-224 in onnxruntime with its own defaults, and an image to give it."""
     path = folder / "vit-s16-224.onnx"
     if not path.exists():
         folder.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(0)
-        picture = torch.rand(1, 3, 224, 224)
+        image = torch.rand(1, 3, 224, 224)
         torch.onnx.export(
             VitSmall().eval(),
-            (picture,),
+            (image,),
             str(path),
             dynamo=True,
             external_data=False,
-            input_names=["picture"],
+            input_names=["image"],
         )
     settings = onnxruntime.SessionOptions()
     settings.intra_op_num_threads = threads
     # Its threads may spin within a run, not beyond: whatever is timed next would share a processor with them.
     settings.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(str(path), settings, providers=["CPUExecutionProvider"])
-    return session, {"picture": np.random.default_rng(0).random((1, 3, 224, 224), dtype=np.float32)}
+    return session, {"image": np.random.default_rng(0).random((1, 3, 224, 224), dtype=np.float32)}
 
 
 def seeded(config: FaceUMConfig) -> FaceUM:

@@ -3,7 +3,7 @@
 Recognition and 68 points by dlib: its HOG detector, shape predictor and recognition network, as the
 package face_recognition calls them. Reads a line, does the job once, prints the seconds.
 
-    python benchmarks/peer_dlib.py PICTURE.png
+    python benchmarks/peer_dlib.py IMAGE.png
 """
 
 import sys

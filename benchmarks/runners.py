@@ -17,21 +17,21 @@ import numpy as np
 import pyarrow.parquet
 from in_turn import THREADS, claim, in_turn, options, stamp
 
-from faceum.assets import resolve_model
 from faceum.crop import crop_face
 from faceum.detect.registry import load_detector
 from faceum.errors import ModelError
-from faceum.export_file import export_file
+from faceum.export.exporter import export_file
+from faceum.export.parity import UNITS, distances
 from faceum.image import read_image
-from faceum.parity import UNITS, distances
 from faceum.runner import load_runner
 from faceum.tasks import TASKS
+from faceum.weights.registry import resolve_model
 
 SETS = ("lfw", "helen_afw", "celeba")
 
 
-def pictures(count: int, first: int) -> list[np.ndarray]:
-    """So many pictures of the corpus, spread over its sets."""
+def generate_images(count: int, first: int) -> list[np.ndarray]:
+    """So many images of the corpus, spread over its sets."""
     folder = os.environ.get("FACEUM_CORPUS")
     if not folder:
         raise SystemExit("Set FACEUM_CORPUS to the folder of the corpus.")
@@ -52,15 +52,15 @@ def main() -> None:
     tasks, spec = by_torch.card.tasks, by_torch.card.crop_of("landmarks")
     detector = load_detector(threads=THREADS)
     crops = []
-    for image in pictures(given.faces, 0):
+    for image in generate_images(given.faces, 0):
         crops += [crop_face(image, spec, face.box, face.points5) for face in detector.detect(image)[:1]]
-    images, masks = np.stack([c.image for c in crops]), np.stack([c.face_mask_N for c in crops])
+    images, masks = np.stack([c.image for c in crops]), np.stack([c.face_tokens_N for c in crops])
     wanted = by_torch.run(images, masks, tasks)
     print(f"{len(crops)} faces; distances in: {UNITS}\n")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         paths = [folder / f"{number}.png" for number in range(given.faces)]
-        for path, image in zip(paths, pictures(given.faces, 1), strict=False):
+        for path, image in zip(paths, generate_images(given.faces, 1), strict=False):
             cv2.imwrite(str(path), image[..., ::-1])
         shipped = load_runner(given.model, "onnxruntime", "cpu", THREADS)
         runners = {"torch": by_torch, "onnxruntime, the shipped file": shipped}
@@ -73,7 +73,7 @@ def main() -> None:
                     given.model,
                     file,
                     precision=precision,
-                    pictures=[path for path in paths if path.exists()],
+                    images=[path for path in paths if path.exists()],
                 )
             except ModelError as error:
                 print(f"{precision}: {error}")
@@ -81,7 +81,7 @@ def main() -> None:
                     given.model,
                     file,
                     precision=precision,
-                    pictures=[path for path in paths if path.exists()],
+                    images=[path for path in paths if path.exists()],
                     tolerance=dict.fromkeys(TASKS, 1e9),
                 )
             runners[f"onnxruntime {precision}"] = load_runner(file, "onnxruntime", "cpu", THREADS)

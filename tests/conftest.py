@@ -30,7 +30,7 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     from faceum.crop import CropSpec
-    from faceum.export import export_onnx
+    from faceum.export.onnx import export_onnx
     from faceum.model.checkpoint import load_checkpoint, save_checkpoint
     from faceum.model.experts import ExpertsConfig
     from faceum.model.moe import MoEConfig
@@ -43,14 +43,14 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         name="tiny",
         crops=((CropSpec(policy="similarity", size=64, grid=4), tuple(TASKS)),),
         stem=StemConfig(kind="conv", channels=(16, 16, 16), blocks=(0, 0, 1)),
-        block=BlockConfig(width=32, heads=2, head_dim=16, hidden=32, activation="silu"),
+        block=BlockConfig(dim=32, num_heads=2, head_dim=16, hidden_dim=32, activation="silu"),
         moe=MoEConfig(
-            shared_hidden=32,
-            router=RouterConfig(experts=4),
-            experts=ExpertsConfig(hidden=16, activation="silu"),
+            shared_hidden_dim=32,
+            router=RouterConfig(num_experts=4),
+            experts=ExpertsConfig(hidden_dim=16, activation="silu"),
         ),
         depth=1,
-        mixtures=1,
+        moe_blocks=1,
     )
     path = tmp_path_factory.mktemp("tiny") / "tiny.safetensors"
     with torch.random.fork_rng():

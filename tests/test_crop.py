@@ -16,10 +16,10 @@ from faceum.crop import (
     box_from_points,
     crop_face,
     crop_matrix,
-    face_mask,
+    mark_face_tokens,
     points5_from_landmarks,
 )
-from faceum.errors import ModelError, PictureError
+from faceum.errors import ImageError, ModelError
 from faceum.geometry import invert, stretch, transform_points
 
 SIMILARITY = CropSpec(policy="similarity", size=112, grid=7, eye_distance=0.25, eye_height=0.43)
@@ -33,12 +33,12 @@ def placed(scale: float = 40, turn: float = 0, x: float = 150, y: float = 120) -
 
 
 def dotted(points: np.ndarray, colours: list[tuple[int, int, int]], size: int = 300) -> np.ndarray:
-    """A black picture with a soft dot of 5 pixels at each point."""
+    """A black image with a soft dot of 5 pixels at each point."""
     y, x = np.mgrid[0:size, 0:size] + 0.5
-    picture = np.zeros((size, size, 3))
+    image = np.zeros((size, size, 3))
     for (px, py), colour in zip(points, colours, strict=True):
-        picture += np.exp(-((x - px) ** 2 + (y - py) ** 2) / 12)[..., None] * colour
-    return picture.clip(0, 255).astype(np.uint8)
+        image += np.exp(-((x - px) ** 2 + (y - py) ** 2) / 12)[..., None] * colour
+    return image.clip(0, 255).astype(np.uint8)
 
 
 def found(image: np.ndarray, channel: int) -> np.ndarray:
@@ -62,8 +62,8 @@ def test_the_points_of_a_mean_face_meet_the_template(turn: float) -> None:
 @pytest.mark.parametrize("turn", [0, 30])
 def test_what_lies_at_the_eyes_and_the_nose_is_seen_there(turn: float) -> None:
     points5 = placed(turn=turn)
-    picture = dotted(points5[:3], [(255, 0, 0), (0, 255, 0), (0, 0, 255)])
-    crop = crop_face(picture, SIMILARITY, box_from_points(points5), points5)
+    image = dotted(points5[:3], [(255, 0, 0), (0, 255, 0), (0, 0, 255)])
+    crop = crop_face(image, SIMILARITY, box_from_points(points5), points5)
     for channel, (x, y) in enumerate([(42, 48.16), (70, 48.16), (56, 65.24)]):
         assert found(crop.image, channel) == pytest.approx([x, y], abs=0.2)
 
@@ -118,12 +118,12 @@ def test_the_published_box_policy_by_hand() -> None:
     x0, y0, x1, y1 = 0, 30, 145, 150
     corners = transform_points(matrix, np.array([[x0, y0], [x1, y1]]))
     np.testing.assert_allclose(corners, [[0, 0], [112, 112]], atol=1e-9)
-    picture = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
-    seen = crop_face(picture, BOX, box).image
-    np.testing.assert_array_equal(seen, stretch(picture[y0:y1, x0:x1], 112))
+    image = np.random.default_rng(0).integers(0, 256, (300, 300, 3), np.uint8)
+    seen = crop_face(image, BOX, box).image
+    np.testing.assert_array_equal(seen, stretch(image[y0:y1, x0:x1], 112))
 
 
-def test_the_box_policy_clips_to_the_picture() -> None:
+def test_the_box_policy_clips_to_the_image() -> None:
     matrix = crop_matrix(BOX, np.array([-50.0, -50, 400, 500]), None, (200, 300))
     np.testing.assert_allclose(
         transform_points(invert(matrix), np.array([[0, 0], [112, 112]])), [[0, 0], [300, 200]]
@@ -131,10 +131,10 @@ def test_the_box_policy_clips_to_the_picture() -> None:
 
 
 @pytest.mark.parametrize("spec", [SIMILARITY, BOX])
-def test_outside_the_picture_the_edge_goes_on(spec: CropSpec) -> None:
-    picture = np.full((60, 60, 3), 77, np.uint8)
+def test_outside_the_image_the_edge_goes_on(spec: CropSpec) -> None:
+    image = np.full((60, 60, 3), 77, np.uint8)
     points5 = placed(x=0, y=0)
-    assert (crop_face(picture, spec, box_from_points(points5), points5).image == 77).all()
+    assert (crop_face(image, spec, box_from_points(points5), points5).image == 77).all()
 
 
 boxes = st.tuples(
@@ -147,7 +147,7 @@ def test_centre_tokens_agree_with_a_slow_loop(drawn: tuple[float, ...]) -> None:
     x, y, width, height, turn = drawn
     box = np.array([x, y, x + width, y + height])
     matrix = crop_matrix(SIMILARITY, box, placed(turn=turn), (300, 300))
-    mask = face_mask(SIMILARITY, box, matrix, invert(matrix))
+    mask = mark_face_tokens(SIMILARITY, box, matrix, invert(matrix))
     for row in range(7):
         for column in range(7):
             centre = np.array([column * 16 + 8, row * 16 + 8])
@@ -161,7 +161,7 @@ def test_touched_tokens_agree_with_a_slow_loop(drawn: tuple[float, ...]) -> None
     box = np.array([x, y, x + width, y + height])
     matrix = crop_matrix(BOX, np.array([10.0, 10, 110, 110]), None, (300, 300))
     (left, top), (right, bottom) = transform_points(matrix, box.reshape(2, 2))
-    mask = face_mask(BOX, box, matrix, invert(matrix)).reshape(7, 7)
+    mask = mark_face_tokens(BOX, box, matrix, invert(matrix)).reshape(7, 7)
     for row in range(7):
         for column in range(7):
             rows = math.floor(top / 16) <= row <= math.floor(bottom / 16)
@@ -174,7 +174,7 @@ def test_a_turned_box_touches_all_that_its_corners_span() -> None:
     box = np.array([140.0, 110, 160, 130])
     matrix = crop_matrix(spec, box, points5, (300, 300))
     corners = transform_points(matrix, np.array([[140, 110], [160, 110], [160, 130], [140, 130]]))
-    mask = face_mask(spec, box, matrix, invert(matrix)).reshape(7, 7)
+    mask = mark_face_tokens(spec, box, matrix, invert(matrix)).reshape(7, 7)
     for x, y in corners:
         assert mask[int(y // 16), int(x // 16)]
 
@@ -183,7 +183,7 @@ def test_tokens_are_row_major_and_the_face_of_a_mean_face_is_in_the_middle() -> 
     points5 = placed()
     mask = crop_face(
         np.zeros((300, 300, 3), np.uint8), SIMILARITY, box_from_points(points5), points5
-    ).face_mask_N
+    ).face_tokens_N
     assert mask.shape == (49,) and mask.dtype == bool
     rows, columns = mask.reshape(7, 7).nonzero()
     assert sorted(zip(rows.tolist(), columns.tolist(), strict=True)) == [
@@ -198,10 +198,10 @@ def test_tokens_are_row_major_and_the_face_of_a_mean_face_is_in_the_middle() -> 
     ids=["one", "nan", "inf"],
 )
 def test_degenerate_points_are_a_sentence(points5: np.ndarray) -> None:
-    picture = np.zeros((90, 90, 3), np.uint8)
-    with pytest.raises(PictureError, match="points"):
-        crop_face(picture, SIMILARITY, np.array([10.0, 10, 60, 60]), points5)
-    with pytest.raises(PictureError, match="points"):
+    image = np.zeros((90, 90, 3), np.uint8)
+    with pytest.raises(ImageError, match="points"):
+        crop_face(image, SIMILARITY, np.array([10.0, 10, 60, 60]), points5)
+    with pytest.raises(ImageError, match="points"):
         box_from_points(points5)
 
 
@@ -210,13 +210,13 @@ def test_degenerate_points_are_a_sentence(points5: np.ndarray) -> None:
     "box", [[np.nan, 0, 10, 10], [30, 30, 30, 60], [30, 30, 10, 60], [30, 60, 60, 30], [0, 0, np.inf, 9]]
 )
 def test_boxes_without_a_size_are_a_sentence(spec: CropSpec, box: list[float]) -> None:
-    with pytest.raises(PictureError, match="box"):
+    with pytest.raises(ImageError, match="box"):
         crop_face(np.zeros((90, 90, 3), np.uint8), spec, np.array(box, float))
 
 
 def test_points_carry_a_similarity_crop_even_where_the_box_is_poor() -> None:
     crop = crop_face(np.zeros((300, 300, 3), np.uint8), SIMILARITY, np.zeros(4), placed())
-    assert not crop.face_mask_N.any()
+    assert not crop.face_tokens_N.any()
 
 
 def test_specs_survive_their_file_and_refuse_what_they_do_not_know() -> None:

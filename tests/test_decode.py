@@ -7,7 +7,7 @@ import pytest
 
 from faceum.decode import DECODERS, FIELDS, decode_answers, decode_class_map
 from faceum.errors import ModelError
-from faceum.faces import Face
+from faceum.results import Face
 from faceum.tasks import EXPRESSIONS, KINDS, TASKS
 
 

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceum.assets import asset_names
+from faceum.analyzer import FaceAnalyzer
 from faceum.crop import points5_from_landmarks
 from faceum.image import read_image
 from faceum.paste import paste_parsing
-from faceum.pipeline import FaceAnalyzer
 from faceum.tasks import PARSING_CLASSES
+from faceum.weights.registry import asset_names
 
 pytestmark = pytest.mark.skipif("compact" not in asset_names("model"), reason="no weights are shipped yet")
 
@@ -133,7 +133,7 @@ def test_a_darker_and_blurred_copy_is_the_same_person(analyzer, face, portrait):
     assert float(analyzer.analyze(changed)[0].embedding @ face.embedding) > 0.6
 
 
-def test_two_faces_in_one_picture_keep_their_answers(analyzer, face, portrait):
+def test_two_faces_in_one_image_keep_their_answers(analyzer, face, portrait):
     half = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
     both = np.full((512, 768, 3), 99, np.uint8)
     both[:256, :256], both[:, 256:] = half, portrait
@@ -143,14 +143,14 @@ def test_two_faces_in_one_picture_keep_their_answers(analyzer, face, portrait):
     assert float(large.embedding @ face.embedding) > 0.95
 
 
-def test_no_face_in_a_picture_without_one(analyzer, portrait):
+def test_no_face_in_a_image_without_one(analyzer, portrait):
     assert analyzer.analyze(portrait[:, 320:]) == []  # the shuttle and the helmet
 
 
-def test_odd_pictures_are_valid(analyzer):
+def test_odd_images_are_valid(analyzer):
     for shape in ((1, 1), (100, 20_000), (20_000, 100)):
         assert analyzer.analyze(np.full((*shape, 3), 127, np.uint8)) == []
 
 
-def test_the_picture_read_is_the_picture_given(portrait, portrait_path):
+def test_the_image_read_is_the_image_given(portrait, portrait_path):
     assert (read_image(portrait_path.read_bytes()) == portrait).all()

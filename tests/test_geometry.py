@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faceum.errors import PictureError
+from faceum.errors import ImageError
 from faceum.geometry import (
     box_corners,
     boxes_iou,
@@ -67,7 +67,7 @@ def test_similarity_is_the_nearest_one(seed):
 
 @pytest.mark.parametrize("points", [np.full((5, 2), 3.0), np.full((5, 2), np.nan)])
 def test_points_without_extent_are_a_sentence(points):
-    with pytest.raises(PictureError, match=r"points .*\.$"):
+    with pytest.raises(ImageError, match=r"points .*\.$"):
         similarity_from_points(points, np.arange(10.0).reshape(5, 2))
 
 
@@ -87,7 +87,7 @@ def test_invert_and_compose(first, second):
     "matrix", [np.zeros((2, 3)), np.array([[1.0, 2, 0], [2, 4, 0]]), np.full((2, 3), np.nan)]
 )
 def test_a_flat_matrix_has_no_way_back(matrix):
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         invert(matrix)
 
 
@@ -141,7 +141,7 @@ def slow_linear(image: np.ndarray, matrix: np.ndarray, size: tuple[int, int], bo
     return result
 
 
-def smooth_picture(height: int = 24, width: int = 31) -> np.ndarray:
+def smooth_image(height: int = 24, width: int = 31) -> np.ndarray:
     y, x = np.mgrid[0:height, 0:width]
     return np.stack([x * 5, y * 7, (x + y) * 3], axis=-1).astype(np.float32)
 
@@ -152,8 +152,8 @@ def smooth_picture(height: int = 24, width: int = 31) -> np.ndarray:
 )
 @settings(max_examples=30, deadline=None)
 def test_warp_equals_a_slow_loop(matrix, border):
-    """OpenCV rounds sampling places to 1/32 pixel; the picture's steepest step, next to zeros, is 255."""
-    image = smooth_picture()
+    """OpenCV rounds sampling places to 1/32 pixel; the image's steepest step, next to zeros, is 255."""
+    image = smooth_image()
     expected = slow_linear(image, matrix, (13, 17), border)
     found = warp(image, matrix, (13, 17), border=border)
     near_the_edge = border == "zero"
@@ -226,7 +226,7 @@ def test_sides_beyond_opencvs_limit(shape):
 
 
 @pytest.mark.parametrize("matrix", [turned(1, 0, 5000, 5000), turned(1e-4, 0, 0, 0), turned(300, 0.3, -9, 4)])
-def test_odd_frames_still_give_a_picture(matrix):
+def test_odd_frames_still_give_a_image(matrix):
     for shape in ((1, 1, 3), (7, 300, 3)):
         found = warp(np.full(shape, 77, np.uint8), matrix, (16, 16))
         assert found.shape == (16, 16, 3)
@@ -243,9 +243,9 @@ def test_stretching_is_what_pillow_does(size: tuple[int, int]) -> None:
     """Along one side exactly, up to rounding; Pillow's order of the two sides depends on its version."""
     from PIL import Image
 
-    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
-    wanted = np.asarray(Image.fromarray(picture).resize((112, 112), Image.Resampling.BICUBIC))
-    ours = stretch(picture, 112)
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    wanted = np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC))
+    ours = stretch(image, 112)
     assert ours.dtype == np.uint8
     assert np.abs(ours.astype(int) - wanted).max() <= 1
 
@@ -256,6 +256,6 @@ def test_stretching_is_what_pillow_does(size: tuple[int, int]) -> None:
 def test_stretching_both_sides_is_nearly_what_pillow_does(size: tuple[int, int], side: int) -> None:
     from PIL import Image
 
-    picture = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
-    wanted = np.asarray(Image.fromarray(picture).resize((side, side), Image.Resampling.BICUBIC))
-    assert np.abs(stretch(picture, side).astype(int) - wanted).mean() < 0.5
+    image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
+    wanted = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    assert np.abs(stretch(image, side).astype(int) - wanted).mean() < 0.5

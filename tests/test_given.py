@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faceum.errors import FaceumError
-from faceum.given import given_places, whole_picture
+from faceum.given import given_places, whole_image
 
 SIZE = (100, 200)
 POINTS = [[70, 40], [90, 40], [80, 52], [72, 62], [88, 62]]
@@ -38,19 +38,19 @@ def test_no_boxes_are_no_faces(boxes):
         ([[10, 10, 50]], None, r"shape \(1, 3\)"),
         ([[10, 10, 50, 60], [1, 2]], None, "not numbers of shape"),
         ("boxes", None, "not numbers"),
-        ([[10, 10, np.nan, 60]], None, "no place in a picture"),
-        ([[10, 10, np.inf, 60]], None, "no place in a picture"),
-        ([[0, 0, 1e30, 1e30]], None, "no place in a picture"),
+        ([[10, 10, np.nan, 60]], None, "no place in an image"),
+        ([[10, 10, np.inf, 60]], None, "no place in an image"),
+        ([[0, 0, 1e30, 1e30]], None, "no place in an image"),
         ([[10, 10, 10, 60]], None, r"Box 0 \(10, 10, 10, 60\) has no width"),
         ([[0, 0, 9, 9], [10, 60, 50, 10]], None, "Box 1 .* has no width or height"),
-        ([[200, 0, 210, 10]], None, "outside the picture of 200 x 100"),
-        ([[-20, -20, 0, 10]], None, "outside the picture"),
+        ([[200, 0, 210, 10]], None, "outside the image of 200 x 100"),
+        ([[-20, -20, 0, 10]], None, "outside the image"),
         ([[10, 10, 50, 60]], [POINTS, POINTS], "1 boxes but points5 for 2"),
         ([[10, 10, 50, 60]], POINTS, r"points5 have the shape \(5, 2\)"),
         ([[10, 10, 50, 60]], [[[3, 3]] * 5], "points5 of face 0 are one point"),
         (None, [[[3, 3]] * 5], "are one point"),
-        (None, np.array([POINTS]) + 5000, "outside the picture"),
-        (None, np.array([POINTS]) * np.nan, "no place in a picture"),
+        (None, np.array([POINTS]) + 5000, "outside the image"),
+        (None, np.array([POINTS]) * np.nan, "no place in an image"),
     ],
 )
 def test_what_cannot_be_is_a_sentence(boxes, points5, sentence):
@@ -58,5 +58,5 @@ def test_what_cannot_be_is_a_sentence(boxes, points5, sentence):
         given_places(boxes, points5, SIZE)
 
 
-def test_a_whole_picture_is_a_box():
-    assert whole_picture((100, 200)).box.tolist() == [0, 0, 200, 100]
+def test_a_whole_image_is_a_box():
+    assert whole_image((100, 200)).box.tolist() == [0, 0, 200, 100]

@@ -16,13 +16,13 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
+from faceum.analyzer import FaceAnalyzer  # noqa: E402
 from faceum.crop import crop_face  # noqa: E402
 from faceum.detect.registry import load_detector  # noqa: E402
 from faceum.geometry import transform_points  # noqa: E402
 from faceum.image import read_image, write_image  # noqa: E402
 from faceum.model import convert as conversion  # noqa: E402
 from faceum.model.configs import BASE, REFERENCE  # noqa: E402
-from faceum.pipeline import FaceAnalyzer  # noqa: E402
 from faceum.tasks import ATTRIBUTES  # noqa: E402
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -80,8 +80,8 @@ def narrow_kinds(published: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None
             ),
             moe=replace(
                 config.moe,
-                shared_hidden=sizes.hidden,
-                experts=replace(config.moe.experts, hidden=sizes.expert_hidden),
+                shared_hidden_dim=sizes.hidden,
+                experts=replace(config.moe.experts, hidden_dim=sizes.expert_hidden),
             ),
             depth=sizes.dense_blocks,
         )
@@ -95,7 +95,7 @@ def two_faces(portrait_path: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     small = cv2.resize(portrait, (384, 384), interpolation=cv2.INTER_AREA)
     wide = np.zeros((512, 896, 3), np.uint8)
     wide[:, :512], wide[:384, 512:] = portrait, small
-    path = tmp_path_factory.mktemp("pictures") / "two.png"
+    path = tmp_path_factory.mktemp("images") / "two.png"
     write_image(path, wide)
     return path
 
@@ -122,10 +122,10 @@ def test_a_published_checkpoint_gives_the_published_numbers(
     wanted: dict[str, Any] = {}
     for spec, tasks in REFERENCE.crops:
         crop = crop_face(image, spec, box)
-        picture = torch.from_numpy(crop.image).permute(2, 0, 1) / 255
+        pixels = torch.from_numpy(crop.image).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (REFERENCE.mean, REFERENCE.std))
-        face = torch.from_numpy(crop.face_mask_N)
-        wanted |= published.answers(state, published.NARROW, (picture - mean) / std, face, tasks)
+        face = torch.from_numpy(crop.face_tokens_N)
+        wanted |= published.answers(state, published.NARROW, (pixels - mean) / std, face, tasks)
 
     embedding = numbers(tmp_path / "Identity_recog.txt")[:, 0]
     np.testing.assert_allclose(embedding, wanted["recognition"], rtol=1e-3, atol=1e-4)

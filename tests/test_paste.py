@@ -1,4 +1,4 @@
-"""Pasting a parsing equals a slow loop over the picture's pixels."""
+"""Pasting a parsing equals a slow loop over the image's pixels."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from faceum.errors import PictureError
-from faceum.faces import Parsing
+from faceum.errors import ImageError
 from faceum.geometry import invert
 from faceum.paste import paste_parsing
+from faceum.results import Parsing
 
 
 def slow_paste(parsing: Parsing, size: tuple[int, int]) -> np.ndarray:
@@ -44,7 +44,7 @@ def test_paste_by_hand():
     )
 
 
-def test_a_crop_outside_the_picture_leaves_it_empty():
+def test_a_crop_outside_the_image_leaves_it_empty():
     parsing = Parsing(class_map=np.ones((4, 4), np.uint8), matrix=np.array([[1.0, 0, 99], [0, 1, 99]]))
     pasted = paste_parsing(parsing, (5, 6))
     assert pasted.dtype == np.uint8
@@ -52,5 +52,5 @@ def test_a_crop_outside_the_picture_leaves_it_empty():
 
 
 def test_a_flat_matrix_is_a_sentence():
-    with pytest.raises(PictureError):
+    with pytest.raises(ImageError):
         paste_parsing(Parsing(class_map=np.ones((4, 4), np.uint8), matrix=np.zeros((2, 3))), (5, 6))

@@ -12,13 +12,13 @@ import pytest
 torch = pytest.importorskip("torch")
 
 from faceum.config import load_recipe  # noqa: E402
-from faceum.data.registry import DATASETS  # noqa: E402
+from faceum.datasets.registry import DATASETS  # noqa: E402
 from faceum.errors import RecipeError  # noqa: E402
 from faceum.model.network import FaceUM  # noqa: E402
 from faceum.train import RunConfig  # noqa: E402
-from faceum.train.run import stream  # noqa: E402
+from faceum.train.loop import stream  # noqa: E402
 
-RECIPES = sorted((Path(__file__).resolve().parents[1] / "recipes").glob("*.py"))
+RECIPES = sorted((Path(__file__).resolve().parents[1] / "src" / "faceum" / "recipes").glob("*.py"))
 
 
 @pytest.fixture(params=RECIPES, ids=lambda path: path.stem)
@@ -35,7 +35,7 @@ def test_it_loads(recipe: Path) -> None:
     run = load_recipe(recipe)
     assert isinstance(run, RunConfig)
     assert Path(run.out).name == recipe.stem
-    assert {share.reader for share in run.shares.values()} <= {None, *DATASETS}
+    assert {share.reader for share in run.sources.values()} <= {None, *DATASETS}
 
 
 def test_it_says_how_it_is_run(recipe: Path) -> None:
@@ -64,11 +64,11 @@ def test_its_network_can_be_built_and_every_source_trains_something(recipe: Path
         pytest.skip("takes the network of its initial weights")
     with torch.device("meta"):
         network = FaceUM(run.network)
-    faces = {source: [object()] for source in run.shares}  # nobody is drawn here
+    faces = {source: [object()] for source in run.sources}  # nobody is drawn here
     parts = stream(run, network, type("Data", (), {"faces": faces}))
     assert len(parts) == run.steps * run.accumulate
-    for source in run.shares:
-        assert any(mixture.tasks[source] for mixture in parts.mixtures), source
+    for source in run.sources:
+        assert any(moe_block.tasks[source] for moe_block in parts.moe_blocks), source
 
 
 def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:
@@ -79,9 +79,9 @@ def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [("learn=tails", "learn"), ("task_weights.agee=1", "did you mean 'age'"), ("steps=0", "at least 1"),
-     ("network=none", "names no network"), ("shares.drawn.tasks=('aeg',)", "did you mean 'age'"),
-     ("shares.drown.count=3", "did you mean 'drawn'"), ("lr=fast", "float is wanted"),
-     ("margin.kind=softface", "cosface"), ("network.moe.router.experts=0", "k_max")],
+     ("network=none", "names no network"), ("sources.drawn.tasks=('aeg',)", "did you mean 'age'"),
+     ("sources.drown.batch_size=3", "did you mean 'drawn'"), ("lr=fast", "float is wanted"),
+     ("margin.kind=softface", "cosface"), ("network.moe.router.num_experts=0", "k_max")],
 )  # fmt: skip
 def test_a_wrong_word_is_a_sentence(word: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):

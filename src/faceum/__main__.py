@@ -1,5 +1,5 @@
-"""Layer 6. `python -m faceum`: the command line."""
+"""`python -m faceum`: the command line."""
 
-from faceum.cli import main
+from faceum.cli.app import main
 
 main()

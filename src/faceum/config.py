@@ -1,4 +1,4 @@
-"""Layer 0. A recipe file and words like `a.b=c` in; the recipe's record, changed and type-checked, out.
+"""A recipe file and words like `a.b=c` in; the recipe's record, changed and type-checked, out.
 
 A recipe is flat Python that ends in `run = SomeConfig(...)`, or has a function `recipe(...)` that returns
 one; the function's arguments may be given as words, too. This module knows no recipe in particular.

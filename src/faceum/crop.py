@@ -1,4 +1,4 @@
-"""Layer 2. Picture and face -> the square crop that a network sees, its inverse, which patches are face."""
+"""Image and face -> the square crop that a network sees, its inverse, which patches are face."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, fields
 
 import numpy as np
 
-from faceum.errors import ModelError, PictureError
+from faceum.errors import ImageError, ModelError
 from faceum.geometry import box_corners, invert, similarity_from_points, stretch, transform_points, warp
 
 POLICIES = ("similarity", "box")
@@ -24,11 +24,11 @@ BOX_SCALE = 2.22
 
 @dataclass(frozen=True, kw_only=True)
 class CropSpec:
-    """How a face is cut out of its picture; stored with the weights, the same in training and inference.
+    """How a face is cut out of its image; stored with the weights, the same in training and inference.
 
     policy: "similarity" turns, scales and shifts so that the five points meet a template; where only a box
         is known, a square around the box of about the same scale. "box" adds `margin` of the box's size on
-        each side, clips to the picture, truncates to integers and stretches to the square (as published).
+        each side, clips to the image, truncates to integers and stretches to the square (as published).
     size: pixels a side. grid: patches a side.
     eye_distance: distance between the eyes, as a share of the crop's side; eye_height: their height.
     margin: only for policy "box".
@@ -68,28 +68,28 @@ class CropSpec:
 class Crop:
     """A face cut out.
 
-    image: (S, S, 3) uint8 RGB. matrix: (2, 3) float64 from picture to crop pixels; inverse: its inverse.
-    face_mask_N: (grid * grid,) bool, row-major, True on face patches.
+    image: (S, S, 3) uint8 RGB. matrix: (2, 3) float64 from image to crop pixels; inverse: its inverse.
+    face_tokens_N: (grid * grid,) bool, row-major, True on face patches.
     """
 
     image: np.ndarray
     matrix: np.ndarray
     inverse: np.ndarray
-    face_mask_N: np.ndarray
+    face_tokens_N: np.ndarray
 
 
 def crop_face(image: np.ndarray, spec: CropSpec, box: np.ndarray, points5: np.ndarray | None = None) -> Crop:
-    """Cut one face out of a picture.
+    """Cut one face out of an image.
 
     image: (H, W, 3) uint8 RGB. box: x0 y0 x1 y1 in pixels. points5: (5, 2) left eye, right eye, nose tip,
-    left and right mouth corner as seen in the picture, or None where only the box is known.
-    Pixels outside the picture repeat its edge.
+    left and right mouth corner as seen in the image, or None where only the box is known.
+    Pixels outside the image repeat its edge.
     """
     return cut(image, spec, box, crop_matrix(spec, box, points5, image.shape[:2]))
 
 
 def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) -> Crop:
-    """Crop by a given picture-to-crop matrix (training jitters it); see crop_face."""
+    """Crop by a given image-to-crop matrix (training jitters it); see crop_face."""
     inverse = invert(matrix)
     shape = image.shape[:2]
     if spec.policy == "box" and np.array_equal(matrix, crop_matrix(spec, box, None, shape)):
@@ -97,22 +97,22 @@ def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) 
         crop = stretch(image[y0:y1, x0:x1], spec.size)
     else:
         crop = warp(image, matrix, (spec.size, spec.size))
-    mask = face_mask(spec, box, matrix, inverse)
-    return Crop(image=crop, matrix=matrix, inverse=inverse, face_mask_N=mask)
+    mask = mark_face_tokens(spec, box, matrix, inverse)
+    return Crop(image=crop, matrix=matrix, inverse=inverse, face_tokens_N=mask)
 
 
 def crop_matrix(
     spec: CropSpec, box: np.ndarray, points5: np.ndarray | None, shape: tuple[int, int]
 ) -> np.ndarray:
-    """The (2, 3) matrix from picture to crop pixels by the spec's policy; shape is the picture's (H, W).
+    """The (2, 3) matrix from image to crop pixels by the spec's policy; shape is the image's (H, W).
 
-    Raises PictureError where the points are one point, or the box, where it is needed, has no size.
+    Raises ImageError where the points are one point, or the box, where it is needed, has no size.
     """
     box = np.asarray(box, dtype=np.float64)
     if (spec.policy == "box" or points5 is None) and not (
         np.isfinite(box).all() and (box[2:] > box[:2]).all()
     ):
-        raise PictureError(
+        raise ImageError(
             f"The box {box.tolist()} of a face has no size: give x0, y0, x1, y1 with x1 > x0 and y1 > y0."
         )
     if spec.policy == "box":
@@ -134,7 +134,7 @@ def _stretched_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> n
 
 
 def _widened(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box with its margin, clipped to the picture and truncated; at least a pixel of it."""
+    """The box with its margin, clipped to the image and truncated; at least a pixel of it."""
     margin = spec.margin * (box[2:] - box[:2])
     limit = np.array([shape[1], shape[0]])
     low = np.clip(np.trunc(box[:2] - margin), 0, limit - 1)
@@ -142,8 +142,8 @@ def _widened(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> tuple[i
     return int(low[0]), int(low[1]), int(high[0]), int(high[1])
 
 
-def face_mask(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """(grid * grid,) bool, row-major: which patches of the crop the face's box (picture pixels) covers."""
+def mark_face_tokens(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, inverse: np.ndarray) -> np.ndarray:
+    """(grid * grid,) bool, row-major: which patches of the crop the face's box (image pixels) covers."""
     patch = spec.size / spec.grid
     if spec.face_tokens == "touched":
         corners = transform_points(matrix, box_corners(box))
@@ -173,3 +173,8 @@ def box_from_points(points: np.ndarray) -> np.ndarray:
     middle = to_face[:, 2] + np.array([0.0, (0.5 - BOX_EYES) * height])
     half = np.array([BOX_SCALE * unit / 2, height / 2])
     return np.concatenate([middle - half, middle + half])
+
+
+def network_input(crops_BSSC: np.ndarray) -> np.ndarray:
+    """uint8 RGB crops (B, S, S, 3) -> float32 (B, 3, S, S) in 0..1, as networks take them."""
+    return np.ascontiguousarray(crops_BSSC.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)

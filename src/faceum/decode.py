@@ -1,4 +1,4 @@
-"""Layer 3. Numbers to answers: a network's outputs and their crops in, the fields of `Face` out; numpy only.
+"""Numbers to answers: a network's outputs and their crops in, the fields of `Face` out; numpy only.
 
 B faces, (h, w) the parsing head's own resolution, S the crop's side in pixels.
 """
@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from faceum.errors import ModelError
-from faceum.faces import Age, Expression, Parsing
+from faceum.results import Age, Expression, Parsing
 from faceum.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -99,7 +99,7 @@ def _classes(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) 
 
 
 def _pixels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Parsing]:
-    # The class map has the crop's own size, so the crop's way back into the picture is the map's, too.
+    # The class map has the crop's own size, so the crop's way back into the image is the map's, too.
     return [
         Parsing(
             class_map=decode_class_map(logits, crop.image.shape[0]), matrix=np.array(crop.inverse, np.float64)

@@ -1,12 +1,17 @@
-"""Layer 0. The package's errors: one sentence each that says what came, what was wanted and what to do."""
+"""The package's errors: one sentence each that says what came, what was wanted and what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
 
 
 class FaceumError(ValueError):
     """What a user gave cannot be used; the message is one sentence fit to be shown as it is."""
 
 
-class PictureError(FaceumError):
-    """A picture cannot be read, or is not a picture in the wanted form."""
+class ImageError(FaceumError):
+    """An image cannot be read, or is not an image in the wanted form."""
 
 
 class ModelError(FaceumError):
@@ -19,3 +24,16 @@ class DataError(FaceumError):
 
 class RecipeError(FaceumError):
     """A recipe or one of its keys cannot be used."""
+
+
+def unknown_name(name: str, what: str, names: Iterable[str]) -> str:
+    """The sentence for a name that is not among `names`: its nearest neighbour first, then all of them."""
+    known = list(names)
+    near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+    hint = f"did you mean {near[0]!r}? " if near else ""
+    return f"There is no {what} {name!r}; {hint}known: {listed(known)}."
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return the names with commas, or "none"."""
+    return ", ".join(names) or "none"

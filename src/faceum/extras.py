@@ -1,4 +1,4 @@
-"""Layer 0. What the base install can live without: whether it is there, and how to get it."""
+"""What the base install can live without: whether it is there, and how to get it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer 0. Files as a whole: bytes or a writer in, a complete file or none out; and a file's SHA-256."""
+"""Files as a whole: bytes or a writer in, a complete file or none out; and a file's SHA-256."""
 
 from __future__ import annotations
 

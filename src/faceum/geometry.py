@@ -1,4 +1,4 @@
-"""Layer 1. Points, boxes, 2 x 3 matrices and pictures in; the same, moved from one frame to another, out.
+"""Points, boxes, 2 x 3 matrices and images in; the same, moved from one frame to another, out.
 
 Coordinates are continuous, x then y: the outer corner of the first pixel is (0, 0), its centre (0.5, 0.5). A
 matrix (2, 3) takes (x, y, 1) of one frame to (x, y) of another.
@@ -9,7 +9,7 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from faceum.errors import PictureError
+from faceum.errors import ImageError
 
 INTERPOLATIONS = {"linear": cv2.INTER_LINEAR, "cubic": cv2.INTER_CUBIC, "nearest": cv2.INTER_NEAREST}
 BORDERS = {"edge": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
@@ -20,13 +20,13 @@ def similarity_from_points(source: np.ndarray, target: np.ndarray) -> np.ndarray
 
     source, target: (n, 2) points, n >= 2. Nearest in the sum of squared distances, after S. Umeyama,
     "Least-squares estimation of transformation parameters between two point patterns", PAMI 13(4), 1991.
-    Raises PictureError where the source points are all one point, or any number is not finite.
+    Raises ImageError where the source points are all one point, or any number is not finite.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     spread = np.square(source - source_mean).sum()
     if not (np.isfinite(spread) and np.isfinite(target).all()) or spread < 1e-12:
-        raise PictureError("The points of a face are one point or not finite: give points that lie apart.")
+        raise ImageError("The points of a face are one point or not finite: give points that lie apart.")
     left, strengths, right = np.linalg.svd((target - target_mean).T @ (source - source_mean))
     signs = np.array([1.0, 1.0 if np.linalg.det(left) * np.linalg.det(right) > 0 else -1.0])
     turn_and_scale = (left * signs) @ right * ((strengths * signs).sum() / spread)
@@ -34,12 +34,12 @@ def similarity_from_points(source: np.ndarray, target: np.ndarray) -> np.ndarray
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The (2, 3) float64 matrix of the way back; PictureError where there is none."""
+    """The (2, 3) float64 matrix of the way back; ImageError where there is none."""
     matrix = np.asarray(matrix, np.float64)
     (a, b, shift_x), (c, d, shift_y) = matrix
     determinant = a * d - b * c
     if not np.isfinite(matrix).all() or abs(determinant) < 1e-300:
-        raise PictureError("A face's frame has no size: give a box or points with some width and height.")
+        raise ImageError("A face's frame has no size: give a box or points with some width and height.")
     back = np.array([[d, -b], [-c, a]]) / determinant
     return np.column_stack([back, -back @ (shift_x, shift_y)])
 
@@ -88,15 +88,15 @@ def warp(
     interpolation: str = "linear",
     border: str = "edge",
 ) -> np.ndarray:
-    """The picture seen through a matrix, without aliasing where it shrinks to half or less.
+    """The image seen through a matrix, without aliasing where it shrinks to half or less.
 
-    image: (H, W) or (H, W, C), C <= 4, uint8 or float32. matrix: (2, 3), from picture to result coordinates.
+    image: (H, W) or (H, W, C), C <= 4, uint8 or float32. matrix: (2, 3), from image to result coordinates.
     size: (height, width) of the result. interpolation: "linear", "cubic" or "nearest" (for class ids: never
-    averaged). border: what lies outside the picture, its "edge" repeated or "zero".
+    averaged). border: what lies outside the image, its "edge" repeated or "zero".
 
-    Shrinking first averages whole k x k blocks, k the integer part of how many picture pixels go into one of
-    the result, and interpolates between the averages. Only the part of the picture that is needed is
-    touched, so a small face in a huge picture is cheap, and sides beyond OpenCV's 32,767 pixels are fine.
+    Shrinking first averages whole k x k blocks, k the integer part of how many image pixels go into one of
+    the result, and interpolates between the averages. Only the part of the image that is needed is
+    touched, so a small face in a huge image is cheap, and sides beyond OpenCV's 32,767 pixels are fine.
     """
     if interpolation not in INTERPOLATIONS or border not in BORDERS:
         raise ValueError(
@@ -111,7 +111,7 @@ def warp(
     part = image[low[1] : high[1], low[0] : high[0]]
     blocks = np.minimum(blocks, high - low)
     part = _block_means(part, blocks, BORDERS[border])
-    # From result to averaged part: back to the picture, shifted to the part, divided by the blocks; then
+    # From result to averaged part: back to the image, shifted to the part, divided by the blocks; then
     # from continuous coordinates to OpenCV's, whose pixel centres are whole numbers.
     back = (back - np.column_stack([np.zeros((2, 2)), low])) / blocks[:, None]
     back[:, 2] += back[:, :2].sum(axis=1) * 0.5 - 0.5
@@ -121,9 +121,9 @@ def warp(
 
 
 def stretch(image: np.ndarray, side: int) -> np.ndarray:
-    """The picture (H, W, C) uint8 as (side, side, C): bicubic (a = -0.5), averaging where it shrinks.
+    """The image (H, W, C) uint8 as (side, side, C): bicubic (a = -0.5), averaging where it shrinks.
 
-    Keys' kernel (IEEE ASSP 29(6), 1981), widened by as much as the picture shrinks, along the rows and then
+    Keys' kernel (IEEE ASSP 29(6), 1981), widened by as much as the image shrinks, along the rows and then
     along the columns, rounded after each: what Pillow's antialiased bicubic resize does.
     """
     return _resampled(_resampled(image.transpose(1, 0, 2), side).transpose(1, 0, 2), side)
@@ -147,7 +147,7 @@ def _resampled(lines: np.ndarray, count: int) -> np.ndarray:
 def _needed(
     back: np.ndarray, size: tuple[int, int], blocks: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper x, y of the part of the picture that the result shows; at least the nearest pixel."""
+    """Lower and upper x, y of the part of the image that the result shows; at least the nearest pixel."""
     seen = transform_points(back, box_corners(np.array([0, 0, size[1], size[0]])))
     limit = np.array([shape[1], shape[0]])
     margin = 3 * blocks + 3  # interpolation looks two averages further; the blocks may start anywhere

@@ -1,4 +1,4 @@
-"""Layer 3. Boxes and points that a user gives instead of a detector in; checked places of faces out."""
+"""Boxes and points that a user gives instead of a detector in; checked places of faces out."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from faceum.crop import box_from_points
 from faceum.errors import FaceumError
 
 MOST_PIXELS = 1e6
-"""Coordinates beyond this are no pixels of any picture that can be read."""
+"""Coordinates beyond this are no pixels of any image that can be read."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -31,11 +31,11 @@ def given_places(boxes: Any, points5: Any, size: tuple[int, int]) -> list[Place]
     """The places of faces by given boxes, points, or both, in their order.
 
     boxes: (n, 4) numbers, x0 y0 x1 y1 in pixels, or None. points5: (n, 5, 2) numbers: left eye, right eye,
-    nose tip, left and right mouth corner as seen in the picture, or None. size: the picture's height
+    nose tip, left and right mouth corner as seen in the image, or None. size: the image's height
     and width. Where only points are given, the boxes are those that a detector would give around them.
 
     FaceumError, one sentence, for another shape, a number that is none, a box without width or height, a face
-    outside the picture, and points that are one point.
+    outside the image, and points that are one point.
     """
     points = None if points5 is None else _numbers(points5, "points5", (5, 2))
     if boxes is None:
@@ -57,8 +57,8 @@ def given_places(boxes: Any, points5: Any, size: tuple[int, int]) -> list[Place]
     ]
 
 
-def whole_picture(size: tuple[int, int]) -> Place:
-    """The place of a face that fills its picture of that (height, width)."""
+def whole_image(size: tuple[int, int]) -> Place:
+    """The place of a face that fills its image of that (height, width)."""
     return Place(box=np.array([0, 0, size[1], size[0]], np.float32))
 
 
@@ -73,7 +73,7 @@ def _numbers(values: Any, name: str, shape: tuple[int, ...]) -> np.ndarray:
     if array.shape[1:] != shape:
         raise FaceumError(f"{name} have the shape {array.shape}, wanted is {wanted}: one entry a face.")
     if not np.isfinite(array).all() or np.abs(array).max() > MOST_PIXELS:
-        raise FaceumError(f"{name} hold a number that is no place in a picture; give finite pixels.")
+        raise FaceumError(f"{name} hold a number that is no place in an image; give finite pixels.")
     return array.astype(np.float32)
 
 
@@ -87,8 +87,7 @@ def _check_box(index: int, box: np.ndarray, size: tuple[int, int]) -> None:
     height, width = size
     if x0 >= width or y0 >= height or x1 <= 0 or y1 <= 0:
         raise FaceumError(
-            f"{spoken} lies outside the picture of {width} x {height} pixels; "
-            "boxes are pixels of the upright picture."
+            f"{spoken} lies outside the image of {width} x {height} pixels; boxes are pixels of the image."
         )
 
 

@@ -1,4 +1,4 @@
-"""Layer 1. A picture as path, bytes, PIL picture or array in; upright RGB uint8 (H, W, 3) out; and back.
+"""An image as path, bytes, PIL image or array in; upright RGB uint8 (H, W, 3) out; and back.
 
 OpenCV decodes; what it leaves open is settled here: the size is checked before decoding, the orientation is
 applied for every format alike, alpha is composited, 16 bits become 8, and files that end too early are
@@ -16,15 +16,15 @@ from typing import Any, TypeAlias
 import cv2
 import numpy as np
 
-from faceum.errors import PictureError
+from faceum.errors import ImageError
 from faceum.files import write_bytes
-from faceum.header import Header, read_header
+from faceum.image_header import Header, read_header
 
 MAX_PIXELS = 200_000_000
-"""Pictures that promise more pixels than this are refused before decoding; callers may set another limit."""
+"""Images that promise more pixels than this are refused before decoding; callers may set another limit."""
 
 Source: TypeAlias = Any
-"""str or Path | bytes, bytearray or memoryview | PIL picture | numpy uint8 (h, w[, 1 | 3 | 4])."""
+"""str or Path | bytes, bytearray or memoryview | PIL image | numpy uint8 (h, w[, 1 | 3 | 4])."""
 
 _WRITE_OPTIONS: dict[str, list[int]] = {
     ".png": [],
@@ -38,19 +38,19 @@ _WRITE_OPTIONS: dict[str, list[int]] = {
 
 
 def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXELS) -> np.ndarray:
-    """Read one picture as contiguous RGB uint8 (H, W, 3), turned upright; the array is the caller's own.
+    """Read one image as contiguous RGB uint8 (H, W, 3), turned upright; the array is the caller's own.
 
     source: path of a JPEG, PNG, WebP, BMP or TIFF file (its content decides, not its name; of an animation
-        or of several pages the first is read), the bytes of such a file, a PIL picture, or a numpy uint8
+        or of several pages the first is read), the bytes of such a file, a PIL image, or a numpy uint8
         array: gray (h, w) or (h, w, 1), RGB (h, w, 3), RGB with alpha (h, w, 4). An array is upright as it
         is; all others are turned by their EXIF orientation.
     bgr: arrays hold blue first, as OpenCV's do; other sources know their own order.
-    max_pixels: pictures of more pixels are refused; files and PIL pictures before they are decoded.
+    max_pixels: images of more pixels are refused; files and PIL images before they are decoded.
 
-    Transparent parts show white, as a browser's page does. 16-bit pictures are scaled to 8. Colour profiles
+    Transparent parts show white, as a browser's page does. 16-bit images are scaled to 8. Colour profiles
     are not applied, a gray PNG's single transparent level is ignored, and animated WebP needs OpenCV 5.
 
-    Raises PictureError, one sentence with the picture's name, for whatever cannot be read.
+    Raises ImageError, one sentence with the image's name, for whatever cannot be read.
     """
     name = _spoken_name(source)
     try:
@@ -62,15 +62,15 @@ def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXEL
             return _from_bytes(_file_bytes(Path(source), max_pixels=max_pixels), max_pixels=max_pixels)
         if _is_pil(source):
             return _from_pil(source, max_pixels=max_pixels)
-    except PictureError as error:
-        raise PictureError(f"{name} {error}.") from error.__cause__
-    raise PictureError(
-        f"{name} is no picture: a path, the bytes of a file, a PIL picture or a numpy array is wanted."
+    except ImageError as error:
+        raise ImageError(f"{name} {error}.") from error.__cause__
+    raise ImageError(
+        f"{name} is no image: a path, the bytes of a file, a PIL image or a numpy array is wanted."
     )
 
 
 def source_name(source: Source) -> str | None:
-    """The path of a picture where it has one (paths, PIL pictures opened from a file), else None."""
+    """The path of an image where it has one (paths, PIL images opened from a file), else None."""
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(os.fspath(source))
     if _is_pil(source) and getattr(source, "filename", None):
@@ -81,27 +81,27 @@ def source_name(source: Source) -> str | None:
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     """Write RGB uint8 (H, W, 3) in the format of the path's extension, whole or not at all.
 
-    Folders on the way are made. Raises PictureError for an unknown extension, another kind of array, and a
+    Folders on the way are made. Raises ImageError for an unknown extension, another kind of array, and a
     path that cannot be written.
     """
     path = Path(path)
     options = _WRITE_OPTIONS.get(path.suffix.lower())
     if options is None:
-        raise PictureError(f"{path} cannot be written: its name must end in {', '.join(_WRITE_OPTIONS)}.")
+        raise ImageError(f"{path} cannot be written: its name must end in {', '.join(_WRITE_OPTIONS)}.")
     if not (isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3):
-        raise PictureError(f"{path} cannot be written: RGB uint8 (height, width, 3) is wanted.")
+        raise ImageError(f"{path} cannot be written: RGB uint8 (height, width, 3) is wanted.")
     try:
         written, encoded = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]), options)
     except cv2.error:
         written = False
     if not written:
-        raise PictureError(
+        raise ImageError(
             f"{path} cannot be written: {rgb.shape[1]} x {rgb.shape[0]} does not fit its format."
         )
     try:
         write_bytes(path, encoded.tobytes())
     except OSError as error:
-        raise PictureError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
 def _spoken_name(source: Source) -> str:
@@ -110,49 +110,47 @@ def _spoken_name(source: Source) -> str:
     if name is not None:
         return name or "the empty path"
     if isinstance(source, np.ndarray):
-        return "the picture given as an array"
+        return "the image given as an array"
     if isinstance(source, (bytes, bytearray, memoryview)):
-        return "the picture given as bytes"
+        return "the image given as bytes"
     if _is_pil(source):
-        return "the PIL picture"
+        return "the PIL image"
     return f"the {type(source).__name__} given"
 
 
 def _is_pil(source: Source) -> bool:
-    """Whether this looks like a PIL picture; Pillow itself is not needed to know."""
+    """Whether this looks like a PIL image; Pillow itself is not needed to know."""
     return all(hasattr(source, name) for name in ("mode", "size", "load", "convert", "getexif"))
 
 
 def _check_size(width: int, height: int, max_pixels: int) -> None:
     if width * height > max_pixels:
-        raise PictureError(
+        raise ImageError(
             f"is {width} x {height} pixels, more than the limit of {max_pixels}: "
             "shrink it or raise max_pixels"
         )
 
 
 def _file_bytes(path: Path, *, max_pixels: int) -> bytes:
-    """The bytes of a regular file that could be a picture within the limit."""
+    """The bytes of a regular file that could be an image within the limit."""
     try:
         if path.is_dir():
-            raise PictureError("is a folder: name the pictures in it")
+            raise ImageError("is a folder: name the images in it")
         if not path.exists():
-            raise PictureError("does not exist: check the path")
+            raise ImageError("does not exist: check the path")
         if not path.is_file():
-            raise PictureError("is not a regular file: a picture file is wanted")
+            raise ImageError("is not a regular file: an image file is wanted")
         with path.open("rb") as file:
-            # Sixteen bits of four channels are 8 bytes a pixel: what is larger is no picture we take.
+            # Sixteen bits of four channels are 8 bytes a pixel: what is larger is no image we take.
             most = 8 * max_pixels + 2**26
             data = file.read(most + 1)
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
-        if isinstance(error, PictureError):
+        if isinstance(error, ImageError):
             raise
         reason = error.strerror if isinstance(error, OSError) else None
-        raise PictureError(f"cannot be read ({reason or error}): check the path and its rights") from error
+        raise ImageError(f"cannot be read ({reason or error}): check the path and its rights") from error
     if len(data) > most:
-        raise PictureError(
-            f"is larger than any picture of {max_pixels} pixels: raise max_pixels if it is one"
-        )
+        raise ImageError(f"is larger than any image of {max_pixels} pixels: raise max_pixels if it is one")
     return data
 
 
@@ -161,7 +159,7 @@ def _from_bytes(data: bytes, *, max_pixels: int) -> np.ndarray:
     header = read_header(data)
     _check_size(header.width, header.height, max_pixels)
     if not header.complete:
-        raise PictureError(f"is a {header.format} picture that ends too early: get a complete copy of it")
+        raise ImageError(f"is a {header.format} image that ends too early: get a complete copy of it")
     if header.orientation_at is not None:
         data = _without_tiff_orientation(data, header.orientation_at)
     try:
@@ -170,8 +168,8 @@ def _from_bytes(data: bytes, *, max_pixels: int) -> np.ndarray:
     except cv2.error:
         stored = None
     if stored is None or stored.shape[:2] != (header.height, header.width):
-        raise PictureError(
-            f"is a damaged or unusual {header.format} picture that cannot be decoded: "
+        raise ImageError(
+            f"is a damaged or unusual {header.format} image that cannot be decoded: "
             "get another copy or save it anew"
         )
     if stored.ndim == 3 and stored.shape[2] >= 3:
@@ -202,9 +200,9 @@ def _is_premultiplied(header: Header, stored: np.ndarray) -> bool:
 def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
     if array.dtype != np.uint8:
         nan = " with NaN" if array.dtype.kind == "f" and bool(np.isnan(array).any()) else ""
-        raise PictureError(f"has values of type {array.dtype}{nan}: uint8 in 0..255 is wanted")
+        raise ImageError(f"has values of type {array.dtype}{nan}: uint8 in 0..255 is wanted")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
-        raise PictureError(
+        raise ImageError(
             f"has the shape {array.shape}: (height, width), or that with 1, 3 or 4 channels last, is wanted"
         )
     _check_size(array.shape[1], array.shape[0], max_pixels)
@@ -213,35 +211,35 @@ def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
     return np.array(_to_rgb(array, premultiplied=False), order="C")
 
 
-def _from_pil(picture: Any, *, max_pixels: int) -> np.ndarray:
-    """Decode a PIL picture by its own means, with its EXIF orientation."""
-    width, height = picture.size
+def _from_pil(image: Any, *, max_pixels: int) -> np.ndarray:
+    """Decode a PIL image by its own means, with its EXIF orientation."""
+    width, height = image.size
     _check_size(width, height, max_pixels)
     try:
-        picture.load()  # before the EXIF: Pillow turns TIFF by itself while loading, and then drops the tag
-        orientation = picture.getexif().get(274, 1)
-        if picture.mode.startswith("I"):
-            stored = _sixteen_bits(np.asarray(picture))
-        elif picture.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in picture.info:
-            straight = picture.convert("LA") if picture.mode == "La" else picture
+        image.load()  # before the EXIF: Pillow turns TIFF by itself while loading, and then drops the tag
+        orientation = image.getexif().get(274, 1)
+        if image.mode.startswith("I"):
+            stored = _sixteen_bits(np.asarray(image))
+        elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+            straight = image.convert("LA") if image.mode == "La" else image
             stored = np.asarray(straight.convert("RGBA"))
-        elif picture.mode == "F":
-            raise PictureError("holds floating-point values: 8 or 16 bits a channel are wanted")
+        elif image.mode == "F":
+            raise ImageError("holds floating-point values: 8 or 16 bits a channel are wanted")
         else:
-            stored = np.asarray(picture.convert("RGB"))
+            stored = np.asarray(image.convert("RGB"))
     except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        if isinstance(error, PictureError):
+        if isinstance(error, ImageError):
             raise
-        raise PictureError(f"cannot be decoded by Pillow ({error}): get a complete copy of it") from error
+        raise ImageError(f"cannot be decoded by Pillow ({error}): get a complete copy of it") from error
     if stored.size == 0:
-        raise PictureError("has no pixels: a picture of at least 1 x 1 is wanted")
+        raise ImageError("has no pixels: an image of at least 1 x 1 is wanted")
     return _upright(np.array(_to_rgb(stored, premultiplied=False), order="C"), orientation)
 
 
 def _sixteen_bits(values: np.ndarray) -> np.ndarray:
-    """Pillow's integer pictures (16-bit gray, in older versions as 32-bit numbers) as uint16."""
+    """Pillow's integer images (16-bit gray, in older versions as 32-bit numbers) as uint16."""
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise PictureError("holds integers beyond 16 bits: 8 or 16 bits a channel are wanted")
+        raise ImageError("holds integers beyond 16 bits: 8 or 16 bits a channel are wanted")
     return values.astype(np.uint16)
 
 
@@ -250,7 +248,7 @@ def _to_rgb(stored: np.ndarray, *, premultiplied: bool) -> np.ndarray:
     if stored.dtype == np.uint16:
         stored = ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if stored.dtype != np.uint8:
-        raise PictureError(f"holds {stored.dtype} values: 8 or 16 bits a channel are wanted")
+        raise ImageError(f"holds {stored.dtype} values: 8 or 16 bits a channel are wanted")
     if stored.ndim == 2:
         stored = stored[..., None]
     if stored.shape[2] == 1:

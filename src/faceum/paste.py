@@ -1,17 +1,17 @@
-"""Layer 3. A face's parsing and a picture's size in; the class of every pixel of the picture out."""
+"""A face's parsing and an image's size in; the class of every pixel of the image out."""
 
 from __future__ import annotations
 
 import numpy as np
 
-from faceum.faces import Parsing
 from faceum.geometry import box_corners, invert, transform_points
+from faceum.results import Parsing
 
 
 def paste_parsing(parsing: Parsing, size: tuple[int, int]) -> np.ndarray:
-    """The class id of every pixel of the picture, (height, width) uint8; 0 (background) outside the crop.
+    """The class id of every pixel of the image, (height, width) uint8; 0 (background) outside the crop.
 
-    size: (height, width) of the upright picture in pixels. Each picture pixel takes the class of the map
+    size: (height, width) of the image in pixels. Each image pixel takes the class of the map
     pixel in which its centre lies, so class ids are never mixed.
     """
     height, width = size

@@ -1,4 +1,4 @@
-"""Layer 4. Crops and face masks in, each task's numbers out; by onnxruntime or torch, with one signature.
+"""Crops and face masks in, each task's numbers out; by onnxruntime or torch, with one signature.
 
 B crops, S their side in pixels, N patch tokens. Neither library is imported before a runner needs it.
 """
@@ -15,12 +15,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
 
-from faceum.assets import SUFFIXES, has_part, looks_like_path, resolve_model, unknown_name
-from faceum.crop import CropSpec
-from faceum.errors import ModelError
+from faceum.crop import CropSpec, network_input
+from faceum import old_names
+from faceum.errors import ModelError, unknown_name
 from faceum.extras import INSTALL_TORCH, torch_is_installed
-from faceum.onnx_file import metadata_of, with_outputs
+from faceum.onnx_session import metadata_of, with_outputs
 from faceum.threads import usable_threads
+from faceum.weights.registry import SUFFIXES, has_part, looks_like_path, resolve_model
 
 if TYPE_CHECKING:
     import onnxruntime
@@ -84,11 +85,11 @@ class Runner(Protocol):
     device: str
 
     def run(
-        self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
+        self, crops_BSSC: np.ndarray, face_tokens_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """Each asked task's output for the crops.
 
-        crops_BSSC: uint8 RGB, cut by the crop policy that the tasks share. face_mask_BN: bool, row-major.
+        crops_BSSC: uint8 RGB, cut by the crop policy that the tasks share. face_tokens_BN: bool, row-major.
         tasks: some of the card's; `faceum.decode` says the outputs' shapes.
         """
         ...
@@ -183,17 +184,19 @@ class OnnxRunner:
         self._sessions = {frozenset(first): self._open(first)}
 
     def run(
-        self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
+        self, crops_BSSC: np.ndarray, face_tokens_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """See `Runner.run`."""
-        return self.run_input(network_input(crops_BSSC), face_mask_BN, tasks)
+        return self.run_input(network_input(crops_BSSC), face_tokens_BN, tasks)
 
     def run_input(
-        self, crop_BCHW: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
+        self, crop_BCHW: np.ndarray, face_tokens_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """The same for crops that are float32 RGB (B, 3, S, S) in 0..1 already."""
-        names, feeds = list(tasks), {"crop_BCHW": crop_BCHW, "face_mask_BN": face_mask_BN}
-        return dict(zip(names, self._session(names).run(names, feeds), strict=True))
+        names, session = list(tasks), self._session(tasks)
+        given = {"crop_BCHW": crop_BCHW, "face_tokens_BN": face_tokens_BN}
+        feeds = {entry.name: given[old_names.INPUTS.get(entry.name, entry.name)] for entry in session.get_inputs()}
+        return dict(zip(names, session.run(names, feeds), strict=True))
 
     def _session(self, tasks: Sequence[str]) -> onnxruntime.InferenceSession:
         wanted = frozenset(tasks)
@@ -259,7 +262,7 @@ class TorchRunner:
         self._network = self._made_quick(network)
 
     def run(
-        self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
+        self, crops_BSSC: np.ndarray, face_tokens_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
         """See `Runner.run`."""
         import torch
@@ -269,10 +272,10 @@ class TorchRunner:
             if on_gpu:
                 # Bytes travel and become numbers on the GPU; (B, S, S, 3) is channels last.
                 crop_BCHW = self._on_gpu(crops_BSSC).permute(0, 3, 1, 2).float() / 255
-                mask_BN = self._on_gpu(face_mask_BN)
+                mask_BN = self._on_gpu(face_tokens_BN)
             else:
                 crop_BCHW = torch.from_numpy(network_input(crops_BSSC))
-                mask_BN = torch.from_numpy(face_mask_BN)
+                mask_BN = torch.from_numpy(face_tokens_BN)
             output = self._network(crop_BCHW, mask_BN, tuple(tasks))
             return {task: output[task].float().cpu().numpy() for task in tasks}
 
@@ -309,11 +312,6 @@ RUNNERS: dict[str, type[OnnxRunner] | type[TorchRunner]] = {
 
 FORMATS = {"onnxruntime": "onnx", "torch": "safetensors", "torch-compiled": "safetensors"}
 """Runtime -> the format of the weights it reads."""
-
-
-def network_input(crops_BSSC: np.ndarray) -> np.ndarray:
-    """uint8 RGB crops (B, S, S, 3) -> float32 (B, 3, S, S) in 0..1, as networks take them."""
-    return np.ascontiguousarray(crops_BSSC.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)
 
 
 def _on_cpu(model: str | Path, runtime: str) -> Engine:

@@ -1,4 +1,4 @@
-"""Layer 5. Results to files: a result and its picture in; JSON, drawing, parsing map and embeddings out.
+"""Results to files: a result and its image in; JSON, drawing, parsing map and embeddings out.
 
 Every file is written beside its place and then renamed, so that what lies there is always whole.
 """
@@ -15,31 +15,31 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.faces import Face, Result
 from faceum.files import write_bytes, write_text
 from faceum.image import write_image
 from faceum.paste import paste_parsing
 from faceum.render import render_faces
 from faceum.render.palette import PALETTE
+from faceum.results import Face, Result
 
 
 class OutputStems:
-    """Gives each picture of a run its own name in the output folder.
+    """Gives each image of a run its own name in the output folder.
 
-    Two pictures of one stem become x and x-2, also where the file system ignores case, and no output takes
+    Two images of one stem become x and x-2, also where the file system ignores case, and no output takes
     the place of an input that lies in the output folder.
     """
 
     def __init__(self, folder: Path, inputs: Iterable[Path] = ()) -> None:
-        """folder: where the outputs go. inputs: the pictures that are read."""
+        """folder: where the outputs go. inputs: the images that are read."""
         self._folder = folder
         self._taken: set[str] = set()
         self._inputs = {path.resolve() for path in inputs}
 
     def name(self, source: str | None) -> str:
-        """The stem for the outputs of this source; "picture" where it has no path."""
+        """The stem for the outputs of this source; "image" where it has no path."""
         # The drawing of "x.parsing.jpg" would else be named as the parsing map of "x.jpg" is.
-        wanted = re.sub(r"\.parsing$", "-parsing", Path(source).stem) if source else "picture"
+        wanted = re.sub(r"\.parsing$", "-parsing", Path(source).stem) if source else "image"
         stem, number = wanted, 1
         while stem.casefold() in self._taken or self._is_input(stem):
             number += 1
@@ -53,13 +53,13 @@ class OutputStems:
 
 
 def save_result(result: Result, image: np.ndarray | None, folder: Path, stem: str) -> list[Path]:
-    """Write what came of one picture, and return the files.
+    """Write what came of one image, and return the files.
 
     <stem>.json: the result as `Result.to_dict()` gives it. <stem>.png: the drawing. <stem>.parsing.png: the
-    class of every pixel of the picture, indexed, where a face was parsed. <stem>.npz: `embeddings` (n, 512)
+    class of every pixel of the image, indexed, where a face was parsed. <stem>.npz: `embeddings` (n, 512)
     and `boxes` (n, 4), float32, where faces have embeddings.
 
-    image: the upright picture, (H, W, 3) uint8 RGB; None where it could not be read, and then only the JSON
+    image: the image, (H, W, 3) uint8 RGB; None where it could not be read, and then only the JSON
     is written. folder is made where it is missing. OSError where it cannot be written.
     """
     written = [folder / f"{stem}.json"]

@@ -1,4 +1,4 @@
-"""Layer 0. The one table of tasks: name, kind and labels; words only, no code that depends on them."""
+"""The one table of tasks: name, kind and labels; words only, no code that depends on them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer 0. How many threads this process may really use: affinity and cgroup limits in, a number out."""
+"""How many threads this process may really use: affinity and cgroup limits in, a number out."""
 
 from __future__ import annotations
 

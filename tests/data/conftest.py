@@ -1,4 +1,4 @@
-"""A made-up face for the data tests: 68 points by hand, and a small picture that is not one colour."""
+"""A made-up face for the data tests: 68 points by hand, and a small image that is not one colour."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import pytest
 
 @pytest.fixture
 def landmarks68() -> np.ndarray:
-    """A frontal face (68, 2) in a 200 x 200 picture, eyes at y 80, chin at y 165."""
+    """A frontal face (68, 2) in a 200 x 200 image, eyes at y 80, chin at y 165."""
     angle = np.linspace(np.pi, 0, 17)
     jaw = np.stack([100 + 55 * np.cos(angle), 85 + 80 * np.sin(angle)], axis=1)
     brows = [
@@ -36,24 +36,24 @@ def landmarks68() -> np.ndarray:
 
 
 @pytest.fixture
-def picture() -> np.ndarray:
-    """A 200 x 200 RGB picture of smooth colours with some noise."""
+def image() -> np.ndarray:
+    """A 200 x 200 RGB image of smooth colours with some noise."""
     y, x = np.mgrid[0:200, 0:200]
     noise = np.random.default_rng(0).integers(0, 12, (200, 200))
     return np.stack([150 + x // 4 + noise, 110 + y // 4 + noise, 90 + noise], axis=-1).astype(np.uint8)
 
 
 @pytest.fixture
-def put(picture: np.ndarray) -> Callable[..., Path]:
-    """Write a picture of its own at a path, folders included: put(path), or put(path, array)."""
+def put(image: np.ndarray) -> Callable[..., Path]:
+    """Write an image of its own at a path, folders included: put(path), or put(path, array)."""
 
-    def write(path: Path, image: np.ndarray | None = None) -> Path:
+    def write(path: Path, pixels: np.ndarray | None = None) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
-        if image is None:
+        if pixels is None:
             blots = np.random.default_rng(zlib.crc32(str(path).encode())).integers(0, 60, (10, 10, 3))
-            image = np.clip(picture.astype(int) + np.kron(blots, np.ones((20, 20, 1), int)), 0, 255)
-            image = image.astype(np.uint8)
-        assert cv2.imwrite(str(path), image)
+            pixels = np.clip(image.astype(int) + np.kron(blots, np.ones((20, 20, 1), int)), 0, 255)
+            pixels = pixels.astype(np.uint8)
+        assert cv2.imwrite(str(path), pixels)
         return path
 
     return write

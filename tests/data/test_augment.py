@@ -38,14 +38,14 @@ def face_of(image: np.ndarray, landmarks: np.ndarray, **labels: np.ndarray) -> L
 
 
 def dots(landmarks: np.ndarray, which: list[int]) -> np.ndarray:
-    """A black 200 x 200 picture with a soft red, green and blue dot at three of the landmarks."""
+    """A black 200 x 200 image with a soft red, green and blue dot at three of the landmarks."""
     y, x = np.mgrid[0:200, 0:200] + 0.5
     around = [np.exp(-((x - px) ** 2 + (y - py) ** 2) / 4) for px, py in landmarks[which]]
     return (255 * np.stack(around, axis=-1)).astype(np.uint8)
 
 
 def brightest(image: np.ndarray, channel: int) -> np.ndarray:
-    """The middle of what is bright in a channel, x and y in shares of the picture."""
+    """The middle of what is bright in a channel, x and y in shares of the image."""
     weight = np.where(image[..., channel] > 25, image[..., channel], 0).astype(float)
     y, x = np.mgrid[0 : image.shape[0], 0 : image.shape[1]] + 0.5
     return np.array([(x * weight).sum(), (y * weight).sum()]) / weight.sum() / image.shape[0]
@@ -66,7 +66,7 @@ def test_a_dot_at_a_landmark_is_found_at_the_moved_landmark(landmarks68: np.ndar
         places = np.stack([brightest(crop.image, channel) for channel in range(3)])
         straight = crop.labels["landmarks"][trio]
         mirrored = crop.labels["landmarks"][[int(LANDMARK_MIRROR[index]) for index in trio]]
-        # In a mirrored picture the dot that was at the left eye is what the labels call the right eye.
+        # In a mirrored image the dot that was at the left eye is what the labels call the right eye.
         errors = [np.abs(places - labels).max() for labels in (straight, mirrored)]
         flips += errors[1] < errors[0]
         assert min(errors) < 0.5 / SPEC.size
@@ -89,8 +89,8 @@ def test_class_words_change_sides_only_where_they_name_one() -> None:
     assert (PARSING_MIRROR[PARSING_MIRROR] == np.arange(19)).all()
 
 
-def test_masks_move_with_the_picture(landmarks68: np.ndarray) -> None:
-    """Each class has its own gray in the picture; after the move, mask and picture still agree."""
+def test_masks_move_with_the_image(landmarks68: np.ndarray) -> None:
+    """Each class has its own gray in the image; after the move, mask and image still agree."""
     mask = np.zeros((200, 200), np.uint8)
     mask[60:180, 50:150] = 1
     mask[70:90, 60:90], mask[70:90, 110:140], mask[130:150, 78:122] = 4, 5, 12
@@ -114,8 +114,8 @@ def test_masks_move_with_the_picture(landmarks68: np.ndarray) -> None:
     assert flipped == {False, True}
 
 
-def test_landmarks_keep_their_side_after_a_flip(landmarks68: np.ndarray, picture: np.ndarray) -> None:
-    for crop in moved_many(face_of(picture, landmarks68), MOVED):
+def test_landmarks_keep_their_side_after_a_flip(landmarks68: np.ndarray, image: np.ndarray) -> None:
+    for crop in moved_many(face_of(image, landmarks68), MOVED):
         points = crop.labels["landmarks"]
         assert (
             points[36, 0] < points[45, 0] and points[48, 0] < points[54, 0] and points[0, 0] < points[16, 0]
@@ -123,48 +123,48 @@ def test_landmarks_keep_their_side_after_a_flip(landmarks68: np.ndarray, picture
 
 
 def test_without_augmentation_training_sees_what_inference_sees(
-    landmarks68: np.ndarray, picture: np.ndarray
+    landmarks68: np.ndarray, image: np.ndarray
 ) -> None:
-    face = face_of(picture, landmarks68)
+    face = face_of(image, landmarks68)
     for place in (face, dataclasses.replace(face, points5=None)):
         crop = augment(place, SPEC, NO_AUGMENTATION, np.random.default_rng(0))
-        wanted = crop_face(picture, SPEC, place.box, place.points5)
+        wanted = crop_face(image, SPEC, place.box, place.points5)
         np.testing.assert_array_equal(crop.image, wanted.image)
-        np.testing.assert_array_equal(crop.face_mask_N, wanted.face_mask_N)
+        np.testing.assert_array_equal(crop.face_tokens_N, wanted.face_tokens_N)
         homogeneous = np.column_stack([landmarks68, np.ones(68)])
         np.testing.assert_allclose(crop.labels["landmarks"] * 112, homogeneous @ wanted.matrix.T, atol=1e-4)
 
 
-def test_the_box_policy_is_trained_as_it_is_used(landmarks68: np.ndarray, picture: np.ndarray) -> None:
+def test_the_box_policy_is_trained_as_it_is_used(landmarks68: np.ndarray, image: np.ndarray) -> None:
     spec = CropSpec(policy="box", size=96, grid=6, face_tokens="touched")
-    face = face_of(picture, landmarks68)
+    face = face_of(image, landmarks68)
     crop = augment(face, spec, NO_AUGMENTATION, np.random.default_rng(0))
-    wanted = crop_face(picture, spec, face.box)
+    wanted = crop_face(image, spec, face.box)
     np.testing.assert_array_equal(crop.image, wanted.image)
-    np.testing.assert_array_equal(crop.face_mask_N, wanted.face_mask_N)
+    np.testing.assert_array_equal(crop.face_tokens_N, wanted.face_tokens_N)
 
 
-def test_the_face_mask_moves_with_the_face(landmarks68: np.ndarray, picture: np.ndarray) -> None:
-    face = face_of(picture, landmarks68)
+def test_the_face_mask_moves_with_the_face(landmarks68: np.ndarray, image: np.ndarray) -> None:
+    face = face_of(image, landmarks68)
     config = dataclasses.replace(NO_AUGMENTATION, turn=30, scale=0.3)
     for crop in moved_many(face, config):
-        grid = crop.face_mask_N.reshape(7, 7)
+        grid = crop.face_tokens_N.reshape(7, 7)
         for x, y in crop.labels["landmarks"][[30, 39, 42]]:
             assert grid[int(y * 7), int(x * 7)], "patches at the nose and the inner eye corners are face"
 
 
 def test_turning_and_scaling_are_about_the_middle_of_the_crop(
-    landmarks68: np.ndarray, picture: np.ndarray
+    landmarks68: np.ndarray, image: np.ndarray
 ) -> None:
-    face = face_of(picture, landmarks68.copy())
-    wanted = crop_face(picture, SPEC, face.box, face.points5)
+    face = face_of(image, landmarks68.copy())
+    wanted = crop_face(image, SPEC, face.box, face.points5)
     face.labels["landmarks"][8] = wanted.inverse @ [56, 56, 1]
     for crop in moved_many(face, dataclasses.replace(NO_AUGMENTATION, turn=20, scale=0.2)):
         assert crop.labels["landmarks"][8] == pytest.approx([0.5, 0.5], abs=1e-5)
 
 
-def test_jitter_is_as_strong_as_its_config_says(landmarks68: np.ndarray, picture: np.ndarray) -> None:
-    face = face_of(picture, landmarks68)
+def test_jitter_is_as_strong_as_its_config_says(landmarks68: np.ndarray, image: np.ndarray) -> None:
+    face = face_of(image, landmarks68)
     still = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0)).labels["landmarks"]
     shifted = moved_many(face, dataclasses.replace(NO_AUGMENTATION, shift=0.05), 200)
     moves = np.stack([crop.labels["landmarks"].mean(0) - still.mean(0) for crop in shifted])
@@ -177,25 +177,25 @@ def test_jitter_is_as_strong_as_its_config_says(landmarks68: np.ndarray, picture
     assert np.rad2deg(np.arctan2(across[:, 1], across[:, 0])).std() == pytest.approx(10, rel=0.2)
 
 
-def test_a_share_of_crops_comes_from_the_box_alone(landmarks68: np.ndarray, picture: np.ndarray) -> None:
-    face = face_of(picture, landmarks68)
+def test_a_share_of_crops_comes_from_the_box_alone(landmarks68: np.ndarray, image: np.ndarray) -> None:
+    face = face_of(image, landmarks68)
     away = dataclasses.replace(face, points5=face.points5 + np.float32(40))  # type: ignore[operator]
-    by_box = crop_face(picture, SPEC, face.box).image
+    by_box = crop_face(image, SPEC, face.box).image
     config = dataclasses.replace(NO_AUGMENTATION, box_crop=0.25)
     count = sum(np.array_equal(crop.image, by_box) for crop in moved_many(away, config, 200))
     assert 30 <= count <= 70
 
 
-def test_labels_that_have_no_place_are_handed_on(landmarks68: np.ndarray, picture: np.ndarray) -> None:
+def test_labels_that_have_no_place_are_handed_on(landmarks68: np.ndarray, image: np.ndarray) -> None:
     given = {"age": np.array(31, np.float32), "attributes": np.arange(40) % 3 == 0}
-    crop = augment(face_of(picture, landmarks68, **given), SPEC, AugmentConfig(), np.random.default_rng(1))
+    crop = augment(face_of(image, landmarks68, **given), SPEC, AugmentConfig(), np.random.default_rng(1))
     for name, value in given.items():
         np.testing.assert_array_equal(crop.labels[name], value)
     assert crop.image.dtype == np.uint8 and crop.image.shape == (112, 112, 3)
 
 
-def test_errors_are_counted_in_outer_eye_distances(landmarks68: np.ndarray, picture: np.ndarray) -> None:
-    face = face_of(picture, landmarks68)
+def test_errors_are_counted_in_outer_eye_distances(landmarks68: np.ndarray, image: np.ndarray) -> None:
+    face = face_of(image, landmarks68)
     for crop in moved_many(face, MOVED, 6):
         points = crop.labels["landmarks"]
         assert crop.eye_distance == pytest.approx(float(np.hypot(*(points[36] - points[45]))))
@@ -204,19 +204,19 @@ def test_errors_are_counted_in_outer_eye_distances(landmarks68: np.ndarray, pict
     assert taught.landmark_weight == ROUGH_WEIGHT
 
 
-def test_faces_without_landmarks_have_a_unit_too(picture: np.ndarray) -> None:
+def test_faces_without_landmarks_have_a_unit_too(image: np.ndarray) -> None:
     face = LabelledFace(
-        source="made_up", image=picture, box=np.array([40, 40, 160, 180], np.float32), points5=None, labels={}
+        source="made_up", image=image, box=np.array([40, 40, 160, 180], np.float32), points5=None, labels={}
     )
-    crop = augment(face, SPEC, AugmentConfig(mask=1.0), np.random.default_rng(0))
+    crop = augment(face, SPEC, AugmentConfig(mask_probability=1.0), np.random.default_rng(0))
     assert crop.eye_distance == 1 and crop.labels == {}
 
 
-@pytest.mark.parametrize("name", ["colour", "gray", "blur", "noise", "erase", "mask"])
-def test_each_change_of_colour_changes_the_picture_and_no_label(
-    landmarks68: np.ndarray, picture: np.ndarray, name: str
+@pytest.mark.parametrize("name", ["colour", "gray", "blur", "noise", "erase", "mask_probability"])
+def test_each_change_of_colour_changes_the_image_and_no_label(
+    landmarks68: np.ndarray, image: np.ndarray, name: str
 ) -> None:
-    face = face_of(picture, landmarks68)
+    face = face_of(image, landmarks68)
     plain = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(3))
     crop = augment(face, SPEC, dataclasses.replace(NO_AUGMENTATION, **{name: 1.0}), np.random.default_rng(3))
     assert (crop.image != plain.image).any()
@@ -225,16 +225,14 @@ def test_each_change_of_colour_changes_the_picture_and_no_label(
         assert (crop.image.max(-1) == crop.image.min(-1)).all()
 
 
-def test_nothing_is_painted_over_a_face_with_a_class_map(
-    landmarks68: np.ndarray, picture: np.ndarray
-) -> None:
-    face = face_of(picture, landmarks68, parsing=np.ones((200, 200), np.uint8))
-    config = dataclasses.replace(NO_AUGMENTATION, erase=1.0, mask=1.0, surround=1.0)
+def test_nothing_is_painted_over_a_face_with_a_class_map(landmarks68: np.ndarray, image: np.ndarray) -> None:
+    face = face_of(image, landmarks68, parsing=np.ones((200, 200), np.uint8))
+    config = dataclasses.replace(NO_AUGMENTATION, erase=1.0, mask_probability=1.0, surround=1.0)
     plain = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0))
     np.testing.assert_array_equal(augment(face, SPEC, config, np.random.default_rng(0)).image, plain.image)
 
 
-def test_another_surround_shows_beyond_the_picture_and_nowhere_else(landmarks68: np.ndarray) -> None:
+def test_another_surround_shows_beyond_the_image_and_nowhere_else(landmarks68: np.ndarray) -> None:
     chip = np.full((120, 110, 3), 90, np.uint8)
     face = face_of(chip, landmarks68 - [45, 60])
     config = dataclasses.replace(NO_AUGMENTATION, surround=1.0)
@@ -247,13 +245,13 @@ def test_another_surround_shows_beyond_the_picture_and_nowhere_else(landmarks68:
         assert (crop.image[inside] == 90).all()
         beyond.append(crop.image[~inside])
         assert (beyond[-1] == beyond[-1][0]).all()
-    # A part of an even picture is the picture's own gray; a colour is drawn anew each time.
+    # A part of an even image is the image's own gray; a colour is drawn anew each time.
     assert len({tuple(pixels[0]) for pixels in beyond}) > 3
     assert (90, 90, 90) in {tuple(pixels[0]) for pixels in beyond}
 
 
-def test_the_face_itself_is_left_as_it_was(landmarks68: np.ndarray, picture: np.ndarray) -> None:
-    face = face_of(picture.copy(), landmarks68.copy())
-    moved_many(face, dataclasses.replace(AugmentConfig(), erase=1.0, mask=1.0), 5)
-    np.testing.assert_array_equal(face.image, picture)
+def test_the_face_itself_is_left_as_it_was(landmarks68: np.ndarray, image: np.ndarray) -> None:
+    face = face_of(image.copy(), landmarks68.copy())
+    moved_many(face, dataclasses.replace(AugmentConfig(), erase=1.0, mask_probability=1.0), 5)
+    np.testing.assert_array_equal(face.image, image)
     np.testing.assert_array_equal(face.labels["landmarks"], landmarks68)

@@ -27,7 +27,7 @@ def encoded(image: np.ndarray, suffix: str = ".png") -> bytes:
 
 
 def colour(number: int) -> np.ndarray:
-    """A 20 x 30 RGB picture of one colour that tells red from blue."""
+    """A 20 x 30 RGB image of one colour that tells red from blue."""
     return np.full((20, 30, 3), (200, 100, number), np.uint8)
 
 
@@ -123,7 +123,7 @@ def test_a_missing_source_says_where_it_was_looked_for(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "broken",
     [
-        {"image": b"no picture"},
+        {"image": b"no image"},
         {"image": b""},
         {"mask": b"no mask"},
         {"mask": encoded(np.full((20, 30), 19, np.uint8))},
@@ -132,7 +132,7 @@ def test_a_missing_source_says_where_it_was_looked_for(tmp_path: Path) -> None:
         {"landmarks68": [1.0] * 134},
         {"age": 300.0},
     ],
-    ids=["picture", "no bytes", "mask", "class 19", "colours", "silent votes", "67 points", "age 300"],
+    ids=["image", "no bytes", "mask", "class 19", "colours", "silent votes", "67 points", "age 300"],
 )
 def test_a_broken_row_is_named(write: Callable[..., Path], broken: Row) -> None:
     with pytest.raises(DataError, match="made/2"):
@@ -145,10 +145,10 @@ def test_a_finer_mask_decides_the_size(write: Callable[..., Path]) -> None:
     assert face.box.tolist() == [4.0, 6.0, 45.0, 36.0]
 
 
-def test_a_face_without_a_box_has_that_of_its_points_or_fills_its_picture(landmarks68: np.ndarray) -> None:
-    picture = encoded(np.zeros((200, 200, 3), np.uint8))
-    pointed = labelled_face(Sample(id="1", source="s", picture=picture, landmarks68=landmarks68))
-    bare = labelled_face(Sample(id="2", source="s", picture=picture, identity="Ann"))
+def test_a_face_without_a_box_has_that_of_its_points_or_fills_its_image(landmarks68: np.ndarray) -> None:
+    image = encoded(np.zeros((200, 200, 3), np.uint8))
+    pointed = labelled_face(Sample(id="1", source="s", image=image, landmarks68=landmarks68))
+    bare = labelled_face(Sample(id="2", source="s", image=image, identity="Ann"))
     np.testing.assert_allclose(pointed.box, box_from_points(landmarks68), rtol=1e-6)
     assert bare.box.tolist() == [0, 0, 200, 200] and bare.points5 is None and bare.labels == {}
 

@@ -7,9 +7,9 @@ import re
 
 import pytest
 
-from faceum.data.layout import read_csv
-from faceum.data.registry import PAIR_SETS, read_dataset
-from faceum.data.verification import read_bin
+from faceum.data.pairs import read_bin
+from faceum.datasets.registry import PAIR_SETS, read_dataset
+from faceum.datasets.tables import read_csv
 from faceum.errors import DataError
 from faceum.tasks import ATTRIBUTES
 

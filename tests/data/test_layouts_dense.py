@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceum.data.pts import read_pts
-from faceum.data.registry import read_dataset
 from faceum.data.sample import check_sample
-from faceum.data.wflw import TO_68
+from faceum.datasets.pts import read_pts
+from faceum.datasets.registry import read_dataset
+from faceum.datasets.wflw import TO_68
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
 
@@ -69,7 +69,7 @@ def test_celebamask_says_which_mask_is_missing(celebamask):
 
 def lapa_points():
     points = np.full((106, 2), 50.0)
-    points[33:42] = (30, 30)  # the brow of the person's right, at the picture's left
+    points[33:42] = (30, 30)  # the brow of the person's right, at the image's left
     points[42:51] = (70, 30)
     points[66:75] = (30, 40)
     points[75:84] = (70, 40)
@@ -77,12 +77,12 @@ def lapa_points():
     return points
 
 
-@pytest.mark.parametrize("first_is_picture_left", [True, False])
-def test_lapa_sides_are_those_of_its_landmarks(tmp_path, put, first_is_picture_left):
-    picture = put(tmp_path / "train/images/7_1.jpg")
+@pytest.mark.parametrize("first_is_image_left", [True, False])
+def test_lapa_sides_are_those_of_its_landmarks(tmp_path, put, first_is_image_left):
+    image = put(tmp_path / "train/images/7_1.jpg")
     mask = np.zeros((100, 100), np.uint8)
     mask[20:90, 20:80] = 1
-    brows, eyes = ((2, 3), (4, 5)) if first_is_picture_left else ((3, 2), (5, 4))
+    brows, eyes = ((2, 3), (4, 5)) if first_is_image_left else ((3, 2), (5, 4))
     mask[28:32, 25:35], mask[28:32, 65:75] = brows
     mask[38:42, 25:35], mask[38:42, 65:75] = eyes
     mask[55:65, 45:55], mask[74:76, 40:60], mask[76:80, 40:60], mask[80:84, 40:60] = 6, 7, 8, 9
@@ -94,7 +94,7 @@ def test_lapa_sides_are_those_of_its_landmarks(tmp_path, put, first_is_picture_l
     landmarks.write_text(f"106\n{lines}")
     (sample,) = read_dataset("lapa", tmp_path, "train")
     check_sample(sample)
-    assert sample.picture == picture and sample.landmarks68 is None
+    assert sample.image == image and sample.landmarks68 is None
     assert sample.points5.tolist() == [[30, 40], [70, 40], [50, 60], [36, 80], [64, 80]]
     ours = sample.mask()
     seen = {(30, 30): "r_brow", (30, 70): "l_brow", (40, 30): "r_eye", (40, 70): "l_eye", (60, 50): "nose"}
@@ -143,11 +143,11 @@ def test_pts_files_of_another_form_are_refused(tmp_path):
             read_pts(path)
 
 
-def test_points_without_a_picture_are_named(tmp_path, landmarks68):
+def test_points_without_a_image_are_named(tmp_path, landmarks68):
     (tmp_path / "ibug").mkdir()
     (tmp_path / "ibug/z.pts").write_text(pts(landmarks68))
     (wrong,) = read_dataset("300w", tmp_path, "challenging")
-    with pytest.raises(DataError, match="z.pts has no picture"):
+    with pytest.raises(DataError, match="z.pts has no image"):
         check_sample(wrong)
 
 
@@ -175,7 +175,7 @@ def test_wflw(wflw):
     assert sample.box.tolist() == [10, 20, 110, 140]
     assert sample.landmarks68[:, 0].tolist() == list(TO_68)
     assert len(list(read_dataset("wflw", wflw, "test"))) == 2
-    assert [s.picture.name for s in read_dataset("wflw", wflw, "test-occlusion")] == ["c.jpg"]
+    assert [s.image.name for s in read_dataset("wflw", wflw, "test-occlusion")] == ["c.jpg"]
 
 
 def test_wflw_keeps_corners_where_they_belong():

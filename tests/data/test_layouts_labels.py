@@ -1,12 +1,12 @@
-"""The layouts that label whole pictures: attributes, expressions, ages, identities."""
+"""The layouts that label whole images: attributes, expressions, ages, identities."""
 
 from __future__ import annotations
 
 import numpy as np
 import pytest
 
-from faceum.data.registry import DATASETS, read_dataset
 from faceum.data.sample import check_sample
+from faceum.datasets.registry import DATASETS, read_dataset
 from faceum.errors import DataError
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
@@ -151,7 +151,7 @@ def test_ferplus(tmp_path, put, form):
     assert read("ferplus", tmp_path, "test") == []
 
 
-def test_ferplus_needs_as_many_pictures_as_votes(tmp_path):
+def test_ferplus_needs_as_many_images_as_votes(tmp_path):
     (tmp_path / "fer2013new.csv").write_text(VOTES + VOTES.splitlines()[1])
     fer_table(tmp_path / "fer2013.csv", (0, 3, 6, 5))
     with pytest.raises(DataError, match=r"fer2013.csv ends before .*fer2013new.csv, line 6"):
@@ -159,7 +159,7 @@ def test_ferplus_needs_as_many_pictures_as_votes(tmp_path):
 
 
 def test_morph(tmp_path, put):
-    rows = ["id_num,picture_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"]
+    rows = ["id_num,image_num,dob,doa,race,gender,facial_hair,age,age_diff,glasses,photo"]
     for person in range(30):
         for shot in range(2):
             rows.append(

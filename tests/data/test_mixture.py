@@ -11,16 +11,16 @@ import torch
 from faceum.crop import CropSpec
 from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.corpus import LabelledFace
-from faceum.data.mixture import LABEL_OF_TASK, Batch, Mixture, Share
+from faceum.data.mixture import LABEL_OF_TASK, Batch, MixtureDataset, SourceConfig
 from faceum.errors import DataError
 from faceum.tasks import TASKS
-from faceum.train.run import batches
+from faceum.train.loop import batches
 
 SPEC = CropSpec(policy="similarity", size=32, grid=2)
 
 
 def numbered(source: str, count: int, first: int = 0) -> list[LabelledFace]:
-    """Faces whose age is their number, on pictures of that gray."""
+    """Faces whose age is their number, on images of that gray."""
     return [
         LabelledFace(
             source=source,
@@ -34,11 +34,11 @@ def numbered(source: str, count: int, first: int = 0) -> list[LabelledFace]:
 
 
 FACES = {"few": numbered("few", 5), "many": numbered("many", 12, 100)}
-SHARES = {"few": Share(count=2), "many": Share(count=3, augment=NO_AUGMENTATION)}
+SHARES = {"few": SourceConfig(batch_size=2), "many": SourceConfig(batch_size=3, augment=NO_AUGMENTATION)}
 
 
-def mixture(seed: int = 1, count: int = 40) -> Mixture:
-    return Mixture(FACES, SHARES, spec=SPEC, seed=seed, batches=count)
+def mixture(seed: int = 1, count: int = 40) -> MixtureDataset:
+    return MixtureDataset(FACES, SHARES, spec=SPEC, seed=seed, batches=count)
 
 
 def ages(batch: Batch) -> list[int]:
@@ -50,7 +50,7 @@ def same(one: Batch, other: Batch) -> bool:
     tensors = [
         [
             b.crop_BCHW,
-            b.face_mask_BN,
+            b.face_tokens_BN,
             b.identity,
             b.eye_distance,
             b.landmark_weight,
@@ -84,7 +84,9 @@ def test_a_batch_depends_on_the_seed_and_its_number_alone() -> None:
 
 
 def test_a_face_is_augmented_anew_each_time() -> None:
-    stream = Mixture({"one": numbered("one", 1, 90)}, {"one": Share(count=2)}, spec=SPEC, seed=0, batches=3)
+    stream = MixtureDataset(
+        {"one": numbered("one", 1, 90)}, {"one": SourceConfig(batch_size=2)}, spec=SPEC, seed=0, batches=3
+    )
     batch = stream[0]
     assert not torch.equal(batch.crop_BCHW[0], batch.crop_BCHW[1])
     assert not torch.equal(batch.crop_BCHW, stream[1].crop_BCHW)
@@ -93,10 +95,10 @@ def test_a_face_is_augmented_anew_each_time() -> None:
 def test_sources_stand_together_in_the_mixtures_order() -> None:
     batch = mixture()[3]
     assert batch.crop_BCHW.shape == (5, 3, 32, 32) and batch.crop_BCHW.dtype == torch.uint8
-    assert batch.face_mask_BN.shape == (5, 4) and batch.face_mask_BN.dtype == torch.bool
+    assert batch.face_tokens_BN.shape == (5, 4) and batch.face_tokens_BN.dtype == torch.bool
     assert [age >= 100 for age in ages(batch)] == [False, False, True, True, True]
     assert batch.crop_BCHW[2:, :, 16, 16].tolist() == [[age] * 3 for age in ages(batch)[2:]], (
-        "their own pictures"
+        "their own images"
     )
 
 
@@ -134,9 +136,11 @@ def test_labels_are_gathered_for_the_faces_that_have_them(landmarks68: np.ndarra
         ],
         "none": [LabelledFace(source="none", points5=None, labels={}, **base)],
     }
-    batch = Mixture(faces, {name: Share(count=1) for name in faces}, spec=SPEC, seed=0, batches=1)[0]
-    assert tuple(batch.wanted) == tuple(batch.labels) == tuple(TASKS) == tuple(LABEL_OF_TASK)
-    for task, wanted in batch.wanted.items():
+    batch = MixtureDataset(
+        faces, {name: SourceConfig(batch_size=1) for name in faces}, spec=SPEC, seed=0, batches=1
+    )[0]
+    assert tuple(batch.has_label) == tuple(batch.labels) == tuple(TASKS) == tuple(LABEL_OF_TASK)
+    for task, wanted in batch.has_label.items():
         assert wanted.tolist() == [True, task == "landmarks", False]
     shapes = {task: tuple(value.shape) for task, value in batch.labels.items()}
     assert shapes == {
@@ -158,10 +162,12 @@ def test_a_task_without_labels_in_a_batch_is_not_asked() -> None:
 def test_an_empty_source_is_a_sentence() -> None:
     for faces in ({"few": []}, {}):
         with pytest.raises(DataError, match="few"):
-            Mixture(faces, {"few": Share(count=1)}, spec=SPEC, seed=0, batches=1)
+            MixtureDataset(faces, {"few": SourceConfig(batch_size=1)}, spec=SPEC, seed=0, batches=1)
 
 
 def test_all_rows_take_part_where_a_batch_is_larger_than_its_source() -> None:
-    stream = Mixture({"few": FACES["few"]}, {"few": Share(count=12)}, spec=SPEC, seed=0, batches=5)
+    stream = MixtureDataset(
+        {"few": FACES["few"]}, {"few": SourceConfig(batch_size=12)}, spec=SPEC, seed=0, batches=5
+    )
     counts = Counter(age for number in range(5) for age in ages(stream[number]))
     assert set(counts.values()) == {12}

@@ -7,14 +7,14 @@ import pyarrow.parquet as parquet
 import pytest
 from typer.testing import CliRunner
 
-from faceum.cli_data import data_app
+from faceum.cli.data import data_app
 from faceum.data.check import check_packed, fingerprint
 from faceum.data.corpus import read_corpus
 from faceum.data.pack import PackConfig, cut_around, pack, pack_pairs
 from faceum.data.packed import read_packed
+from faceum.data.pairs import PairSet
 from faceum.data.parquet import Pairs, read_pairs, read_rows
 from faceum.data.sample import Sample
-from faceum.data.verification import PairSet
 from faceum.detect.protocol import Detection
 from faceum.errors import DataError
 from faceum.geometry import transform_points
@@ -23,12 +23,12 @@ BOX = np.array([60.0, 50.0, 140.0, 150.0])
 
 
 def face(put, path, **labels):
-    return Sample(**{"id": path.stem, "source": "made", "picture": put(path), "box": BOX} | labels)
+    return Sample(**{"id": path.stem, "source": "made", "image": put(path), "box": BOX} | labels)
 
 
 @pytest.fixture
 def sample(put, tmp_path, landmarks68):
-    mask = np.zeros((100, 100), np.uint8)  # at half the picture's size
+    mask = np.zeros((100, 100), np.uint8)  # at half the image's size
     mask[25:75, 30:70] = 1
     return face(
         put,
@@ -120,7 +120,7 @@ def test_everything_moves_with_the_cut(sample, tmp_path):
 @pytest.mark.parametrize(
     "box", [[-40, -40, 60, 60], [150, 150, 260, 260], [90, 90, 110, 110], [0, 0, 200, 200]]
 )
-def test_cuts_stay_in_the_picture(box):
+def test_cuts_stay_in_the_image(box):
     matrix, (height, width) = cut_around((200, 180), np.array(box, float), PackConfig(face_pixels=40))
     corners = transform_points(np.linalg.inv(np.vstack([matrix, [0, 0, 1]]))[:2], [[0, 0], [width, height]])
     assert (corners > -1e-9).all() and (corners <= np.array([180, 200]) + 1e-9).all()
@@ -153,14 +153,14 @@ def test_wrong_samples_are_skipped_or_refused(put, tmp_path):
     good = face(put, tmp_path / "good.png")
     wrong = [
         replace(good, id="old", age=300),
-        replace(good, id="broken", picture=b"no picture"),
+        replace(good, id="broken", image=b"no image"),
         replace(good, id="away", box=BOX + 5000),
     ]
     path = tmp_path / "x.train.parquet"
     report = pack([*wrong, good], path)
     assert report.written == 1 and len(report.skipped) == 3
     for sentence, word in zip(
-        report.skipped, ("age is 300", "made broken", "outside the picture"), strict=True
+        report.skipped, ("age is 300", "made broken", "outside the image"), strict=True
     ):
         assert word in sentence
     for sample in wrong:
@@ -247,11 +247,11 @@ def test_good_files_have_no_problems(packed):
 def test_leaks_between_splits_are_found(packed, put, tmp_path):
     _, faces, add = packed
     other = put(tmp_path / "other.png")
-    ((kind, sentence),) = add(replace(faces[0], id="new", picture=other))
+    ((kind, sentence),) = add(replace(faces[0], id="new", image=other))
     assert kind == "person" and "made.train.parquet, row a" in sentence
     ((kind, sentence),) = add(replace(faces[0], id="new", identity="new"))
-    assert kind == "picture" and "made.train.parquet, row a" in sentence
-    ((kind, sentence),) = add(replace(faces[0], picture=other, identity="new"))
+    assert kind == "image" and "made.train.parquet, row a" in sentence
+    ((kind, sentence),) = add(replace(faces[0], image=other, identity="new"))
     assert kind == "id" and "made.train.parquet, row a" in sentence
 
 
@@ -272,13 +272,13 @@ def test_broken_rows_are_found(packed):
     rows[0]["age"], rows[0]["box"] = 20.0, [500.0, 500.0, 600.0, 600.0]
     parquet.write_table(type(table).from_pylist(rows[:1], schema=table.schema), path)
     ((problem),) = check_packed([path])
-    assert problem.kind == "label" and "outside its picture of 200 x 200" in problem.sentence
+    assert problem.kind == "label" and "outside its image of 200 x 200" in problem.sentence
 
 
-def test_a_fingerprint_survives_encoding_and_tells_pictures_apart(put, tmp_path, picture):
+def test_a_fingerprint_survives_encoding_and_tells_images_apart(put, tmp_path, image):
     gray = np.full((50, 50, 3), 90, np.uint8)
     assert fingerprint(gray) != fingerprint(gray + 1)
-    wavy = (picture * (1 + 0.3 * np.sin(np.arange(200) / 5))[:, None]).clip(0, 255).astype(np.uint8)
+    wavy = (image * (1 + 0.3 * np.sin(np.arange(200) / 5))[:, None]).clip(0, 255).astype(np.uint8)
     assert fingerprint(wavy) == fingerprint(wavy.copy())
     assert fingerprint(wavy) != fingerprint(wavy[:, ::-1])
 
@@ -297,7 +297,7 @@ def test_commands(put, tmp_path):
     copy = out / "utkface.val.parquet"
     copy.write_bytes((out / "utkface.all.parquet").read_bytes())
     result = run(data_app, ["check", str(out)])
-    assert result.exit_code == 1 and "4 problems (2 id, 2 picture)" in result.output
+    assert result.exit_code == 1 and "4 problems (2 id, 2 image)" in result.output
     result = run(data_app, [*words, "--refuse"])
     assert result.exit_code == 2 and "age is 300" in result.output
     result = run(data_app, ["pack", "utkfaces", "x", str(out)])

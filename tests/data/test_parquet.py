@@ -22,12 +22,12 @@ def png(array: np.ndarray) -> bytes:
 
 
 def face(name: str, **columns: object) -> dict[str, object]:
-    picture = np.zeros((40, 30, 3), np.uint8)
-    picture[..., 0] = 200  # blue for OpenCV
+    image = np.zeros((40, 30, 3), np.uint8)
+    image[..., 0] = 200  # blue for OpenCV
     return {
         "id": name,
         "source": "toy",
-        "image": png(picture),
+        "image": png(image),
         "box": [5.0, 6.0, 25.0, 36.0],
         "points5": [float(number) for number in range(10)],
         "detector_score": 0.9,
@@ -86,8 +86,8 @@ def test_many_rows_come_in_order_and_once(tmp_path):
         ({"attributes": [True] * 39}, "it has 39 attributes; 40"),
         ({"expression_votes": [0] * 8}, "all zero"),
         ({"mask": png(np.full((40, 30), 19, np.uint8))}, "its mask holds class 19"),
-        ({"mask": b"no picture"}, "its mask cannot be decoded"),
-        ({"image": b"no picture"}, "not a picture"),
+        ({"mask": b"no image"}, "its mask cannot be decoded"),
+        ({"image": b"no image"}, "not an image"),
     ],
 )
 def test_a_wrong_label_is_named_with_its_file_and_face(tmp_path, columns, sentence):
@@ -99,7 +99,7 @@ def test_a_wrong_label_is_named_with_its_file_and_face(tmp_path, columns, senten
     assert str(caught.value).count(path.name) == 1
 
 
-def test_a_mask_of_another_size_scales_the_picture_and_all_points(tmp_path):
+def test_a_mask_of_another_size_scales_the_image_and_all_points(tmp_path):
     mask = np.zeros((20, 15), np.uint8)
     points = [float(number) for number in range(136)]
     (row,) = read_rows(write(tmp_path, face("a", mask=png(mask), landmarks68=points)))
@@ -113,7 +113,7 @@ def test_a_mask_that_is_not_wanted_is_not_read():
     def never() -> np.ndarray:
         raise AssertionError("the mask was read")
 
-    sample = Sample(id="a", source="toy", picture=png(np.zeros((4, 4, 3), np.uint8)), mask=never)
+    sample = Sample(id="a", source="toy", image=png(np.zeros((4, 4, 3), np.uint8)), mask=never)
     row = face_row(sample, parsing=False)
     assert row.labels == {} and row.box is None and row.points5 is None
 

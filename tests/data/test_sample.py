@@ -13,7 +13,7 @@ from faceum.errors import DataError
 GOOD = Sample(
     id="a1",
     source="made",
-    picture=Path("folder/a1.jpg"),
+    image=Path("folder/a1.jpg"),
     box=np.array([1.0, 2.0, 30.0, 40.0]),
     points5=np.ones((5, 2)),
     age=30,
@@ -28,7 +28,7 @@ GOOD = Sample(
 
 def test_right_labels_and_missing_ones_pass():
     check_sample(GOOD)
-    check_sample(Sample(id="a2", source="made", picture=b""))
+    check_sample(Sample(id="a2", source="made", image=b""))
     for kind in (np.uint8, np.float32, object):
         check_sample(replace(GOOD, attributes=np.array([0, 1] * 20, kind)))
 
@@ -74,13 +74,13 @@ def test_wrong_samples_are_skipped_or_refused_as_asked():
         list(checked(samples, refuse=True, skipped=[]))
 
 
-def test_a_picture_is_read_as_rgb_or_named(tmp_path, put):
+def test_a_image_is_read_as_rgb_or_named(tmp_path, put):
     red = np.zeros((8, 9, 3), np.uint8)
     red[..., 2] = 255  # OpenCV writes blue first
     path = put(tmp_path / "red.png", red)
-    assert (replace(GOOD, picture=path).read() == [255, 0, 0]).all()
-    assert (replace(GOOD, picture=path.read_bytes()).read() == [255, 0, 0]).all()
+    assert (replace(GOOD, image=path).read() == [255, 0, 0]).all()
+    assert (replace(GOOD, image=path.read_bytes()).read() == [255, 0, 0]).all()
     with pytest.raises(DataError, match="made a1"):
-        replace(GOOD, picture=b"no picture").read()
+        replace(GOOD, image=b"no image").read()
     with pytest.raises(DataError, match="gone.jpg"):
-        replace(GOOD, picture=tmp_path / "gone.jpg").read()
+        replace(GOOD, image=tmp_path / "gone.jpg").read()

@@ -1,4 +1,4 @@
-"""A recipe's sources: any reader, wrong labels named, persons numbered, pictures decoded now or later."""
+"""A recipe's sources: any reader, wrong labels named, persons numbered, images decoded now or later."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 import faceum.data.sources as sources
-from faceum.data.generated import draw_face, read_generated
-from faceum.data.mixture import Share
-from faceum.data.recordio import Record
+from faceum.data.mixture import SourceConfig
 from faceum.data.sample import Sample
 from faceum.data.sources import read_sources
+from faceum.data.synthetic import draw_face, read_generated
+from faceum.datasets.recordio import Record
 from faceum.errors import DataError
 
-SHARE = Share(count=1, reader="generated", path="12")
+SHARE = SourceConfig(batch_size=1, reader="generated", path="12")
 
 
 def test_lazy_and_decoded_faces_are_the_same() -> None:
@@ -56,8 +56,8 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
         replace(good, id="short", landmarks68=good.landmarks68[:67]),
         replace(good, id="class19", mask=lambda: np.full((96, 96), 19, np.uint8)),
         replace(good, id="silent", expression_votes=np.zeros(8)),
-        replace(good, id="broken", picture=b"no picture"),
-        replace(good, id="lost", picture=Path("no/such.png")),
+        replace(good, id="broken", image=b"no image"),
+        replace(good, id="lost", image=Path("no/such.png")),
         replace(good, id="last"),
     ]
     monkeypatch.setattr(sources, "read_dataset", lambda reader, path, split: iter(samples))
@@ -88,7 +88,7 @@ def test_or_the_first_is_refused(wrong: list[Sample]) -> None:
         read_sources({"drawn": SHARE}, "", refuse=True)
 
 
-def test_pictures_of_the_other_split_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_the_other_split_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
     splits = {"train": [draw_face("a"), draw_face("b"), draw_face("c")], "val": [draw_face("b")]}
     monkeypatch.setattr(sources, "read_dataset", lambda reader, path, split: iter(splits[split]))
     apart = read_sources({"drawn": SHARE}, "", apart_from="val")
@@ -104,16 +104,16 @@ def test_the_fingerprint_tells_of_any_label() -> None:
     assert account.to_dict()["mask"] == 1
 
 
-def test_the_fingerprint_tells_of_pictures_in_files(tmp_path: Path) -> None:
-    def print_of(*pictures: Path | Record) -> str:
+def test_the_fingerprint_tells_of_images_in_files(tmp_path: Path) -> None:
+    def print_of(*images: Path | Record) -> str:
         account = sources._Account()
-        list(account.told(replace(draw_face("a"), picture=one) for one in pictures))
+        list(account.told(replace(draw_face("a"), image=one) for one in images))
         return account.to_dict()["sha256"]
 
     paths = [tmp_path / "one" / "a.jpg", tmp_path / "moved" / "a.jpg", tmp_path / "one" / "b.jpg"]
     for path in paths:
         path.parent.mkdir(exist_ok=True)
-        path.write_bytes(b"picture")
+        path.write_bytes(b"image")
     first, moved, other = map(print_of, paths)
     assert first == moved, "the folder may move"
     assert first != other
@@ -129,59 +129,59 @@ def test_the_fingerprint_tells_of_pictures_in_files(tmp_path: Path) -> None:
 
 @pytest.fixture
 def folder(tmp_path: Path, put: Callable[..., Path]) -> Path:
-    """Faces of five ages, of which the second's picture is missing, the third's empty, the fourth's none."""
+    """Faces of five ages, of which the second's image is missing, the third's empty, the fourth's none."""
     for name in ("1_0_0_a.jpg", "2_0_0_b.jpg", "3_0_0_c.jpg", "4_0_0_d.jpg", "5_0_0_e.jpg"):
         put(tmp_path / name)
     (tmp_path / "2_0_0_b.jpg").unlink()
     (tmp_path / "2_0_0_b.jpg").symlink_to(tmp_path / "gone.jpg")
     (tmp_path / "3_0_0_c.jpg").write_bytes(b"")
-    (tmp_path / "4_0_0_d.jpg").write_bytes(b"no picture")
+    (tmp_path / "4_0_0_d.jpg").write_bytes(b"no image")
     return tmp_path
 
 
-def utkface(folder: Path) -> dict[str, Share]:
-    return {"made": Share(count=1, reader="utkface", path=str(folder), split="all", lazy=True)}
+def utkface(folder: Path) -> dict[str, SourceConfig]:
+    return {"made": SourceConfig(batch_size=1, reader="utkface", path=str(folder), split="all", lazy=True)}
 
 
-def test_pictures_of_lazy_shares_are_missed_at_the_start(folder: Path) -> None:
+def test_images_of_lazy_shares_are_missed_at_the_start(folder: Path) -> None:
     data = read_sources(utkface(folder), "")
     assert len(data.faces["made"]) == data.fingerprint["made"]["faces"] == 3
     missing, empty = data.skipped
-    assert "2_0_0_b.jpg cannot be read (No such file or directory); bring the picture back" in missing
-    assert "3_0_0_c.jpg is empty; bring the picture back" in empty
+    assert "2_0_0_b.jpg cannot be read (No such file or directory); bring the image back" in missing
+    assert "3_0_0_c.jpg is empty; bring the image back" in empty
     with pytest.raises(DataError, match=r"2_0_0_b\.jpg cannot be read"):
         read_sources(utkface(folder), "", refuse=True)
 
 
 def test_bytes_of_lazy_shares_are_missed_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
-    samples = [draw_face("a"), replace(draw_face("b"), picture=b"")]
+    samples = [draw_face("a"), replace(draw_face("b"), image=b"")]
     monkeypatch.setattr(sources, "read_dataset", lambda reader, path, split: iter(samples))
     data = read_sources({"drawn": replace(SHARE, lazy=True)}, "")
     assert len(data.faces["drawn"]) == 1 and "generated b is empty" in data.skipped[0]
 
 
-def test_the_next_picture_stands_in_for_one_that_cannot_be_decoded(
+def test_the_next_image_stands_in_for_one_that_cannot_be_decoded(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     faces = read_sources(utkface(folder), "").faces["made"]
     ages = [int(faces[index].labels["age"]) for index in (1, 1, -2, 2, 1)]
     assert ages == [5, 5, 5, 5, 5]
-    assert [record.name for record in caplog.records] == ["faceum"], "one warning a picture"
-    assert "4_0_0_d.jpg" in caplog.text and "The next picture that can be read stands in" in caplog.text
-    (folder / "5_0_0_e.jpg").write_bytes(b"no picture")
+    assert [record.name for record in caplog.records] == ["faceum"], "one warning an image"
+    assert "4_0_0_d.jpg" in caplog.text and "The next image that can be read stands in" in caplog.text
+    (folder / "5_0_0_e.jpg").write_bytes(b"no image")
     assert int(faces[1].labels["age"]) == int(faces[2].labels["age"]) == 1, "after the last comes the first"
     assert int(faces[1:2][0].labels["age"]) == 1, "of a part of the faces, too"
     assert len(caplog.records) == 2
     (folder / "1_0_0_a.jpg").unlink()
-    with pytest.raises(DataError, match=r"None of 3 pictures can be read, from .*1_0_0_a\.jpg on"):
+    with pytest.raises(DataError, match=r"None of 3 images can be read, from .*1_0_0_a\.jpg on"):
         faces[0]
     with pytest.raises(IndexError):
         faces[3]
 
 
 def test_a_disk_that_is_gone_ends_the_drawing(caplog: pytest.LogCaptureFixture) -> None:
-    lost = [replace(draw_face("a"), id=str(place), picture=Path(f"no/{place}.png")) for place in range(300)]
-    with pytest.raises(DataError, match=r"None of 100 pictures can be read, from no/250\.png on; bring them"):
+    lost = [replace(draw_face("a"), id=str(place), image=Path(f"no/{place}.png")) for place in range(300)]
+    with pytest.raises(DataError, match=r"None of 100 images can be read, from no/250\.png on; bring them"):
         sources.LazyFaces(lost)[250]
     assert len(caplog.records) == 100
 

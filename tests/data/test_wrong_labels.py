@@ -9,12 +9,12 @@ import cv2
 import numpy as np
 import pytest
 
-from faceum.data.mixture import Share
+from faceum.data.mixture import SourceConfig
 from faceum.data.pack import PackConfig, pack
-from faceum.data.recordio import HEADER, MAGIC
-from faceum.data.registry import read_dataset
 from faceum.data.sample import Sample, check_sample, checked
 from faceum.data.sources import read_sources
+from faceum.datasets.recordio import HEADER, MAGIC
+from faceum.datasets.registry import read_dataset
 from faceum.errors import DataError
 from faceum.tasks import ATTRIBUTES
 
@@ -39,7 +39,7 @@ def told(name, root, split="train"):
 
 def test_the_reader_s_problem_is_told_first():
     problem = "x.txt, line 3: 'y' should be numbers"
-    sample = Sample(id="a", source="made", picture=b"", age=300, problem=problem)
+    sample = Sample(id="a", source="made", image=b"", age=300, problem=problem)
     with pytest.raises(DataError, match=r"^made a: x.txt, line 3: 'y' should be numbers\.$"):
         check_sample(sample)
     check_sample(replace(sample, problem=None, age=3))
@@ -175,7 +175,7 @@ def test_morph_short_rows(tmp_path):
     assert good == ["morph-a"] and "b.jpg: " in short
     assert "morph.csv, line 3 ends before its column age: 3 columns came, 4 are wanted" in short
     for split in ("train", "val", "test"):
-        assert nobody in told("morph", tmp_path, split)[1], "whose picture it is, is not known"
+        assert nobody in told("morph", tmp_path, split)[1], "whose image it is, is not known"
 
 
 def test_wflw(tmp_path):
@@ -232,15 +232,15 @@ def test_pts(tmp_path, put, landmarks68):
     good, (words, alone) = told("300w", tmp_path, "challenging")
     assert good == ["300w-ibug-a"]
     assert "b.jpg: " in words and "b.pts: '1 2 x' should be numbers" in words
-    assert "c.pts has no picture: looked for c.jpg" in alone
+    assert "c.pts has no image: looked for c.jpg" in alone
     assert all(one.landmarks68 is not None for one in read_dataset("300w", tmp_path, "challenging"))
 
 
 def test_recordio(tmp_path):
     data, index = b"", ""
-    picture = cv2.imencode(".png", np.zeros((12, 12, 3), np.uint8))[1].tobytes()
+    image = cv2.imencode(".png", np.zeros((12, 12, 3), np.uint8))[1].tobytes()
     for key, label in enumerate((3.0, float("nan"), 0.5, 4.0)):
-        record = HEADER.pack(0, label, 0, 0) + picture
+        record = HEADER.pack(0, label, 0, 0) + image
         index += f"{key}\t{len(data)}\n"
         data += struct.pack("<II", MAGIC, len(record)) + record + bytes(-len(record) % 4)
     (tmp_path / "train.rec").write_bytes(data)
@@ -262,7 +262,7 @@ def rafdb(tmp_path, put):
 
 def test_training_skips_or_refuses(rafdb):
     for lazy in (False, True):
-        shares = {"rafdb": Share(count=1, reader="rafdb", path=str(rafdb), lazy=lazy)}
+        shares = {"rafdb": SourceConfig(batch_size=1, reader="rafdb", path=str(rafdb), lazy=lazy)}
         data = read_sources(shares, "")
         assert len(data.faces["rafdb"]) == 1 and "line 1 has label 9" in data.skipped[0]
         with pytest.raises(DataError, match="train_1.jpg: .*line 1 has label 9"):

@@ -27,8 +27,8 @@ def detector() -> CenterFace:
     return CenterFace(threads=1)
 
 
-def sure_faces(detector: CenterFace, picture: np.ndarray) -> list[Detection]:
-    return [face for face in detector.detect(picture) if face.score >= SURE]
+def sure_faces(detector: CenterFace, image: np.ndarray) -> list[Detection]:
+    return [face for face in detector.detect(image) if face.score >= SURE]
 
 
 def assert_points(face: Detection, expected: np.ndarray, tolerance: float = 0.1) -> None:
@@ -67,7 +67,7 @@ def test_the_portraits_points_lie_where_eyes_nose_and_mouth_are(
     assert_points(face, POINTS)
 
 
-def test_the_mirrored_portrait_has_the_mirrored_points_in_the_pictures_order(
+def test_the_mirrored_portrait_has_the_mirrored_points_in_the_images_order(
     detector: CenterFace, portrait: np.ndarray
 ) -> None:
     (face,) = sure_faces(detector, portrait[:, ::-1])
@@ -94,18 +94,18 @@ def test_faces_of_any_size_are_found(detector: CenterFace, portrait: np.ndarray,
 
 
 @pytest.mark.parametrize("place", [(0, 0), (870, 420), (1750, 900), (1790, 250)])
-def test_a_face_of_24_pixels_in_a_large_picture_is_found(
+def test_a_face_of_24_pixels_in_a_large_image_is_found(
     detector: CenterFace, portrait: np.ndarray, place: tuple[int, int]
 ) -> None:
     small = cv2.resize(portrait, (118, 118), interpolation=cv2.INTER_AREA)
-    picture = np.full((1080, 1920, 3), 127, np.uint8)
+    image = np.full((1080, 1920, 3), 127, np.uint8)
     x, y = place
-    picture[y : y + 118, x : x + 118] = small
-    (face,) = sure_faces(detector, picture)
+    image[y : y + 118, x : x + 118] = small
+    (face,) = sure_faces(detector, image)
     assert_points(face, POINTS * (118 / 512) + place, 0.15)
 
 
-def test_a_face_that_fills_the_picture_is_found(detector: CenterFace, portrait: np.ndarray) -> None:
+def test_a_face_that_fills_the_image_is_found(detector: CenterFace, portrait: np.ndarray) -> None:
     for side in (40, 110, 400, 750, 1500):
         face = cv2.resize(portrait[65:175, 170:280], (side, side))
         (found,) = sure_faces(detector, face)
@@ -114,19 +114,19 @@ def test_a_face_that_fills_the_picture_is_found(detector: CenterFace, portrait: 
 
 def test_all_faces_come_largest_first(detector: CenterFace, portrait: np.ndarray) -> None:
     small = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
-    picture = np.zeros((512, 1024, 3), np.uint8)
-    picture[:256, :256], picture[:, 300:812], picture[256:, 768:] = small, portrait, small
-    faces = sure_faces(detector, picture)
+    image = np.zeros((512, 1024, 3), np.uint8)
+    image[:256, :256], image[:, 300:812], image[256:, 768:] = small, portrait, small
+    faces = sure_faces(detector, image)
     areas = [np.prod(face.box[2:] - face.box[:2]) for face in faces]
     assert len(faces) == 3 and areas == sorted(areas, reverse=True)
 
 
 def test_sixteen_threads_share_one_detector_and_get_one_threads_answers(portrait: np.ndarray) -> None:
-    pictures = [np.ascontiguousarray(np.roll(portrait, 7 * step, axis=1)[:300]) for step in range(16)]
-    alone = [CenterFace(threads=1).detect(picture) for picture in pictures]
+    images = [np.ascontiguousarray(np.roll(portrait, 7 * step, axis=1)[:300]) for step in range(16)]
+    alone = [CenterFace(threads=1).detect(image) for image in images]
     shared = CenterFace(threads=1)  # not opened yet: opening is part of the race
     with ThreadPoolExecutor(16) as pool:
-        together = list(pool.map(shared.detect, pictures))
+        together = list(pool.map(shared.detect, images))
     for one, other in zip(alone, together, strict=True):
         assert len(one) == len(other) >= 1
         for first, second in zip(one, other, strict=True):

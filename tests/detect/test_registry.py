@@ -7,7 +7,7 @@ import pytest
 
 from faceum.detect.protocol import Detector
 from faceum.detect.registry import AUTO, DETECTORS, load_detector
-from faceum.errors import ModelError, PictureError
+from faceum.errors import ImageError, ModelError
 
 
 @pytest.fixture(scope="module", params=[*DETECTORS, "auto"])
@@ -42,7 +42,7 @@ def test_the_portrait_has_one_face_and_its_record_keeps_the_contract(
 @pytest.mark.parametrize(
     "shape", [(1, 1), (1, 700), (3, 2), (31, 33), (100, 20_000), (20_000, 100), (1025, 1025)]
 )
-def test_a_picture_of_any_size_without_a_face_has_none(detector: Detector, shape: tuple[int, int]) -> None:
+def test_a_image_of_any_size_without_a_face_has_none(detector: Detector, shape: tuple[int, int]) -> None:
     assert detector.detect(np.full((*shape, 3), 90, np.uint8)) == []
 
 
@@ -55,6 +55,6 @@ def test_a_picture_of_any_size_without_a_face_has_none(detector: Detector, shape
         np.zeros((0, 8, 3), np.uint8),
     ],
 )
-def test_what_is_no_picture_is_a_sentence(detector: Detector, wrong: np.ndarray) -> None:
-    with pytest.raises(PictureError, match="RGB picture as uint8"):
+def test_what_is_no_image_is_a_sentence(detector: Detector, wrong: np.ndarray) -> None:
+    with pytest.raises(ImageError, match="RGB image as uint8"):
         detector.detect(wrong)

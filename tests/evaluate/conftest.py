@@ -41,10 +41,10 @@ class FakeRunner:
         self.calls: list[int] = []
 
     def run(
-        self, crops_BSSC: np.ndarray, face_mask_BN: np.ndarray, tasks: Sequence[str]
+        self, crops_BSSC: np.ndarray, face_tokens_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
         assert crops_BSSC.shape[1:] == (32, 32, 3) and crops_BSSC.dtype == np.uint8
-        assert face_mask_BN.shape == (len(crops_BSSC), 16) and face_mask_BN.dtype == bool
+        assert face_tokens_BN.shape == (len(crops_BSSC), 16) and face_tokens_BN.dtype == bool
         self.calls.append(len(crops_BSSC))
         return {task: getattr(self, task)(crops_BSSC.astype(np.float32)) for task in tasks}
 
@@ -70,7 +70,7 @@ class FakeRunner:
 
 
 class FakeDetector:
-    """Finds the same detections in every picture."""
+    """Finds the same detections in every image."""
 
     name = "fake"
 
@@ -96,17 +96,17 @@ def face_box(centre: tuple[float, float] = (50, 50)) -> np.ndarray:
 
 
 def row(name: str, colour: int | tuple[int, int, int], **labels: object) -> FaceRow:
-    """A 100 x 100 picture of one colour with a face in its middle."""
+    """A 100 x 100 image of one colour with a face in its middle."""
     image = np.empty((100, 100, 3), np.uint8)
     image[:] = colour
     return FaceRow(id=name, image=image, box=face_box(), points5=face_points(), labels=labels)
 
 
 def sample(name: str, colour: int | tuple[int, int, int], **labels: object) -> Sample:
-    """The same picture as a data set's reader gives it."""
+    """The same image as a data set's reader gives it."""
     made = row(name, colour)
-    picture = cv2.imencode(".png", made.image[..., ::-1])[1].tobytes()
-    return Sample(id=name, source="toy", picture=picture, box=made.box, points5=made.points5, **labels)
+    image = cv2.imencode(".png", made.image[..., ::-1])[1].tobytes()
+    return Sample(id=name, source="toy", image=image, box=made.box, points5=made.points5, **labels)
 
 
 def detection(
@@ -143,14 +143,14 @@ def toy() -> SimpleNamespace:
 
 @pytest.fixture
 def corpus(tmp_path: Path, toy: SimpleNamespace) -> Path:
-    """A folder with a set `toy` of four people in eight pictures: ages, attributes, and pairs to verify."""
+    """A folder with a set `toy` of four people in eight images: ages, attributes, and pairs to verify."""
     rows, colours = [], {"red": (200, 9, 9), "blue": (9, 9, 200), "green": (9, 200, 9), "pink": (200, 9, 200)}
     for index, (name, colour) in enumerate(colours.items()):
-        for picture in "12":
+        for number in "12":
             image = toy.row(name, colour).image
             rows.append(
                 {
-                    "id": name + picture,
+                    "id": name + number,
                     "source": "toy",
                     "image": cv2.imencode(".png", image[..., ::-1])[1].tobytes(),
                     "box": face_box().tolist(),

@@ -1,4 +1,4 @@
-"""Parsing and landmarks of faces whose answers are known beforehand, in the whole picture."""
+"""Parsing and landmarks of faces whose answers are known beforehand, in the whole image."""
 
 import numpy as np
 import pytest
@@ -12,7 +12,7 @@ from faceum.metrics.landmarks import OUTER_EYES
 
 
 def answered_points(toy, one) -> np.ndarray:
-    """Where the fake network puts the points of a row, in the picture."""
+    """Where the fake network puts the points of a row, in the image."""
     crop = crop_face(one.image, toy.SPEC, one.box, one.points5)
     return transform_points(invert(crop.matrix), toy.POINTS * toy.SPEC.size)
 
@@ -24,7 +24,7 @@ def with_landmarks(toy, name: str, shift: float):
     return toy.row(name, 0, landmarks=points + np.array([shift * eyes, 0]))
 
 
-def test_landmarks_in_picture_pixels(toy, runner):
+def test_landmarks_in_image_pixels(toy, runner):
     rows = [
         with_landmarks(toy, "right", 0),
         with_landmarks(toy, "near", 0.04),
@@ -55,7 +55,7 @@ def test_a_missed_face_is_a_failure(toy, runner):
 
 
 def striped(toy, name: str, label_shift: int = 0):
-    """Class 2 in a 24-pixel square of class 1, in a picture of class 0; the fake network sees red / 10."""
+    """Class 2 in a 24-pixel square of class 1, in an image of class 0; the fake network sees red / 10."""
     classes = np.zeros((100, 100), np.uint8)
     classes[30:70, 30:70] = 1
     classes[40:64, 40:64] = 2
@@ -64,10 +64,10 @@ def striped(toy, name: str, label_shift: int = 0):
     return one
 
 
-def test_parsing_of_the_whole_picture(toy, runner):
+def test_parsing_of_the_whole_image(toy, runner):
     samples = cut_faces([striped(toy, "a"), striped(toy, "b")], runner, None, task="parsing", tight=True)
     result = evaluate_parsing(runner, samples, "toy")
-    # The squares' edges lie on crop pixels, so nothing is lost between picture and crop.
+    # The squares' edges lie on crop pixels, so nothing is lost between image and crop.
     assert result.scores["f1_18"].value == 100
     assert result.scores["pixel_accuracy"].value == 100
     assert "f1_15" not in result.scores

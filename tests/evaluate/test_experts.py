@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from faceum.crop import Crop
+from faceum.crop import Crop, network_input
 from faceum.evaluate.experts import REGIONS, expert_load
 from faceum.model.configs import COMPACT
 from faceum.model.network import FaceUM
-from faceum.runner import network_input
 from faceum.tasks import TASKS
 
 SPEC = COMPACT.crops[0][0]
@@ -23,7 +22,7 @@ def crops(count: int) -> list[Crop]:
             image=rng.integers(0, 256, (SPEC.size, SPEC.size, 3), np.uint8),
             matrix=np.eye(2, 3),
             inverse=np.eye(2, 3),
-            face_mask_N=rng.random(SPEC.grid**2) < 0.5,
+            face_tokens_N=rng.random(SPEC.grid**2) < 0.5,
         )
         for _ in range(count)
     ]
@@ -34,9 +33,9 @@ def test_load_counts_every_choice():
     network = FaceUM(COMPACT).eval()
     given = crops(3)
     load = expert_load(network, given, ("age", "parsing"))
-    assert list(load) == [f"mixture {n}, {region}" for n in (1, 2) for region in REGIONS]
+    assert list(load) == [f"MoE block {n}, {region}" for n in (1, 2) for region in REGIONS]
     images = network_input(np.stack([crop.image for crop in given]))
-    masks = torch.from_numpy(np.stack([crop.face_mask_N for crop in given]))
+    masks = torch.from_numpy(np.stack([crop.face_tokens_N for crop in given]))
     with torch.inference_mode():
         routing = network(torch.from_numpy(images), masks, ("age", "parsing")).routing
     for number, choice in enumerate(routing, start=1):
@@ -44,10 +43,10 @@ def test_load_counts_every_choice():
             inside = (masks == bool(region)).repeat(2, 1)
             for place, task in enumerate(("age", "parsing")):
                 rows = slice(3 * place, 3 * place + 3)
-                taken = choice.taken_PNK[rows] & inside[rows][..., None]
-                counts = torch.bincount(choice.expert_PNK[rows][taken], minlength=8).numpy()
+                taken = choice.active_PNK[rows] & inside[rows][..., None]
+                counts = torch.bincount(choice.topk_experts_PNK[rows][taken], minlength=8).numpy()
                 expected = counts / counts.sum()
-                assert load[f"mixture {number}, {word}"][task] == pytest.approx(expected)
+                assert load[f"MoE block {number}, {word}"][task] == pytest.approx(expected)
 
 
 def test_a_dense_twin_has_no_experts():

@@ -82,7 +82,7 @@ def test_attributes(toy, runner):
     assert male[3:5] == (0, 0)
     # Three attributes have both a yes and a no: two are right, one is wrong.
     assert result.scores["balanced_accuracy"].value == pytest.approx(200 / 3)
-    assert sum("none of 2 pictures has the answer yes" in note for note in result.notes) == 37
+    assert sum("none of 2 images has the answer yes" in note for note in result.notes) == 37
     assert [table.title for table in result.tables[1:]] == ["By perceived age", "By perceived gender"]
     assert result.worst[0].id == "bright"
 
@@ -125,7 +125,7 @@ def test_a_missed_expression_is_wrong(toy, runner):
 
 
 class Torn:
-    """A network whose logits say contempt first, then, by the picture's red, happiness or fear."""
+    """A network whose logits say contempt first, then, by the image's red, happiness or fear."""
 
     def __init__(self, runner):
         self.card, self.calls = runner.card, []

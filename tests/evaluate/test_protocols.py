@@ -118,7 +118,7 @@ def test_a_label_that_cannot_be_right_is_named(runner, toy):
         list(evaluate_set(labelled, runner, None))
 
 
-def test_aligned_pictures_are_cut_by_their_own_points(corpus, runner, toy):
+def test_aligned_images_are_cut_by_their_own_points(corpus, runner, toy):
     labelled = replace(load_set("toy", corpus), aligned=True)
     done = list(evaluate_set(labelled, runner, toy.Detector(toy.detection((60, 60)))))
     assert {tuple(one.found) for one in done} == {("given",)}
@@ -129,8 +129,8 @@ def test_a_set_may_know_some_classes_only(runner, toy):
     label[30:70, 30:70] = 1
     seen = label.copy()
     seen[40:64, 40:64] = 2
-    picture = cv2.imencode(".png", np.stack([seen * 0, seen * 0, seen * 10], axis=-1))[1].tobytes()
-    made = replace(toy.sample("a", 0, mask=lambda: label), picture=picture)
+    image = cv2.imencode(".png", np.stack([seen * 0, seen * 0, seen * 10], axis=-1))[1].tobytes()
+    made = replace(toy.sample("a", 0, mask=lambda: label), image=image)
     right = 1600 - 24 * 24
     f1 = 100 * 2 * right / (right + 1600)
     for known, score, mean in ((None, "f1_18", f1 / 2), ((0, 1, 2), "f1_2", f1 / 2), ((0, 1), "f1_1", f1)):

@@ -54,7 +54,9 @@ def test_report(tmp_path):
         example("map", truth=classes, answer=classes + 1),
     ]
     one = evaluation(curves=CURVES, best=tuple(drawn), worst=(example("plain"),))
-    load = {"toy": {"mixture 1, face": {"age": [0.25, 0.75]}, "mixture 1, background": {"age": [0.0, 0.0]}}}
+    load = {
+        "toy": {"MoE block 1, face": {"age": [0.25, 0.75]}, "MoE block 1, background": {"age": [0.0, 0.0]}}
+    }
     path = write_report([one], tmp_path, {"model": "toy"}, expert_load=load)
     text = path.read_text()
     assert "- model: toy" in text
@@ -91,7 +93,7 @@ def test_why_there_is_no_load_is_told(tmp_path):
     assert (contents["expert_load"], contents["expert_note"]) == (None, "It needs torch.")
 
 
-def test_no_overlays_means_no_pictures_of_the_set(tmp_path):
+def test_no_overlays_means_no_images_of_the_set(tmp_path):
     one = evaluation(best=(example("a"),), worst=(example("b"),))
     write_report([one], tmp_path, {}, overlays=False)
     assert not list(tmp_path.rglob("*.png"))

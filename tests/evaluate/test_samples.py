@@ -31,7 +31,7 @@ def test_the_crop_comes_from_the_detection(toy, runner):
     expected = crop_face(one.image, toy.SPEC, found.box, found.points5)
     assert sample.found == "detector"
     assert sample.crop.matrix == pytest.approx(expected.matrix)
-    assert (sample.crop.face_mask_N == expected.face_mask_N).all()
+    assert (sample.crop.face_tokens_N == expected.face_tokens_N).all()
 
 
 @pytest.mark.parametrize(
@@ -93,6 +93,6 @@ def test_a_mirror_turns_pixels_and_face_patches(toy):
     crop.image[5, 3] = 200
     turned = mirrored(crop, toy.SPEC)
     assert (turned.image[5, 28] == 200).all()
-    assert turned.face_mask_N.reshape(4, 4)[:, ::-1].tolist() == crop.face_mask_N.reshape(4, 4).tolist()
-    assert turned.face_mask_N.tolist() != crop.face_mask_N.tolist()
+    assert turned.face_tokens_N.reshape(4, 4)[:, ::-1].tolist() == crop.face_tokens_N.reshape(4, 4).tolist()
+    assert turned.face_tokens_N.tolist() != crop.face_tokens_N.tolist()
     assert (mirrored(turned, toy.SPEC).image == crop.image).all()

@@ -33,10 +33,10 @@ def test_sets_are_known_by_name_or_layout(corpus):
 
 
 def test_a_layout_is_read_in_its_split(tmp_path):
-    picture = cv2.imencode(".jpg", np.full((20, 20, 3), 99, np.uint8))[1].tobytes()
+    image = cv2.imencode(".jpg", np.full((20, 20, 3), 99, np.uint8))[1].tobytes()
     for part in ("lfpw/testset", "ibug", "helen/testset"):
         (tmp_path / part).mkdir(parents=True)
-        (tmp_path / part / "one.jpg").write_bytes(picture)
+        (tmp_path / part / "one.jpg").write_bytes(image)
         lines = "".join(f"{5 + n % 9}.5 {4 + n // 9}.5\n" for n in range(68))
         (tmp_path / part / "one.pts").write_text(f"version: 1\nn_points: 68\n{{\n{lines}}}\n")
     common = load_set("common", f"300w/common:{tmp_path}")
@@ -48,15 +48,15 @@ def test_a_layout_is_read_in_its_split(tmp_path):
 
 
 def test_a_bin_set_is_aligned_and_can_be_masked(tmp_path):
-    picture = cv2.imencode(".jpg", np.full((112, 112, 3), 99, np.uint8))[1].tobytes()
-    (tmp_path / "cfp_fp.bin").write_bytes(pickle.dumps(([picture] * 40, [True, False] * 10)))
+    image = cv2.imencode(".jpg", np.full((112, 112, 3), 99, np.uint8))[1].tobytes()
+    (tmp_path / "cfp_fp.bin").write_bytes(pickle.dumps(([image] * 40, [True, False] * 10)))
     labelled = load_set("cfp_fp", tmp_path / "cfp_fp.bin")
     assert labelled.protocols == ("verification", "masked")
     assert labelled.aligned
     assert len(set(labelled.pairs.fold)) == 10
 
 
-def picture(side: tuple[int, int]) -> bytes:
+def image(side: tuple[int, int]) -> bytes:
     return cv2.imencode(".jpg", np.full((*side, 3), 99, np.uint8))[1].tobytes()
 
 
@@ -69,7 +69,7 @@ def test_rafdb_is_tight_where_it_is_aligned(tmp_path, folder, sides, tight):
     (tmp_path / f"Image/{folder}").mkdir(parents=True)
     for number in "12":
         name = f"test_000{number}{'_aligned' if tight else ''}.jpg"
-        (tmp_path / f"Image/{folder}" / name).write_bytes(picture(sides))
+        (tmp_path / f"Image/{folder}" / name).write_bytes(image(sides))
     labelled = load_set("raf", f"rafdb/test:{tmp_path}")
     assert labelled.tight == tight
     assert len(labelled.expressions) == 7 and "contempt" not in labelled.expressions
@@ -79,7 +79,7 @@ def test_affectnet_has_seven_or_eight_classes_by_its_name(tmp_path, toy):
     one = {
         "id": "a",
         "source": "affectnet",
-        "image": picture((20, 30)),
+        "image": image((20, 30)),
         "expression_votes": [1.0] + [0.0] * 7,
     }
     toy.write_table(tmp_path / "a.parquet", [one])
@@ -92,7 +92,7 @@ def test_lfws_public_folder_can_be_masked(tmp_path):
     (tmp_path / "pairs.txt").write_text("1 1\nann 1 2\nann 1 bob 1\n")
     for person, number in (("ann", 1), ("ann", 2), ("bob", 1)):
         (tmp_path / "lfw" / person).mkdir(parents=True, exist_ok=True)
-        (tmp_path / "lfw" / person / f"{person}_{number:04d}.jpg").write_bytes(picture((25, 25)))
+        (tmp_path / "lfw" / person / f"{person}_{number:04d}.jpg").write_bytes(image((25, 25)))
     labelled = load_set("lfw", f"lfw:{tmp_path}")
     assert labelled.protocols == ("verification", "masked")
     assert not labelled.pointed

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 SOURCE = ROOT / "src"
-PYTHON_FOLDERS = ("src", "tests", "tools", "recipes", "benchmarks", "examples")
+PYTHON_FOLDERS = ("src", "tests", "tools", "benchmarks", "examples")
 
 
 def module_files() -> dict[str, Path]:

@@ -16,8 +16,7 @@ BEYOND_THE_BASE_INSTALL = (
 """Import names that only extras bring."""
 
 NEEDS_AN_EXTRA = (
-    "faceum.centres", "faceum.data", "faceum.distributed", "faceum.export", "faceum.export_file",
-    "faceum.losses", "faceum.model", "faceum.optim", "faceum.quantize", "faceum.train",
+    "faceum.data", "faceum.datasets", "faceum.export", "faceum.model", "faceum.recipes", "faceum.train",
 )  # fmt: skip
 """Modules, and packages with all that is in them, that may need an extra to be imported."""
 

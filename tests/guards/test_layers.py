@@ -46,16 +46,6 @@ def test_only_doors_import_the_front_door(root: Path, monkeypatch: pytest.Monkey
     assert not lower
 
 
-def test_first_line_says_the_layer(root: Path, modules: dict[str, Path], module: str) -> None:
-    text = modules[module].read_text(encoding="utf-8")
-    if modules[module].name == "__init__.py" and not text.strip():
-        pytest.skip("an empty __init__ has nothing to say")
-    layer = layer_of_children(root)[".".join(module.split(".")[:2])]
-    first_line = (ast.get_docstring(ast.parse(text)) or "").split("\n")[0]
-    assert first_line.startswith(f"Layer {layer}. "), f"{module} begins with {first_line!r}"
-    assert len(first_line) > len("Layer 0. ") + 10, f"{module} does not say what goes in and out"
-
-
 def test_depth_is_at_most_two(module: str) -> None:
     assert module.count(".") <= 2
 

@@ -1,4 +1,4 @@
-"""What lies in the repository: no large file, no picture or weights of unknown origin, no private path."""
+"""What lies in the repository: no large file, no image or weights of unknown origin, no private path."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 LARGEST_FILE = 15 * 2**20
-PICTURES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".svg"}
+IMAGES = {".png", ".jpg", ".jpeg", ".webp", ".bmp", ".tif", ".tiff", ".gif", ".svg"}
 WEIGHTS = {".onnx", ".safetensors", ".pt", ".pth", ".npz", ".pkl", ".bin"}
 
 # Written apart, so that this file does not hold what it looks for.
@@ -22,11 +22,11 @@ def test_no_file_is_too_large(files: list[Path], root: Path) -> None:
     assert not {name: size for name, size in large.items() if size > LARGEST_FILE}
 
 
-def test_every_picture_has_a_line_about_where_it_comes_from(files: list[Path], root: Path) -> None:
+def test_every_image_has_a_line_about_where_it_comes_from(files: list[Path], root: Path) -> None:
     notice = (root / "NOTICE.md").read_text(encoding="utf-8")
-    pictures = [str(path.relative_to(root)) for path in files if path.suffix.lower() in PICTURES]
-    assert pictures, "the example portrait is gone"
-    assert not [name for name in pictures if name not in notice]
+    images = [str(path.relative_to(root)) for path in files if path.suffix.lower() in IMAGES]
+    assert images, "the example portrait is gone"
+    assert not [name for name in images if name not in notice]
 
 
 def test_all_weights_have_a_line_about_where_they_come_from(files: list[Path], root: Path) -> None:
@@ -46,7 +46,7 @@ def test_no_weights_outside_the_weights_folder(files: list[Path], root: Path) ->
 def test_no_private_path(files: list[Path], root: Path) -> None:
     told = []
     for path in files:
-        if path.suffix.lower() in PICTURES | WEIGHTS:
+        if path.suffix.lower() in IMAGES | WEIGHTS:
             continue
         name = str(path.relative_to(root))
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):

@@ -44,11 +44,11 @@ def test_a_missing_class_and_a_missing_label_are_said():
     assert scores.balanced_accuracy == some.balanced_accuracy == 0.5
     assert scores.accuracy == 0.75
     assert len(scores.notes) == 2
-    assert "All: none of 2 pictures has the answer no" in scores.notes[0]
-    assert "None: no picture has this label" in scores.notes[1]
+    assert "All: none of 2 images has the answer no" in scores.notes[0]
+    assert "None: no image has this label" in scores.notes[1]
 
 
-def test_unlabelled_pictures_do_not_count():
+def test_unlabelled_images_do_not_count():
     scores = attribute_scores(np.array([[0.9], [0.9], [0.1]]), np.array([[1], [-1], [0]]), ["Hat"])
     assert scores.attributes[0].count == 2
     assert scores.accuracy == 1

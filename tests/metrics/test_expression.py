@@ -14,9 +14,7 @@ def test_by_hand():
     assert scores.recalls == {"calm": 0.5, "glad": 1.0, "sad": None}
     assert scores.mean_class_accuracy == 0.75
     assert scores.confusion.tolist() == [[2, 2, 0], [0, 1, 0], [0, 0, 0]]
-    assert scores.notes == (
-        "sad: no picture shows this class, so it is left out of the mean class accuracy.",
-    )
+    assert scores.notes == ("sad: no image shows this class, so it is left out of the mean class accuracy.",)
 
 
 def test_no_answer_is_a_wrong_one():
@@ -42,7 +40,7 @@ def test_majority_vote_names_ties():
 
 @pytest.mark.parametrize("votes", [[[1, 0], [0, 0]], [[1, 0], [2, -1]]])
 def test_rows_without_votes_are_named(votes):
-    with pytest.raises(DataError, match="1 of 2 pictures have no votes or negative ones, the first in row 1"):
+    with pytest.raises(DataError, match="1 of 2 images have no votes or negative ones, the first in row 1"):
         majority_vote(np.array(votes))
 
 

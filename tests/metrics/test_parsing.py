@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import f1_score
 
 from faceum.errors import DataError
-from faceum.metrics.parsing import f1_of_confusion, parsing_scores, picture_confusion
+from faceum.metrics.parsing import f1_of_confusion, image_confusion, parsing_scores
 
 NAMES = ("background", "skin", "nose", "hat")
 
@@ -13,7 +13,7 @@ NAMES = ("background", "skin", "nose", "hat")
 def test_by_hand():
     true = np.array([[0, 1, 1], [0, 1, 2]], np.uint8)
     predicted = np.array([[0, 1, 2], [1, 1, 2]], np.uint8)
-    confusion = picture_confusion(predicted, true, 4)
+    confusion = image_confusion(predicted, true, 4)
     assert confusion.tolist() == [[1, 1, 0, 0], [0, 2, 1, 0], [0, 0, 1, 0], [0, 0, 0, 0]]
     scores = parsing_scores(confusion[None], NAMES)
     assert scores.f1 == {
@@ -23,21 +23,21 @@ def test_by_hand():
         "hat": None,
     }
     assert scores.mean_f1 == pytest.approx(2 / 3)
-    assert scores.pictures == {"background": 1, "skin": 1, "nose": 1, "hat": 0}
+    assert scores.images == {"background": 1, "skin": 1, "nose": 1, "hat": 0}
     assert (scores.mean_f1_frequent, scores.frequent) == (None, ())
-    assert scores.notes == ("hat: neither labelled nor predicted in any picture, so it is in no mean.",)
+    assert scores.notes == ("hat: neither labelled nor predicted in any image, so it is in no mean.",)
 
 
 def test_a_class_only_predicted_scores_zero():
-    confusion = picture_confusion(np.array([[3, 1]]), np.array([[1, 1]]), 4)
+    confusion = image_confusion(np.array([[3, 1]]), np.array([[1, 1]]), 4)
     scores = parsing_scores(confusion[None], NAMES)
     assert scores.f1["hat"] == 0
     assert scores.mean_f1 == pytest.approx((2 / 3 + 0) / 2)
 
 
-def test_frequent_classes_are_those_in_twenty_pictures():
-    skin_only = picture_confusion(np.array([[0, 1, 1]]), np.array([[0, 1, 0]]), 4)
-    with_nose = picture_confusion(np.array([[0, 1, 0]]), np.array([[0, 1, 2]]), 4)
+def test_frequent_classes_are_those_in_twenty_images():
+    skin_only = image_confusion(np.array([[0, 1, 1]]), np.array([[0, 1, 0]]), 4)
+    with_nose = image_confusion(np.array([[0, 1, 0]]), np.array([[0, 1, 2]]), 4)
     nineteen = parsing_scores(np.stack([skin_only] * 5 + [with_nose] * 19), NAMES)
     twenty = parsing_scores(np.stack([skin_only] * 5 + [with_nose] * 20), NAMES)
     assert nineteen.frequent == ("skin",)
@@ -48,7 +48,7 @@ def test_frequent_classes_are_those_in_twenty_pictures():
 def test_equals_scikit_learn_over_one_confusion():
     rng = np.random.default_rng(0)
     true, predicted = rng.integers(0, 19, (30, 8, 8)), rng.integers(0, 19, (30, 8, 8))
-    confusions = np.stack([picture_confusion(p, t, 19) for p, t in zip(predicted, true, strict=True)])
+    confusions = np.stack([image_confusion(p, t, 19) for p, t in zip(predicted, true, strict=True)])
     scores = parsing_scores(confusions, [str(i) for i in range(19)])
     expected = f1_score(true.ravel(), predicted.ravel(), average=None)
     assert list(scores.f1.values()) == pytest.approx(expected)
@@ -66,9 +66,9 @@ def test_equals_scikit_learn_over_one_confusion():
 )
 def test_what_cannot_be_scored_is_a_sentence(predicted, true, sentence):
     with pytest.raises(DataError, match=sentence):
-        picture_confusion(predicted, true, 19)
+        image_confusion(predicted, true, 19)
 
 
-def test_no_picture_is_a_sentence():
-    with pytest.raises(DataError, match="at least one picture"):
+def test_no_image_is_a_sentence():
+    with pytest.raises(DataError, match="at least one image"):
         parsing_scores(np.zeros((0, 4, 4)), NAMES)

@@ -24,16 +24,16 @@ from faceum.tasks import TASKS
 
 @pytest.fixture(scope="session")
 def small_config() -> FaceUMConfig:
-    """All six tasks at 64 pixels, 16 patches, two mixtures of six experts."""
+    """All six tasks at 64 pixels, 16 patches, two moe_blocks of six experts."""
     return FaceUMConfig(
         name="small",
         crops=((CropSpec(policy="similarity", size=64, grid=4), tuple(TASKS)),),
         stem=StemConfig(kind="conv", channels=(16, 16, 16), blocks=(0, 1, 1)),
-        block=BlockConfig(width=32, heads=2, head_dim=12, hidden=48, activation="silu"),
+        block=BlockConfig(dim=32, num_heads=2, head_dim=12, hidden_dim=48, activation="silu"),
         moe=MoEConfig(
-            shared_hidden=32,
-            router=RouterConfig(experts=6, k_max_face=3, k_max_background=2),
-            experts=ExpertsConfig(hidden=16, activation="silu"),
+            shared_hidden_dim=32,
+            router=RouterConfig(num_experts=6, k_max_face=3, k_max_background=2),
+            experts=ExpertsConfig(hidden_dim=16, activation="silu"),
         ),
         depth=1,
     )
@@ -89,11 +89,11 @@ def of_sizes() -> Callable[[FaceUMConfig, Any], FaceUMConfig]:
             ),
             moe=replace(
                 config.moe,
-                shared_hidden=sizes.hidden,
-                experts=replace(config.moe.experts, hidden=sizes.expert_hidden),
+                shared_hidden_dim=sizes.hidden,
+                experts=replace(config.moe.experts, hidden_dim=sizes.expert_hidden),
             ),
             depth=sizes.dense_blocks,
-            mixtures=sizes.mixtures,
+            moe_blocks=sizes.moe_blocks,
         )
 
     return build

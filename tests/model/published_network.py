@@ -1,6 +1,6 @@
 """The published network once more, slow and obvious: a dict of tensors by the published names, and functions.
 
-Nothing here comes from the package. Everything takes one picture, its face mask and one task at a time, in
+Nothing here comes from the package. Everything takes one image, its face mask and one task at a time, in
 two passes over all tokens, as it was published.
 """
 
@@ -31,7 +31,7 @@ class Sizes:
     heads: int = 12
     hidden: int = 3072
     dense_blocks: int = 10
-    mixtures: int = 2
+    moe_blocks: int = 2
     experts: int = 8
     expert_hidden: int = 1536
     channels: int = 512
@@ -55,7 +55,7 @@ def encoder_shapes(sizes: Sizes, rows: int) -> dict[str, tuple[int, ...]]:
     }
     for norm in ("ln_pre", "ln_post"):
         shapes |= {f"{norm}.weight": (d,), f"{norm}.bias": (d,)}
-    for i in range(sizes.dense_blocks + sizes.mixtures):
+    for i in range(sizes.dense_blocks + sizes.moe_blocks):
         block = f"transformer.resblocks.{i}"
         shapes |= {f"{block}.attn.in_proj_weight": (3 * d, d), f"{block}.attn.in_proj_bias": (3 * d,)}
         shapes |= linear(f"{block}.attn.out_proj", d, d)
@@ -82,7 +82,7 @@ def batch_norm(prefix: str, channels: int) -> dict[str, tuple[int, ...]]:
 def farl_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """FaRL's file: the encoder under `visual.`, and some of the text side."""
     shapes = encoder_shapes(sizes, sizes.first_grid**2 + 1)
-    for i in range(sizes.dense_blocks + sizes.mixtures):
+    for i in range(sizes.dense_blocks + sizes.moe_blocks):
         shapes |= mlp_shapes(f"transformer.resblocks.{i}.mlp", sizes)
     text = {"logit_scale": (), "token_embedding.weight": (9, 4), "transformer.resblocks.0.ln_1.weight": (4,)}
     return {f"visual.{name}": shape for name, shape in shapes.items()} | text
@@ -94,7 +94,7 @@ def reference_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     encoder = encoder_shapes(sizes, sizes.grid**2 + 1)
     for i in range(sizes.dense_blocks):
         encoder |= mlp_shapes(f"transformer.resblocks.{i}.mlp", sizes)
-    for i in range(sizes.dense_blocks, sizes.dense_blocks + sizes.mixtures):
+    for i in range(sizes.dense_blocks, sizes.dense_blocks + sizes.moe_blocks):
         mlp = f"transformer.resblocks.{i}.mlp"
         encoder |= mlp_shapes(f"{mlp}.shared_mlp", sizes)
         encoder |= {f"{mlp}.experts.w": (e, d, h), f"{mlp}.output_experts.w": (e, h, d)}
@@ -159,34 +159,35 @@ def random_state(shapes: dict[str, tuple[int, ...]], seed: int) -> State:
     return state
 
 
-# The network. x is (tokens, width); pictures are normalised (3, S, S).
+# The network. x is (tokens, width); images are normalised (3, S, S).
 
 
-def answers(state: State, sizes: Sizes, picture: Tensor, face: Tensor, tasks: tuple[str, ...]) -> State:
-    """Each task's answer for one normalised picture, without batch dimension.
+def answers(state: State, sizes: Sizes, image: Tensor, face: Tensor, tasks: tuple[str, ...]) -> State:
+    """Each task's answer for one normalised image, without batch dimension.
 
-    Up to the mixtures the encoder does not look at the task, so that part is worked out once.
+    Up to the moe_blocks the encoder does not look at the task, so that part is worked out once.
     """
     visual = part(state, "backbone_module.visual.")
-    x = before_mixtures(visual, sizes, picture)
+    x = before_moe_blocks(visual, sizes, image)
     return {
-        task: head(state, through_mixtures(visual, sizes, x, face, TASKS.index(task)), task) for task in tasks
+        task: head(state, through_moe_blocks(visual, sizes, x, face, TASKS.index(task)), task)
+        for task in tasks
     }
 
 
-def through_mixtures(visual: State, sizes: Sizes, x: Tensor, face: Tensor, task: int) -> Tensor:
+def through_moe_blocks(visual: State, sizes: Sizes, x: Tensor, face: Tensor, task: int) -> Tensor:
     """The last block's patch map (D, g, g)."""
-    for i in range(sizes.dense_blocks, sizes.dense_blocks + sizes.mixtures):
+    for i in range(sizes.dense_blocks, sizes.dense_blocks + sizes.moe_blocks):
         block = part(visual, f"transformer.resblocks.{i}.")
         x = x + attention(block, sizes, norm(block, "ln_1", x))
         y = norm(block, "ln_2", x)
-        x = x + mixture(part(block, "mlp."), y, face, task)
+        x = x + moe_block(part(block, "mlp."), y, face, task)
     side = int((len(x) - 1) ** 0.5)
     return x[1:].T.reshape(-1, side, side)
 
 
-def before_mixtures(visual: State, sizes: Sizes, picture: Tensor) -> Tensor:
-    patches = F.conv2d(picture[None], visual["conv1.weight"], stride=16)[0]
+def before_moe_blocks(visual: State, sizes: Sizes, image: Tensor) -> Tensor:
+    patches = F.conv2d(image[None], visual["conv1.weight"], stride=16)[0]
     side = patches.shape[-1]
     positions = visual["positional_embedding"]
     if side != sizes.grid:
@@ -222,7 +223,7 @@ def mlp(block: State, x: Tensor) -> Tensor:
     return hidden @ block["c_proj.weight"].T + block["c_proj.bias"]
 
 
-def mixture(block: State, x: Tensor, face: Tensor, task: int) -> Tensor:
+def moe_block(block: State, x: Tensor, face: Tensor, task: int) -> Tensor:
     """Class token through the dense MLP; patch tokens through a face and a background pass."""
     first = mlp(part(block, "shared_mlp."), x[:1])
     patches = x[1:]

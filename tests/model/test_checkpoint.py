@@ -61,7 +61,7 @@ def test_weights_return_in_half_precision_and_buffers_whole(network: FaceUM, sav
         half = wanted[name].half().float() if name in parameters else wanted[name]
         assert torch.equal(value, half), name
     with safe_open(saved, framework="pt") as file:
-        assert file.get_tensor("mixtures.0.moe.experts.expand").dtype == torch.float16
+        assert file.get_tensor("moe_blocks.0.moe.experts.fc1").dtype == torch.float16
 
 
 def test_full_precision_answers_alike(network: FaceUM, tmp_path: Path) -> None:
@@ -100,7 +100,7 @@ def test_every_named_config_survives_json(name: str) -> None:
         ({"drop": "trunk.positions"}, "missing.*trunk.positions"),
         ({"extra.weight": torch.zeros(3)}, "unknown.*extra.weight"),
         ({"trunk.positions": torch.zeros(16, 31)}, "shape.*trunk.positions"),
-        ({"mixtures.0.moe.router.bias": torch.zeros(6)}, "shape.*router.bias"),
+        ({"moe_blocks.0.moe.router.bias": torch.zeros(6)}, "shape.*router.bias"),
     ],
 )
 def test_every_tensor_must_fit(saved: Path, change: dict[str, Any], said: str) -> None:
@@ -129,7 +129,7 @@ def changed(config: dict[str, Any], place: str, value: object) -> dict[str, Any]
         ("temperature", 2, "temperature"),
         ("moe.router.noise", 1.0, "noise"),
         ("crops.0.0.border", 1, "border"),
-        ("block.width", ..., "width"),
+        ("block.dim", ..., "width"),
         ("depth", "two", "'two'"),
         ("depth", True, "True"),
         ("tasks", "age", "'age'"),

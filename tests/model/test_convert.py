@@ -23,13 +23,13 @@ from torch import Tensor
 from typer.testing import CliRunner
 
 import faceum.model.convert
-from faceum.cli import app
+from faceum.cli.app import app
 from faceum.errors import ModelError
 from faceum.model.checkpoint import load_checkpoint, read_metadata
 from faceum.model.configs import BASE, REFERENCE
 from faceum.model.convert import KINDS, convert, convert_file, read_foreign
-from faceum.model.foreign import farl_names, reference_names
 from faceum.model.network import FaceUM
+from faceum.model.reference_names import farl_names, reference_names
 
 State = dict[str, Tensor]
 BLOCK_2 = "backbone_module.visual.transformer.resblocks.2."
@@ -190,7 +190,7 @@ def test_gates_keep_their_task_and_region(states: dict[str, State], configs: dic
     for task in range(6):
         for region, gate in ((0, "f_gate_2"), (1, "f_gate_1")):
             theirs = states["reference"][f"{BLOCK_2}mlp.{gate}.{task}.0.weight"]
-            assert torch.equal(model.mixtures[0].moe.router.weight[task, region], theirs)
+            assert torch.equal(model.moe_blocks[0].moe.router.weight[task, region], theirs)
 
 
 # Files that must not be trusted.

@@ -22,9 +22,9 @@ Lively = Callable[[FaceUMConfig], FaceUM]
 
 
 def even(config: FaceUMConfig) -> FaceUMConfig:
-    """Every expert taken by every token: bfloat16 may turn a close choice round, and with it the answer."""
-    every = config.moe.router.experts
-    router = replace(config.moe.router, tau=2.0, k_max_face=every, k_max_background=every)
+    """Every expert taken by every token: bfloat16 may turn a close routing round, and with it the answer."""
+    every = config.moe.router.num_experts
+    router = replace(config.moe.router, top_p=2.0, k_max_face=every, k_max_background=every)
     return replace(config, moe=replace(config.moe, router=router))
 
 
@@ -33,8 +33,8 @@ def narrow(config: FaceUMConfig) -> FaceUMConfig:
     return replace(
         config,
         depth=1,
-        block=replace(config.block, width=96, heads=2, head_dim=48, hidden=96),
-        moe=replace(config.moe, shared_hidden=96, experts=replace(config.moe.experts, hidden=48)),
+        block=replace(config.block, dim=96, num_heads=2, head_dim=48, hidden_dim=96),
+        moe=replace(config.moe, shared_hidden_dim=96, experts=replace(config.moe.experts, hidden_dim=48)),
     )
 
 
@@ -57,8 +57,8 @@ def test_weights_rounded_once_answer_as_autocast_does(small_config: FaceUMConfig
         before = dict(network(crop_BCHW, mask_BN))
         round_weights(network, torch.bfloat16)
         after = network(crop_BCHW, mask_BN)
-    assert network.mixtures[0].moe.experts.expand.dtype == torch.bfloat16
-    assert network.mixtures[0].moe.router.weight.dtype == torch.float32
+    assert network.moe_blocks[0].moe.experts.fc1.dtype == torch.bfloat16
+    assert network.moe_blocks[0].moe.router.weight.dtype == torch.float32
     for task, answer in before.items():
         assert torch.equal(after[task], answer), task
 
@@ -95,18 +95,18 @@ def test_nothing_waits_for_the_gpu(config: FaceUMConfig, lively: Lively) -> None
 @needs_gpu
 def test_slots_not_taken_stay_out_of_the_sum() -> None:
     torch.manual_seed(0)
-    experts = Experts(ExpertsConfig(hidden=48), experts=8, width=64).eval()
-    router = FaceRouter(RouterConfig(), width=64, tasks=3)
-    torch.nn.init.normal_(experts.reduce, std=0.1)
+    experts = Experts(ExpertsConfig(hidden_dim=48), num_experts=8, dim=64).eval()
+    router = FaceRouter(RouterConfig(), dim=64, tasks=3)
+    torch.nn.init.normal_(experts.fc2, std=0.1)
     torch.nn.init.normal_(router.weight, std=0.3)
     experts.to("cuda", torch.bfloat16)
     router.cuda()
     x_PND = torch.randn(3, 200, 64, device="cuda").bfloat16()
-    choice = router(x_PND, torch.arange(3, device="cuda"), torch.rand(3, 200, device="cuda") < 0.5)
-    assert not choice.taken_PNK.all()
-    waited = experts(x_PND, choice).detach()
+    routing = router(x_PND, torch.arange(3, device="cuda"), torch.rand(3, 200, device="cuda") < 0.5)
+    assert not routing.active_PNK.all()
+    waited = experts(x_PND, routing).detach()
     with torch.no_grad():
-        torch.testing.assert_close(experts(x_PND, choice), waited, atol=0.02, rtol=0.02)
+        torch.testing.assert_close(experts(x_PND, routing), waited, atol=0.02, rtol=0.02)
 
 
 @needs_gpu

@@ -10,18 +10,18 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from faceum.errors import ModelError
 from faceum.model.experts import ROWS, Experts, ExpertsConfig, grouped_matmul
-from faceum.model.router import Choice
+from faceum.model.router import Routing
 
 WIDTH, HIDDEN = 6, 5
 
 
-def made_choice(expert_PNK: Tensor, taken_PNK: Tensor, gate_PNK: Tensor) -> Choice:
-    """A choice whose sums nobody reads."""
+def made_choice(topk_experts_PNK: Tensor, active_PNK: Tensor, weights_PNK: Tensor) -> Routing:
+    """A routing whose sums nobody reads."""
     nothing = torch.zeros(0)
-    return Choice(expert_PNK, gate_PNK, taken_PNK, nothing, nothing, nothing, nothing)
+    return Routing(topk_experts_PNK, weights_PNK, active_PNK, nothing, nothing, nothing, nothing)
 
 
-def random_choice(seed: int, *, experts: int, pairs: int = 3, tokens: int = 5, slots: int = 3) -> Choice:
+def random_choice(seed: int, *, experts: int, pairs: int = 3, tokens: int = 5, slots: int = 3) -> Routing:
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(pairs, tokens, experts, generator=generator).argsort(-1)[..., :slots]
     taken = torch.arange(slots) < torch.randint(slots + 1, (pairs, tokens, 1), generator=generator)
@@ -32,23 +32,23 @@ def random_choice(seed: int, *, experts: int, pairs: int = 3, tokens: int = 5, s
 def filled(experts: int, seed: int = 0) -> Experts:
     with torch.random.fork_rng():
         torch.manual_seed(seed)
-        layer = Experts(ExpertsConfig(hidden=HIDDEN), experts=experts, width=WIDTH).double()
-        torch.nn.init.normal_(layer.reduce)
+        layer = Experts(ExpertsConfig(hidden_dim=HIDDEN), num_experts=experts, dim=WIDTH).double()
+        torch.nn.init.normal_(layer.fc2)
     return layer
 
 
-def one_by_one(layer: Experts, x_PND: Tensor, choice: Choice) -> Tensor:
+def one_by_one(layer: Experts, x_PND: Tensor, routing: Routing) -> Tensor:
     """What the experts answer, token by token and slot by slot."""
     rows = []
     for p in range(x_PND.shape[0]):
         for n in range(x_PND.shape[1]):
             total = torch.zeros(WIDTH, dtype=x_PND.dtype)
-            for k in range(choice.expert_PNK.shape[-1]):
-                if choice.taken_PNK[p, n, k]:
-                    expert = choice.expert_PNK[p, n, k]
-                    hidden = x_PND[p, n] @ layer.expand[expert]
+            for k in range(routing.topk_experts_PNK.shape[-1]):
+                if routing.active_PNK[p, n, k]:
+                    expert = routing.topk_experts_PNK[p, n, k]
+                    hidden = x_PND[p, n] @ layer.fc1[expert]
                     hidden = hidden * torch.sigmoid(1.702 * hidden)
-                    total = total + choice.gate_PNK[p, n, k] * (hidden @ layer.reduce[expert])
+                    total = total + routing.weights_PNK[p, n, k] * (hidden @ layer.fc2[expert])
             rows.append(total)
     return torch.stack(rows).view_as(x_PND)
 
@@ -88,13 +88,13 @@ def test_half_precision_meets_few_sizes_on_a_cpu() -> None:
 
 @pytest.mark.parametrize("experts", [3, 7, 40])
 def test_the_grouped_call_equals_the_loop_in_values_and_gradients(experts: int) -> None:
-    layer, choice = filled(experts), random_choice(experts, experts=experts)
+    layer, routing = filled(experts), random_choice(experts, experts=experts)
     x_PND = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     x_PND.requires_grad_()
     towards = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    wanted = (layer.expand, layer.reduce, x_PND, choice.gate_PNK)
+    wanted = (layer.fc1, layer.fc2, x_PND, routing.weights_PNK)
 
-    grouped, looped = layer(x_PND, choice), one_by_one(layer, x_PND, choice)
+    grouped, looped = layer(x_PND, routing), one_by_one(layer, x_PND, routing)
     torch.testing.assert_close(grouped, looped)
     for ours, theirs in zip(
         torch.autograd.grad((grouped * towards).sum(), wanted),
@@ -108,27 +108,27 @@ def test_the_grouped_call_equals_the_loop_in_values_and_gradients(experts: int) 
 def test_experts_that_nobody_chose_get_no_gradient() -> None:
     layer = filled(4)
     chosen = torch.full((1, 3, 1), 2)
-    choice = made_choice(chosen, torch.ones_like(chosen, dtype=torch.bool), torch.ones(1, 3, 1).double())
-    layer(torch.randn(1, 3, WIDTH).double(), choice).sum().backward()
-    assert layer.reduce.grad.flatten(1).abs().sum(-1).nonzero().flatten().tolist() == [2]
+    routing = made_choice(chosen, torch.ones_like(chosen, dtype=torch.bool), torch.ones(1, 3, 1).double())
+    layer(torch.randn(1, 3, WIDTH).double(), routing).sum().backward()
+    assert layer.fc2.grad.flatten(1).abs().sum(-1).nonzero().flatten().tolist() == [2]
 
 
 def test_tokens_without_an_expert_get_nothing() -> None:
     layer = filled(4)
     chosen = torch.zeros(2, 3, 2, dtype=torch.long)
-    choice = made_choice(chosen, chosen.bool(), torch.zeros(2, 3, 2).double())
+    routing = made_choice(chosen, chosen.bool(), torch.zeros(2, 3, 2).double())
     x_PND = torch.randn(2, 3, WIDTH).double().requires_grad_()
-    answer = layer(x_PND, choice)
+    answer = layer(x_PND, routing)
     assert answer.shape == x_PND.shape and not answer.any()
     answer.sum().backward()  # nothing to learn, but nothing to break either
 
 
 def test_fresh_experts_add_nothing_and_yet_learn() -> None:
-    layer = Experts(ExpertsConfig(hidden=HIDDEN), experts=4, width=WIDTH)
+    layer = Experts(ExpertsConfig(hidden_dim=HIDDEN), num_experts=4, dim=WIDTH)
     answer = layer(torch.randn(3, 5, WIDTH), random_choice(0, experts=4))
     assert not answer.any()
     answer.sum().backward()
-    assert layer.reduce.grad.abs().max() > 0
+    assert layer.fc2.grad.abs().max() > 0
 
 
 @pytest.mark.parametrize("learning", [True, False])
@@ -145,12 +145,12 @@ def test_grouped_rows_meet_their_own_matrix(learning: bool) -> None:
 
 
 def test_autocast_computes_in_its_type() -> None:
-    layer, choice = filled(4).float(), random_choice(3, experts=4)
+    layer, routing = filled(4).float(), random_choice(3, experts=4)
     x_PND = torch.randn(3, 5, WIDTH)
     with torch.autocast("cpu", torch.bfloat16):
-        rough = layer(x_PND, choice)
+        rough = layer(x_PND, routing)
     assert rough.dtype == torch.bfloat16
-    exact = layer(x_PND, choice)
+    exact = layer(x_PND, routing)
     torch.testing.assert_close(rough.float(), exact, atol=0.03 * float(exact.detach().abs().max()), rtol=0)
 
 

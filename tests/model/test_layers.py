@@ -14,7 +14,7 @@ from faceum.model.layers import ACTIVATIONS, Attention, DropPath, ResidualConv, 
 @torch.no_grad()
 def test_attention_equals_a_loop_over_heads_and_tokens() -> None:
     torch.manual_seed(0)
-    attention = Attention(width=10, heads=2, head_dim=3).double()
+    attention = Attention(dim=10, num_heads=2, head_dim=3).double()
     x_SND = torch.randn(2, 4, 10, dtype=torch.float64)
     rows = []
     for row in x_SND:

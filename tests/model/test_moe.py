@@ -1,4 +1,4 @@
-"""The mixture and its block: what is computed once, and what a dense twin answers."""
+"""The moe_block and its block: what is computed once, and what a dense twin answers."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ from faceum.model.router import RouterConfig
 from faceum.model.vit import BlockConfig
 
 CONFIG = MoEConfig(
-    shared_hidden=24, router=RouterConfig(experts=4), experts=ExpertsConfig(hidden=8, activation="silu")
+    shared_hidden_dim=24,
+    router=RouterConfig(num_experts=4),
+    experts=ExpertsConfig(hidden_dim=8, activation="silu"),
 )
-BLOCK = BlockConfig(width=16, heads=2, head_dim=8, hidden=32, activation="silu")
+BLOCK = BlockConfig(dim=16, num_heads=2, head_dim=8, hidden_dim=32, activation="silu")
 
 ROW_P, TASK_P = torch.tensor([0, 1, 0, 1, 2]), torch.tensor([0, 0, 3, 3, 3])
 
 
 def tokens(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Three pictures' tokens, and the face tokens of the five pairs."""
+    """Three images' tokens, and the face tokens of the five pairs."""
     generator = torch.Generator().manual_seed(seed)
     face_SN = torch.rand(3, 9, generator=generator) < 0.5
     return torch.randn(3, 9, 16, generator=generator), face_SN[ROW_P]
@@ -30,26 +32,26 @@ def tokens(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def with_full_experts(module: nn.Module) -> nn.Module:
     with torch.no_grad():
         for name, value in module.named_parameters():
-            if name.endswith(("experts.reduce", "router.weight")):
+            if name.endswith(("experts.fc2", "router.weight")):
                 value.normal_(std=0.3)
     return module
 
 
 def test_the_mixture_is_shared_plus_gated_experts() -> None:
-    mixture = with_full_experts(MoE(CONFIG, width=16, tasks=6, activation="silu"))
+    moe_block = with_full_experts(MoE(CONFIG, dim=16, tasks=6, activation="silu"))
     x_SND, face_PN = tokens()
-    answer, choice = mixture(x_SND, ROW_P, TASK_P, face_PN)
+    answer, choice = moe_block(x_SND, ROW_P, TASK_P, face_PN)
     assert choice is not None
-    routed = mixture.experts(x_SND[ROW_P], choice)
+    routed = moe_block.experts(x_SND[ROW_P], choice)
     assert routed.abs().max() > 0.01
-    torch.testing.assert_close(answer, mixture.shared(x_SND[ROW_P]) + routed)
+    torch.testing.assert_close(answer, moe_block.shared(x_SND[ROW_P]) + routed)
 
 
 def test_tasks_part_at_the_router() -> None:
-    mixture = with_full_experts(MoE(CONFIG, width=16, tasks=6, activation="silu"))
+    moe_block = with_full_experts(MoE(CONFIG, dim=16, tasks=6, activation="silu"))
     x_SND, face_PN = tokens()
-    answer, _ = mixture(x_SND, ROW_P, TASK_P, face_PN)
-    assert (answer[0] - answer[2]).abs().max() > 0.01, "the same picture for tasks 0 and 3"
+    answer, _ = moe_block(x_SND, ROW_P, TASK_P, face_PN)
+    assert (answer[0] - answer[2]).abs().max() > 0.01, "the same image for tasks 0 and 3"
 
 
 def test_attention_and_the_shared_expert_run_once_a_row() -> None:

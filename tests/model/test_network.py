@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 from torch.utils.flop_counter import FlopCounterMode
 
-from faceum.crop import TEMPLATE, box_from_points, crop_matrix, face_mask
+from faceum.crop import TEMPLATE, box_from_points, crop_matrix, mark_face_tokens
 from faceum.errors import ModelError
 from faceum.geometry import invert
 from faceum.model.configs import COMPACT
@@ -40,7 +40,7 @@ def small(small_config: FaceUMConfig, lively: Lively) -> FaceUM:
     return lively(small_config)
 
 
-def pictures(count: int, seed: int = 0, size: int = 64, patches: int = 16) -> tuple[Tensor, Tensor]:
+def images(count: int, seed: int = 0, size: int = 64, patches: int = 16) -> tuple[Tensor, Tensor]:
     """Random crops and random masks; one mask in four is all background or all face."""
     generator = torch.Generator().manual_seed(seed)
     crop_BCHW = torch.rand(count, 3, size, size, generator=generator)
@@ -57,11 +57,11 @@ def closeness(router: FaceRouter, inputs: tuple[Tensor, Tensor, Tensor]) -> Tens
     preference, order = (p_PNE + router.bias[region_PN]).sort(-1, descending=True)
     tie_PN = (preference[..., :-1] - preference[..., 1:]).amin(-1)
     held = p_PNE.gather(-1, order).cumsum(-1) / p_PNE.sum(-1, keepdim=True)
-    return torch.minimum(tie_PN, (held - router.config.tau).abs().amin(-1)).amin(-1)
+    return torch.minimum(tie_PN, (held - router.config.top_p).abs().amin(-1)).amin(-1)
 
 
 def clear_pairs(network: FaceUM, run: Callable[[], Output]) -> tuple[Output, Tensor]:
-    """An answer, and which pairs of task and picture (T, B) have no token that is close to another choice."""
+    """An answer, and which pairs of task and image (T, B) have no token that is close to another choice."""
     closest: list[Tensor] = []
     hooks = [
         router.register_forward_hook(lambda one, inputs, _: closest.append(closeness(one, inputs)))
@@ -80,10 +80,10 @@ def clear_pairs(network: FaceUM, run: Callable[[], Output]) -> tuple[Output, Ten
     count=st.integers(2, 5),
     tasks=st.lists(st.sampled_from(list(TASKS)), min_size=1, unique=True),
 )
-def test_a_batch_answers_as_its_pictures_do_alone(
+def test_a_batch_answers_as_its_images_do_alone(
     small: FaceUM, seed: int, count: int, tasks: list[str]
 ) -> None:
-    crop_BCHW, mask_BN = pictures(count, seed)
+    crop_BCHW, mask_BN = images(count, seed)
     with torch.inference_mode():
         together, clear_TB = clear_pairs(small, lambda: small(crop_BCHW, mask_BN, tasks))
         for b in range(count):
@@ -94,17 +94,17 @@ def test_a_batch_answers_as_its_pictures_do_alone(
 
 
 def test_routing_in_that_property_is_not_trivial(small: FaceUM) -> None:
-    crop_BCHW, mask_BN = pictures(8)
+    crop_BCHW, mask_BN = images(8)
     output = small(crop_BCHW, mask_BN)
     for choice in output.routing:
         assert (choice.load_TRE.sum((0, 1)) > 0).all(), "every expert is used"
-        assert len(choice.taken_PNK.sum(-1).unique()) > 1, "some tokens take one expert, some more"
+        assert len(choice.active_PNK.sum(-1).unique()) > 1, "some tokens take one expert, some more"
     other = small(crop_BCHW, ~mask_BN)
     assert (output["age"] - other["age"]).abs().max() > 1e-3, "the face mask matters"
 
 
 def test_the_order_and_number_of_tasks_do_not_matter(small: FaceUM) -> None:
-    crop_BCHW, mask_BN = pictures(3)
+    crop_BCHW, mask_BN = images(3)
     with torch.inference_mode():
         everything = small(crop_BCHW, mask_BN)
         assert list(everything) == list(TASKS)
@@ -115,14 +115,14 @@ def test_the_order_and_number_of_tasks_do_not_matter(small: FaceUM) -> None:
                 torch.testing.assert_close(some[task], everything[task], atol=1e-5, rtol=1e-5)
 
 
-def test_wanted_pictures_get_the_full_answers_rows(small: FaceUM) -> None:
-    crop_BCHW, mask_BN = pictures(5)
+def test_wanted_images_get_the_full_answers_rows(small: FaceUM) -> None:
+    crop_BCHW, mask_BN = images(5)
     tasks = ("parsing", "age", "landmarks")
-    wanted_TB = torch.tensor([[0, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]], dtype=torch.bool)
+    has_label_TB = torch.tensor([[0, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]], dtype=torch.bool)
     with torch.inference_mode():
-        full, some = small(crop_BCHW, mask_BN, tasks), small(crop_BCHW, mask_BN, tasks, wanted_TB)
-    for task, wanted_B in zip(tasks, wanted_TB, strict=True):
-        assert some.pictures[task].tolist() == wanted_B.nonzero().flatten().tolist()
+        full, some = small(crop_BCHW, mask_BN, tasks), small(crop_BCHW, mask_BN, tasks, has_label_TB)
+    for task, wanted_B in zip(tasks, has_label_TB, strict=True):
+        assert some.images[task].tolist() == wanted_B.nonzero().flatten().tolist()
         torch.testing.assert_close(some[task], full[task][wanted_B], atol=1e-5, rtol=1e-5)
     tokens = [choice.tokens_T.tolist() for choice in some.routing]
     assert tokens == [[0, 16 * 5, 0, 0, 16 * 2, 16 * 1]] * 2
@@ -131,7 +131,7 @@ def test_wanted_pictures_get_the_full_answers_rows(small: FaceUM) -> None:
 @pytest.mark.parametrize("tasks", [("age",), ("parsing", "landmarks"), tuple(TASKS)])
 def test_one_trunk_pass_and_one_shared_attention_for_any_tasks(small: FaceUM, tasks: tuple[str, ...]) -> None:
     calls: dict[str, list[int]] = {"trunk": [], "first": [], "shared": [], "second": []}
-    first, second = small.mixtures
+    first, second = small.moe_blocks
     watched = {
         "trunk": small.trunk,
         "first": first.attention,
@@ -142,7 +142,7 @@ def test_one_trunk_pass_and_one_shared_attention_for_any_tasks(small: FaceUM, ta
         module.register_forward_hook(lambda _, inputs, __, name=name: calls[name].append(len(inputs[0])))
         for name, module in watched.items()
     ]
-    small(*pictures(3), tasks)
+    small(*images(3), tasks)
     for hook in hooks:
         hook.remove()
     assert calls == {"trunk": [3], "first": [3], "shared": [3], "second": [3 * len(tasks)]}
@@ -156,7 +156,7 @@ def test_a_fresh_network_equals_its_dense_twin(seed: int) -> None:
     twin = FaceUM(dataclasses.replace(COMPACT, moe=dense)).eval()
     weights = network.state_dict()
     twin.load_state_dict({name: weights[name] for name in twin.state_dict()})
-    crop_BCHW, mask_BN = pictures(2, seed, size=112, patches=49)
+    crop_BCHW, mask_BN = images(2, seed, size=112, patches=49)
     with torch.inference_mode():
         answer, plain = network(crop_BCHW, mask_BN), twin(crop_BCHW, mask_BN)
     assert len(answer.routing) == 2 and plain.routing == ()
@@ -167,7 +167,7 @@ def test_a_fresh_network_equals_its_dense_twin(seed: int) -> None:
 def test_compact_answers_in_the_promised_shapes(lively: Lively) -> None:
     network = lively(COMPACT)
     for count in (0, 2):
-        output = network(*pictures(count, size=112, patches=49))
+        output = network(*images(count, size=112, patches=49))
         assert {task: tuple(answer.shape[1:]) for task, answer in output.items()} == SHAPES
         assert all(len(answer) == count for answer in output.values())
     assert (output["landmarks"] >= 0).all() and (output["landmarks"] <= 1).all()
@@ -179,13 +179,13 @@ def mean_face_mask() -> Tensor:
     points5 = TEMPLATE * 100 + 300
     box = box_from_points(points5)
     matrix = crop_matrix(spec, box, points5, (600, 600))
-    return torch.from_numpy(face_mask(spec, box, matrix, invert(matrix)))[None]
+    return torch.from_numpy(mark_face_tokens(spec, box, matrix, invert(matrix)))[None]
 
 
 def test_compact_is_small() -> None:
     network = FaceUM(COMPACT).eval()
     assert sum(value.numel() for value in network.parameters()) <= 7.5e6
-    crop_BCHW, _ = pictures(1, size=112, patches=49)
+    crop_BCHW, _ = images(1, size=112, patches=49)
     flops = {}
     for name, mask_BN in (("mean face", mean_face_mask()), ("all face", torch.ones(1, 49, dtype=torch.bool))):
         with torch.inference_mode(), FlopCounterMode(display=False) as counter:
@@ -198,7 +198,7 @@ def test_compact_is_small() -> None:
 
 def test_every_parameter_learns(small_config: FaceUMConfig, lively: Lively) -> None:
     network = lively(small_config)
-    output = network(*pictures(6))
+    output = network(*images(6))
     sum(answer.square().mean() for answer in output.values()).backward()
     silent = [name for name, value in network.named_parameters() if value.grad is None]
     assert not silent
@@ -229,7 +229,7 @@ def test_fewer_tasks_can_be_cut_out(small_config: FaceUMConfig, small: FaceUM) -
             for name, value in alone.state_dict().items()
         }
     )
-    crop_BCHW, mask_BN = pictures(2)
+    crop_BCHW, mask_BN = images(2)
     torch.testing.assert_close(
         alone(crop_BCHW, mask_BN)["parsing"], small(crop_BCHW, mask_BN)["parsing"], atol=1e-5, rtol=1e-5
     )

@@ -16,8 +16,8 @@ from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS, REFERENCE
 from faceum.model.convert import PARSING_FROM_REFERENCE, convert
 from faceum.model.network import FaceUM
 from faceum.model.pyramid import mixed_fusion, plain_fusion
+from faceum.model.reference_router import ReferenceRouter, face_experts
 from faceum.model.router import RouterConfig
-from faceum.model.router_reference import ReferenceRouter, face_experts
 from faceum.model.vit import resize_positions
 from faceum.tasks import TASKS
 
@@ -47,7 +47,7 @@ def masks(grid: int) -> dict[str, Tensor]:
     return {name: mask.flatten() for name, mask in every.items()}
 
 
-def picture(size: int, seed: int) -> Tensor:
+def image(size: int, seed: int) -> Tensor:
     """(3, size, size) in 0..1."""
     return torch.rand(3, size, size, generator=torch.Generator().manual_seed(seed))
 
@@ -60,7 +60,7 @@ def differences(
     found = {}
     for spec, tasks in [(spec, tasks) for spec, tasks in model.config.crops if tasks]:
         size = spec.size
-        crop, face = picture(size, seed=size), masks(size // 16)[mask]
+        crop, face = image(size, seed=size), masks(size // 16)[mask]
         normalised = (crop - model.mean[0]) / model.std[0]
         wanted = published.answers(state, sizes, normalised, face, tasks)
         output = model(crop[None], face[None], tasks)
@@ -96,7 +96,7 @@ def test_all_answers_are_the_published_ones_at_full_width(published: ModuleType)
 @torch.no_grad()
 def test_who_else_is_in_the_batch_changes_nothing(narrow: Any) -> None:
     _, model = narrow
-    crops = torch.stack([picture(112, seed) for seed in range(4)])
+    crops = torch.stack([image(112, seed) for seed in range(4)])
     faces = torch.stack(list(masks(7).values()))
     together = model(crops, faces)
     for i in range(4):
@@ -113,7 +113,7 @@ def test_class_order_is_the_recorded_one() -> None:
 
 
 def two_passes(p_weight: Tensor, x: Tensor, face: Tensor) -> tuple[Tensor, Tensor, int]:
-    """The published rule token by token for one picture: chosen experts and gates, -1 and 0 where not taken.
+    """The published rule token by token for one image: chosen experts and gates, -1 and 0 where not taken.
 
     p_weight: gates (2, E, D), background and face. x: patch tokens (N, D). face: (N,).
     """
@@ -140,22 +140,22 @@ def two_passes(p_weight: Tensor, x: Tensor, face: Tensor) -> tuple[Tensor, Tenso
 def test_choice_is_that_of_the_two_passes(sharpness: float, experts: int) -> None:
     torch.manual_seed(3)
     tasks, width, patches = 6, 12, 16
-    router = ReferenceRouter(RouterConfig(kind="reference", experts=experts), width=width, tasks=tasks)
+    router = ReferenceRouter(RouterConfig(kind="reference", num_experts=experts), dim=width, tasks=tasks)
     router.weight.data.normal_(std=sharpness)
     x_PND = torch.randn(5, patches + 1, width)
     face_PN = torch.stack([torch.arange(patches + 1) < taken for taken in (1, 3, 9, 16, 17)])
     task_P = torch.tensor([0, 3, 3, 5, 1])
     choice = router(x_PND, task_P, face_PN)
-    assert not choice.taken_PNK[:, 0].any()
+    assert not choice.active_PNK[:, 0].any()
     for pair in range(5):
         weight = router.weight[task_P[pair]].detach()
         expert, gate, _ = two_passes(weight, x_PND[pair, 1:], face_PN[pair, 1:])
-        ours = choice.expert_PNK[pair, 1:].masked_fill(~choice.taken_PNK[pair, 1:], -1)
+        ours = choice.topk_experts_PNK[pair, 1:].masked_fill(~choice.active_PNK[pair, 1:], -1)
         if sharpness:  # where all are alike, the rule leaves the choice open
             assert torch.equal(ours, expert)
         assert torch.equal((ours >= 0).sum(1), (expert >= 0).sum(1))
-        torch.testing.assert_close(choice.gate_PNK[pair, 1:].detach(), gate)
-    assert choice.load_TRE.sum() == choice.taken_PNK.sum()
+        torch.testing.assert_close(choice.weights_PNK[pair, 1:].detach(), gate)
+    assert choice.load_TRE.sum() == choice.active_PNK.sum()
 
 
 @pytest.mark.parametrize(
@@ -204,21 +204,21 @@ def test_farl_starts_as_the_dense_encoder(
     state = published.random_state(published.farl_shapes(sizes), seed=4)
     model, _ = convert("farl", state, config=of_sizes(BASE, sizes))
     after: list[Tensor] = []
-    for block in (*model.trunk.blocks, *model.mixtures):
+    for block in (*model.trunk.blocks, *model.moe_blocks):
         block.register_forward_hook(
             lambda _m, _i, out: after.append(out[0] if isinstance(out, tuple) else out)
         )
     visual = published.part(state, "visual.")
     # The stored rows are for 32 x 32 patches; from there on both go the same way.
     visual["positional_embedding"] = resize_positions(visual["positional_embedding"], 32, class_token=True)
-    dense = replace(sizes, dense_blocks=sizes.dense_blocks + sizes.mixtures)
+    dense = replace(sizes, dense_blocks=sizes.dense_blocks + sizes.moe_blocks)
     for size in (112,) if sizes_name == "FULL" else (112, 512):
-        crop, after[:] = picture(size, seed=5), []
+        crop, after[:] = image(size, seed=5), []
         task = "age" if size == 112 else "parsing"
         model(crop[None], masks(size // 16)["typical"][None], (task,))
         normalised = (crop - model.mean[0]) / model.std[0]
         for depth, ours in enumerate(after, 1):
-            wanted = published.before_mixtures(visual, replace(dense, dense_blocks=depth), normalised)
+            wanted = published.before_moe_blocks(visual, replace(dense, dense_blocks=depth), normalised)
             assert (ours[0] - wanted).abs().max() <= 1e-5 * wanted.abs().max(), f"block {depth - 1}"
         assert len(after) == dense.dense_blocks
 
@@ -227,12 +227,12 @@ def test_farl_starts_as_the_dense_encoder(
 def test_farl_mixtures_add_nothing_at_first_and_can_learn(published: ModuleType, of_sizes: Any) -> None:
     state = published.random_state(published.farl_shapes(published.NARROW), seed=4)
     model, account = convert("farl", state, config=of_sizes(BASE, published.NARROW))
-    moe = model.mixtures[1].moe
-    assert not moe.experts.reduce.any() and moe.experts.expand.any() and moe.router.weight.any()
-    assert torch.equal(moe.shared.expand.weight, state["visual.transformer.resblocks.3.mlp.c_fc.weight"])
+    moe = model.moe_blocks[1].moe
+    assert not moe.experts.fc2.any() and moe.experts.fc1.any() and moe.router.weight.any()
+    assert torch.equal(moe.shared.fc1.weight, state["visual.transformer.resblocks.3.mlp.c_fc.weight"])
     assert any(name.startswith("heads.") for name in account.fresh)
     twin, _ = convert("farl", state, config=of_sizes(BASE, published.NARROW), seed=1)
-    assert not torch.equal(twin.mixtures[1].moe.router.weight, moe.router.weight)
+    assert not torch.equal(twin.moe_blocks[1].moe.router.weight, moe.router.weight)
 
 
 def test_one_trunk_pass_however_many_tasks(narrow: Any) -> None:
@@ -240,8 +240,8 @@ def test_one_trunk_pass_however_many_tasks(narrow: Any) -> None:
     passes: list[int] = []
     handle = model.trunk.register_forward_hook(lambda *_: passes.append(1))
     with torch.no_grad():
-        model(picture(112, 0)[None], masks(7)["typical"][None], IMAGE_TASKS)
-        model(picture(512, 0)[None], masks(32)["typical"][None], DENSE_TASKS)
+        model(image(112, 0)[None], masks(7)["typical"][None], IMAGE_TASKS)
+        model(image(512, 0)[None], masks(32)["typical"][None], DENSE_TASKS)
     handle.remove()
     assert len(passes) == 2
 
@@ -268,8 +268,8 @@ def test_the_published_heads_can_be_trained(published: ModuleType, of_sizes: Cal
     model = FaceUM(of_sizes(BASE, published.NARROW)).train()
     for size, tasks in ((112, IMAGE_TASKS), (512, DENSE_TASKS)):
         crops, faces = torch.rand(2, 3, size, size), torch.rand(2, (size // 16) ** 2) < 0.5
-        wanted_TB = torch.ones(len(tasks), 2, dtype=torch.bool)
-        output = model(crops, faces, tasks, wanted_TB)
+        has_label_TB = torch.ones(len(tasks), 2, dtype=torch.bool)
+        output = model(crops, faces, tasks, has_label_TB)
         torch.stack([output[task].square().mean() for task in tasks]).sum().backward()
     without = [name for name, value in model.named_parameters() if value.grad is None]
     assert not without

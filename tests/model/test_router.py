@@ -21,7 +21,7 @@ CLOSE = 1e-5
 def choose(
     p_E: list[float], bias_E: list[float], config: RouterConfig, k_max: int
 ) -> tuple[list[int], float]:
-    """The experts that one token takes, by the rule in plain Python, and how far another choice is."""
+    """The experts that one token takes, by the rule in plain Python, and how far another routing is."""
     preference = [p + b for p, b in zip(p_E, bias_E, strict=True)]
     order = sorted(range(len(p_E)), key=lambda e: (-preference[e], e))
     margin = min(abs(preference[a] - preference[b]) for a, b in zip(order, order[1:], strict=False))
@@ -29,8 +29,8 @@ def choose(
     while len(taken) < k_max:
         held = sum(p_E[e] for e in taken)
         if taken:
-            margin = min(margin, abs(held - config.tau * sum(p_E)))
-        if len(taken) >= config.k_min and held >= config.tau * sum(p_E):
+            margin = min(margin, abs(held - config.top_p * sum(p_E)))
+        if len(taken) >= config.k_min and held >= config.top_p * sum(p_E):
             break
         taken.append(order[len(taken)])
     return taken, margin
@@ -44,9 +44,9 @@ def probabilities(x_D: np.ndarray, weight_ED: np.ndarray) -> tuple[list[float], 
 
 
 def routed(config: RouterConfig, seed: int, pairs: int = 4, tokens: int = 7):
-    """A router with random gates and biases, its input and its choice."""
+    """A router with random gates and biases, its input and its routing."""
     generator = torch.Generator().manual_seed(seed)
-    router = FaceRouter(config, width=WIDTH, tasks=TASKS)
+    router = FaceRouter(config, dim=WIDTH, tasks=TASKS)
     with torch.no_grad():
         router.weight.normal_(generator=generator)
         router.bias.normal_(std=0.1, generator=generator)
@@ -59,7 +59,7 @@ def routed(config: RouterConfig, seed: int, pairs: int = 4, tokens: int = 7):
 configs = st.builds(
     RouterConfig,
     experts=st.integers(3, 6),
-    tau=st.floats(0.05, 1.0),
+    top_p=st.floats(0.05, 1.0),
     k_min=st.integers(0, 1),
     k_max_face=st.integers(1, 3),
     k_max_background=st.integers(1, 3),
@@ -70,7 +70,7 @@ configs = st.builds(
 @settings(max_examples=60, deadline=None)
 @given(config=configs, seed=st.integers(0, 10_000))
 def test_every_token_chooses_by_the_rule(config: RouterConfig, seed: int) -> None:
-    router, x_PND, task_P, face_PN, choice = routed(config, seed)
+    router, x_PND, task_P, face_PN, routing = routed(config, seed)
     weight, bias = router.weight.detach().double().numpy(), router.bias.double().tolist()
     for p in range(len(x_PND)):
         for n in range(x_PND.shape[1]):
@@ -81,10 +81,12 @@ def test_every_token_chooses_by_the_rule(config: RouterConfig, seed: int) -> Non
             if margin < CLOSE:
                 continue
             count = len(wanted)
-            assert choice.taken_PNK[p, n].tolist() == [k < count for k in range(choice.taken_PNK.shape[-1])]
-            assert choice.expert_PNK[p, n, :count].tolist() == wanted
+            assert routing.active_PNK[p, n].tolist() == [
+                k < count for k in range(routing.active_PNK.shape[-1])
+            ]
+            assert routing.topk_experts_PNK[p, n, :count].tolist() == wanted
             held = sum(p_E[e] for e in wanted)
-            gates = choice.gate_PNK[p, n].detach()
+            gates = routing.weights_PNK[p, n].detach()
             assert gates[:count].tolist() == pytest.approx([p_E[e] / (held + null) for e in wanted], abs=1e-5)
             assert not gates[count:].any()
             assert gates.sum() < 1
@@ -93,75 +95,75 @@ def test_every_token_chooses_by_the_rule(config: RouterConfig, seed: int) -> Non
 def test_the_oracle_meets_both_limits_and_both_regions() -> None:
     counts = {region: set() for region in (BACKGROUND, FACE)}
     for seed in range(20):
-        config = RouterConfig(experts=6, k_max_face=3, k_max_background=2)
-        _, _, _, face_PN, choice = routed(config, seed)
+        config = RouterConfig(num_experts=6, k_max_face=3, k_max_background=2)
+        _, _, _, face_PN, routing = routed(config, seed)
         for region in counts:
-            counts[region] |= set(choice.taken_PNK.sum(-1)[face_PN == bool(region)].tolist())
+            counts[region] |= set(routing.active_PNK.sum(-1)[face_PN == bool(region)].tolist())
     assert counts == {BACKGROUND: {1, 2}, FACE: {1, 2, 3}}
 
 
 def test_ties_go_to_the_lower_index_and_the_null_keeps_its_share() -> None:
-    router = FaceRouter(RouterConfig(experts=8), width=WIDTH, tasks=1)
+    router = FaceRouter(RouterConfig(num_experts=8), dim=WIDTH, tasks=1)
     torch.nn.init.zeros_(router.weight)
-    choice = router(torch.randn(1, 2, WIDTH), torch.tensor([0]), torch.tensor([[True, False]]))
+    routing = router(torch.randn(1, 2, WIDTH), torch.tensor([0]), torch.tensor([[True, False]]))
     # Nine equal shares, the null's among them: two experts of three shares, then one of two.
-    assert choice.expert_PNK[0].tolist() == [[0, 1], [0, 1]]
-    assert choice.taken_PNK[0].tolist() == [[True, True], [True, False]]
-    assert choice.gate_PNK[0].detach().flatten().tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 2, 0])
+    assert routing.topk_experts_PNK[0].tolist() == [[0, 1], [0, 1]]
+    assert routing.active_PNK[0].tolist() == [[True, True], [True, False]]
+    assert routing.weights_PNK[0].detach().flatten().tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 2, 0])
 
 
 def test_k_min_holds_where_tau_would_take_fewer() -> None:
-    config = RouterConfig(experts=3, tau=0.1, k_min=2, k_max_face=3, k_max_background=2)
-    router = FaceRouter(config, width=1, tasks=1)
+    config = RouterConfig(num_experts=3, top_p=0.1, k_min=2, k_max_face=3, k_max_background=2)
+    router = FaceRouter(config, dim=1, tasks=1)
     with torch.no_grad():
         router.weight.copy_(torch.tensor([3.0, 1.0, 0.0])[None, None, :, None])
-    choice = router(torch.ones(1, 2, 1), torch.tensor([0]), torch.tensor([[True, False]]))
-    assert choice.taken_PNK.sum(-1).tolist() == [[2, 2]]
+    routing = router(torch.ones(1, 2, 1), torch.tensor([0]), torch.tensor([[True, False]]))
+    assert routing.active_PNK.sum(-1).tolist() == [[2, 2]]
 
 
 def test_biases_move_the_selection_but_not_the_gates() -> None:
-    config = RouterConfig(experts=3, k_max_face=1, k_max_background=1)
-    router = FaceRouter(config, width=1, tasks=1)
+    config = RouterConfig(num_experts=3, k_max_face=1, k_max_background=1)
+    router = FaceRouter(config, dim=1, tasks=1)
     with torch.no_grad():
         router.weight.copy_(torch.tensor([1.0, 0.5, 0.0])[None, None, :, None])
     face = torch.tensor([[True, False]])
     before = router(torch.ones(1, 2, 1), torch.tensor([0]), face)
     router.bias[FACE, 2] = 0.9
     after = router(torch.ones(1, 2, 1), torch.tensor([0]), face)
-    assert before.expert_PNK.flatten().tolist() == [0, 0]
-    assert after.expert_PNK.flatten().tolist() == [2, 0], "only the face token sees the face's bias"
+    assert before.topk_experts_PNK.flatten().tolist() == [0, 0]
+    assert after.topk_experts_PNK.flatten().tolist() == [2, 0], "only the face token sees the face's bias"
     # p of expert 2 is e^0 over the sum, the null's the same: the bias is not in the gate.
-    assert after.gate_PNK[0, 0, 0].item() == pytest.approx(0.5)
+    assert after.weights_PNK[0, 0, 0].item() == pytest.approx(0.5)
     assert torch.equal(before.probability_TE, after.probability_TE)
 
 
 def test_biases_are_saved_and_not_trained() -> None:
-    router = FaceRouter(RouterConfig(), width=WIDTH, tasks=TASKS)
+    router = FaceRouter(RouterConfig(), dim=WIDTH, tasks=TASKS)
     assert router.state_dict()["bias"].shape == (2, 8)
     assert "bias" not in dict(router.named_parameters())
 
 
 def test_a_lone_expert_still_gives_its_gate_a_gradient() -> None:
-    config = RouterConfig(experts=4, k_max_face=1, k_max_background=1)
-    router, _, _, _, choice = routed(config, seed=1)
-    choice.gate_PNK.sum().backward()
+    config = RouterConfig(num_experts=4, k_max_face=1, k_max_background=1)
+    router, _, _, _, routing = routed(config, seed=1)
+    routing.weights_PNK.sum().backward()
     assert router.weight.grad.abs().max() > 1e-3
 
 
 def test_a_token_is_seen_alone() -> None:
-    config = RouterConfig(experts=6)
-    router, x_PND, task_P, face_PN, choice = routed(config, seed=3)
+    config = RouterConfig(num_experts=6)
+    router, x_PND, task_P, face_PN, routing = routed(config, seed=3)
     for p in range(len(x_PND)):
         for n in range(x_PND.shape[1]):
             alone = router(x_PND[p : p + 1, n : n + 1], task_P[p : p + 1], face_PN[p : p + 1, n : n + 1])
-            assert torch.equal(alone.expert_PNK[0, 0], choice.expert_PNK[p, n])
-            torch.testing.assert_close(alone.gate_PNK[0, 0], choice.gate_PNK[p, n])
+            assert torch.equal(alone.topk_experts_PNK[0, 0], routing.topk_experts_PNK[p, n])
+            torch.testing.assert_close(alone.weights_PNK[0, 0], routing.weights_PNK[p, n])
 
 
 @pytest.mark.parametrize("regions", [True, False])
 def test_sums_are_those_of_a_loop(regions: bool) -> None:
-    config = RouterConfig(experts=4, regions=regions)
-    router, x_PND, task_P, face_PN, choice = routed(config, seed=5)
+    config = RouterConfig(num_experts=4, regions=regions)
+    router, x_PND, task_P, face_PN, routing = routed(config, seed=5)
     weight = router.weight.detach().double().numpy()
     probability, z, load = np.zeros((TASKS, 4)), np.zeros(TASKS), np.zeros((TASKS, 2, 4))
     for p in range(len(x_PND)):
@@ -170,16 +172,16 @@ def test_sums_are_those_of_a_loop(regions: bool) -> None:
             p_E, _, partition = probabilities(x_PND[p, n].double().numpy(), weight[task, region])
             probability[task] += p_E
             z[task] += partition**2
-            for expert, taken in zip(choice.expert_PNK[p, n], choice.taken_PNK[p, n], strict=True):
+            for expert, taken in zip(routing.topk_experts_PNK[p, n], routing.active_PNK[p, n], strict=True):
                 load[task, region, expert] += bool(taken)
-    np.testing.assert_allclose(choice.probability_TE.detach(), probability, atol=1e-4)
-    np.testing.assert_allclose(choice.z_T.detach(), z, rtol=1e-4)
-    np.testing.assert_array_equal(choice.load_TRE, load)
-    assert choice.tokens_T.tolist() == [7 * int((task_P == task).sum()) for task in range(TASKS)]
+    np.testing.assert_allclose(routing.probability_TE.detach(), probability, atol=1e-4)
+    np.testing.assert_allclose(routing.z_T.detach(), z, rtol=1e-4)
+    np.testing.assert_array_equal(routing.load_TRE, load)
+    assert routing.tokens_T.tolist() == [7 * int((task_P == task).sum()) for task in range(TASKS)]
 
 
 def test_the_z_loss_draws_silent_experts_back() -> None:
-    router = FaceRouter(RouterConfig(experts=4), width=WIDTH, tasks=1)
+    router = FaceRouter(RouterConfig(num_experts=4), dim=WIDTH, tasks=1)
     x_PND, task_P = torch.ones(1, 1, WIDTH), torch.zeros(1, dtype=torch.long)
     with torch.no_grad():
         router.weight.fill_(-2.0)  # logits of -10: the shared expert has nearly everything
@@ -191,11 +193,11 @@ def test_the_z_loss_draws_silent_experts_back() -> None:
 
 
 def test_routing_is_not_rounded_by_autocast() -> None:
-    router, x_PND, task_P, face_PN, choice = routed(RouterConfig(experts=6), seed=7)
+    router, x_PND, task_P, face_PN, routing = routed(RouterConfig(num_experts=6), seed=7)
     with torch.autocast("cpu", torch.bfloat16):
         again = router(x_PND, task_P, face_PN)
-    assert torch.equal(again.expert_PNK, choice.expert_PNK)
-    assert torch.equal(again.gate_PNK, choice.gate_PNK)
+    assert torch.equal(again.topk_experts_PNK, routing.topk_experts_PNK)
+    assert torch.equal(again.weights_PNK, routing.weights_PNK)
 
 
 @pytest.mark.parametrize(

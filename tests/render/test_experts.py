@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from faceum.crop import Crop
-from faceum.inspect_experts import NOT_TAKEN, Inspection, Route
+from faceum.model.routing_stats import NOT_TAKEN, Inspection, Route
 from faceum.render.experts import WIDTH, draw_tokens, render_experts
 from faceum.render.layout import MARGIN
 from faceum.render.lettering import PlotterLetters
@@ -14,7 +14,7 @@ from faceum.render.palette import EXPERT_COLOURS, expert_colour
 
 
 def inspection(
-    tasks: int = 2, mixtures: int = 1, experts: int = 4, grid: int = 4, slots: int = 2
+    tasks: int = 2, moe_blocks: int = 1, experts: int = 4, grid: int = 4, slots: int = 2
 ) -> Inspection:
     rng = np.random.default_rng(0)
     mask = np.zeros((grid, grid), bool)
@@ -23,21 +23,21 @@ def inspection(
         image=np.full((64, 64, 3), 120, np.uint8),
         matrix=np.eye(2, 3),
         inverse=np.eye(2, 3),
-        face_mask_N=mask.ravel(),
+        face_tokens_N=mask.ravel(),
     )
     names = ("recognition", "age", "attributes", "expression", "parsing", "landmarks")[:tasks]
     routes = tuple(
         Route(
             task=task,
-            mixture=mixture,
-            expert_NK=np.stack([rng.permutation(experts)[:slots] for _ in range(grid**2)]),
-            gate_NK=np.full((grid**2, slots), 0.4, np.float32),
+            moe_block=moe_block,
+            topk_experts_NK=np.stack([rng.permutation(experts)[:slots] for _ in range(grid**2)]),
+            weights_NK=np.full((grid**2, slots), 0.4, np.float32),
         )
-        for mixture in range(1, mixtures + 1)
+        for moe_block in range(1, moe_blocks + 1)
         for task in names
     )
     return Inspection(
-        network="toy", experts=experts, mixtures=mixtures, crops=dict.fromkeys(names, crop), routes=routes
+        network="toy", experts=experts, moe_blocks=moe_blocks, crops=dict.fromkeys(names, crop), routes=routes
     )
 
 
@@ -48,13 +48,13 @@ def test_the_experts_colours_can_be_told_apart() -> None:
 
 
 @pytest.mark.parametrize(
-    ("tasks", "mixtures", "experts", "grid"),
+    ("tasks", "moe_blocks", "experts", "grid"),
     [(1, 1, 2, 3), (1, 2, 8, 7), (6, 2, 8, 7), (6, 3, 16, 7), (2, 2, 8, 32)],
 )
 def test_any_number_of_tasks_mixtures_and_experts_fits(
-    tasks: int, mixtures: int, experts: int, grid: int
+    tasks: int, moe_blocks: int, experts: int, grid: int
 ) -> None:
-    drawn = render_experts(inspection(tasks, mixtures, experts, grid), "x" * 300)
+    drawn = render_experts(inspection(tasks, moe_blocks, experts, grid), "x" * 300)
     assert drawn.dtype == np.uint8 and drawn.shape[1] == WIDTH + 2 * MARGIN
     assert drawn.std() > 5
 
@@ -62,8 +62,8 @@ def test_any_number_of_tasks_mixtures_and_experts_fits(
 def test_a_token_is_tinted_by_its_first_expert_and_dotted_by_its_second() -> None:
     given = inspection()
     route = given.route("age", 1)
-    route.expert_NK[:] = (1, NOT_TAKEN)
-    route.expert_NK[5], route.expert_NK[6] = (2, 3), NOT_TAKEN
+    route.topk_experts_NK[:] = (1, NOT_TAKEN)
+    route.topk_experts_NK[5], route.topk_experts_NK[6] = (2, 3), NOT_TAKEN
     side, step = 200, 50
     tile = draw_tokens(given, "age", 1, side, PlotterLetters()).astype(int)
     gray = tile[25 + step, 25 + 2 * step]  # token 6 took no expert
@@ -79,8 +79,8 @@ def test_a_token_is_tinted_by_its_first_expert_and_dotted_by_its_second() -> Non
 
 def test_a_heavier_gate_tints_deeper() -> None:
     given = inspection(slots=1)
-    gates = given.route("age", 1).gate_NK
-    gates[0], given.route("age", 1).expert_NK[:] = 0.9, 1
+    gates = given.route("age", 1).weights_NK
+    gates[0], given.route("age", 1).topk_experts_NK[:] = 0.9, 1
     tile = draw_tokens(given, "age", 1, 200, PlotterLetters()).astype(int)
     assert np.ptp(tile[25, 25]) > np.ptp(tile[25, 75])
 
@@ -88,5 +88,7 @@ def test_a_heavier_gate_tints_deeper() -> None:
 def test_every_choice_is_seen() -> None:
     before = render_experts(inspection())
     changed = inspection()
-    changed.route("age", 1).expert_NK[3] = [1, 2] if changed.route("age", 1).expert_NK[3][0] != 1 else [2, 1]
+    changed.route("age", 1).topk_experts_NK[3] = (
+        [1, 2] if changed.route("age", 1).topk_experts_NK[3][0] != 1 else [2, 1]
+    )
     assert (render_experts(changed) != before).any()

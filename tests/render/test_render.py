@@ -1,4 +1,4 @@
-"""Drawings: everything that was found is in them, whatever the picture's size and the faces' number."""
+"""Drawings: everything that was found is in them, whatever the image's size and the faces' number."""
 
 import dataclasses
 
@@ -7,12 +7,12 @@ import numpy as np
 import pytest
 
 from faceum import render
-from faceum.faces import Age, Expression, Face, Parsing
 from faceum.render import LARGEST, PAINTERS, SHORTEST, render_faces
 from faceum.render.layout import MARGIN
 from faceum.render.lettering import PlotterLetters, Typeface, best_lettering, fitted
 from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS, PALETTE, face_colour
 from faceum.render.panel import attribute_words, notable
+from faceum.results import Age, Expression, Face, Parsing
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS, KINDS, PARSING_CLASSES
 
 
@@ -60,7 +60,7 @@ def test_every_answer_is_seen_in_the_drawing(photo, field):
     assert without.shape != drawn.shape or (without != drawn).any()
 
 
-def test_the_picture_given_is_left_alone(photo):
+def test_the_image_given_is_left_alone(photo):
     before = photo.copy()
     render_faces(photo, [a_face()])
     assert (photo == before).all()
@@ -79,7 +79,7 @@ def test_parsing_colours_lie_on_the_parsed_pixels(photo):
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 4), (100, 20_000), (20_000, 100), (2000, 3000), (40, 33_000)])
 @pytest.mark.parametrize("faces", [0, 1])
-def test_any_size_of_picture_can_be_drawn(shape, faces):
+def test_any_size_of_image_can_be_drawn(shape, faces):
     drawn = render_faces(np.zeros((*shape, 3), np.uint8), [a_face((0.0, 0.0, 1.0, 1.0))] * faces)
     assert drawn.dtype == np.uint8 and drawn.shape[2] == 3
     assert SHORTEST <= min(drawn.shape[:2]) and max(drawn.shape[:2]) <= LARGEST + 4 * 500
@@ -96,7 +96,7 @@ def test_faces_at_and_beyond_the_rim_are_drawn(photo):
         render_faces(photo, [a_face(box)])
 
 
-def test_the_legend_names_only_what_lies_in_the_picture(photo, monkeypatch):
+def test_the_legend_names_only_what_lies_in_the_image(photo, monkeypatch):
     named = []
     monkeypatch.setattr(render, "draw_legend", lambda classes, width, letters: named.extend(classes))
     class_map = np.zeros((4, 4), np.uint8)
@@ -125,7 +125,7 @@ def test_an_expression_of_zero_per_cent_has_no_bar(photo):
     assert (none == tiny).all()
 
 
-def test_the_number_of_a_face_stays_inside_the_picture(photo):
+def test_the_number_of_a_face_stays_inside_the_image(photo):
     drawn = render_faces(photo, [Face(box=np.array([10, -30, 60, 50], np.float32))])
     tag = (drawn == np.array(face_colour(0), np.uint8)).all(axis=-1)[MARGIN : MARGIN + 40]
     assert tag.sum() > 100

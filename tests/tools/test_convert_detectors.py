@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 import pytest
 
-from faceum.assets import asset_path
+from faceum.weights.registry import asset_path
 
 onnx = pytest.importorskip("onnx")
 torch = pytest.importorskip("torch")
@@ -32,18 +32,18 @@ def tool() -> ModuleType:
     return module
 
 
-def run(model: onnx.ModelProto, picture: np.ndarray) -> dict[str, np.ndarray]:
+def run(model: onnx.ModelProto, image: np.ndarray) -> dict[str, np.ndarray]:
     session = onnxruntime.InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
     return dict(
         zip(
             [item.name for item in session.get_outputs()],
-            session.run(None, {"picture": picture}),
+            session.run(None, {"image": image}),
             strict=True,
         )
     )
 
 
-def pictures(*shape: int) -> np.ndarray:
+def images(*shape: int) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, (*shape, 3), dtype=np.uint8)
 
 
@@ -79,10 +79,10 @@ def random_arrays(name: str) -> list[np.ndarray]:
     return [array.astype(np.float16).astype(np.float32) for array in arrays]
 
 
-def published(name: str, arrays: list[np.ndarray], picture: np.ndarray) -> list[torch.Tensor]:
+def published(name: str, arrays: list[np.ndarray], image: np.ndarray) -> list[torch.Tensor]:
     """The published layers one after the other, on channels-last arrays where it matters."""
     left = [torch.tensor(array) for array in arrays]
-    x_BCHW = (torch.tensor(picture).float() - 127.5).permute(0, 3, 1, 2) / 128
+    x_BCHW = (torch.tensor(image).float() - 127.5).permute(0, 3, 1, 2) / 128
     for layer in range(HIDDEN[name]):
         weight, bias, slope = (left.pop(0) for _ in range(3))
         if weight.ndim == 2:
@@ -111,12 +111,12 @@ def published(name: str, arrays: list[np.ndarray], picture: np.ndarray) -> list[
     ("name", "size"), [("pnet", (37, 52)), ("pnet", (12, 13)), ("rnet", (24, 24)), ("onet", (48, 48))]
 )
 def test_mtcnn_equals_its_published_layers(tool: ModuleType, name: str, size: tuple[int, int]) -> None:
-    arrays, picture = random_arrays(name), pictures(2, *size)
+    arrays, image = random_arrays(name), images(2, *size)
     graph, weights = tool.Graph(), tool.Weights(arrays)
     build, input_size = tool.MTCNN_PARTS[name]
     model = graph.model(name, input_size, build(graph, weights), "test")
     assert not weights.left
-    for got, expected in zip(run(model, picture).values(), published(name, arrays, picture), strict=True):
+    for got, expected in zip(run(model, image).values(), published(name, arrays, image), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
@@ -129,8 +129,8 @@ def test_the_shipped_points_network_equals_the_published_layers_with_its_weights
             value = value.transpose(2, 3, 1, 0)
         if name.endswith((".w.half", ".b.half", ".slope.half")):
             arrays.append(value.astype(np.float32))
-    picture = pictures(3, 48, 48)
-    for got, expected in zip(run(model, picture).values(), published("onet", arrays, picture), strict=True):
+    image = images(3, 48, 48)
+    for got, expected in zip(run(model, image).values(), published("onet", arrays, image), strict=True):
         np.testing.assert_allclose(got, expected, rtol=1e-3, atol=1e-4)
 
 
@@ -186,12 +186,12 @@ def small_centerface() -> onnx.ModelProto:
 
 
 def test_centerface_keeps_its_answers_when_norms_are_folded_and_last_layers_joined(tool: ModuleType) -> None:
-    picture = pictures(2, 40, 56)
+    image = images(2, 40, 56)
     before = onnxruntime.InferenceSession(small_centerface().SerializeToString())
-    floats = np.ascontiguousarray(picture.transpose(0, 3, 1, 2)).astype(np.float32)
+    floats = np.ascontiguousarray(image.transpose(0, 3, 1, 2)).astype(np.float32)
     expected = before.run(None, {"input.1": floats})
-    fourth = np.random.default_rng(4).integers(0, 256, (*picture.shape[:3], 1), dtype=np.uint8)
-    converted = run(tool.rebuild_centerface(small_centerface()), np.concatenate([picture, fourth], axis=3))
+    fourth = np.random.default_rng(4).integers(0, 256, (*image.shape[:3], 1), dtype=np.uint8)
+    converted = run(tool.rebuild_centerface(small_centerface()), np.concatenate([image, fourth], axis=3))
     assert list(converted) == ["heat", "size", "offset", "points"]
     for got, want in zip(converted.values(), expected, strict=True):
         assert got.shape == want.shape
@@ -200,10 +200,10 @@ def test_centerface_keeps_its_answers_when_norms_are_folded_and_last_layers_join
 
 @pytest.fixture
 def noise_corpus(tool: ModuleType, tmp_path: Path) -> Path:
-    """Files named as the calibration wants them, of pictures of noise."""
+    """Files named as the calibration wants them, of images of noise."""
     arrow = pytest.importorskip("pyarrow")
     parquet = pytest.importorskip("pyarrow.parquet")
-    encoded = [cv2.imencode(".png", picture)[1].tobytes() for picture in pictures(3, 40, 50)]
+    encoded = [cv2.imencode(".png", image)[1].tobytes() for image in images(3, 40, 50)]
     for name in tool.CALIBRATION["sets"]:
         parquet.write_table(arrow.table({"image": encoded}), tmp_path / f"{name}.train.parquet")
     return tmp_path
@@ -212,9 +212,9 @@ def noise_corpus(tool: ModuleType, tmp_path: Path) -> Path:
 def test_centerface_in_8_bits_is_near_the_one_in_float(tool: ModuleType, noise_corpus: Path) -> None:
     exact = tool.rebuild_centerface(small_centerface())
     rounded = tool.quantized(exact, noise_corpus)
-    picture = next(tool.calibration_pictures(noise_corpus))[None]
+    image = next(tool.calibration_images(noise_corpus))[None]
     assert rounded.graph.input[0].type.tensor_type.elem_type == onnx.TensorProto.UINT8
-    for got, want in zip(run(rounded, picture).values(), run(exact, picture).values(), strict=True):
+    for got, want in zip(run(rounded, image).values(), run(exact, image).values(), strict=True):
         assert 0 < np.abs(got - want).mean() < 0.03 * np.ptp(want)
 
 

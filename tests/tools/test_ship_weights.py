@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from faceum.assets import Asset, asset_path, load_registry
 from faceum.runner import load_runner
+from faceum.weights.registry import Asset, asset_path, load_registry
 
 pytest.importorskip("torch")
 pytest.importorskip("onnxscript")

@@ -76,7 +76,7 @@ def test_the_card_holds_groups_data_and_recipes(checkout: Path) -> None:
         data=[{"name": "UTKFace", "train": 19279, "held_out": 1680, "labels": "age", "teachers": "none",
                "terms": "research"}],
         recipes=[{"out": "small-2", "initial": "small", "steps": 13000, "lr": 0.001, "seed": 0,
-                  "precision": "bfloat16", "shares": {"utkface": share, "celeba": share}}],
+                  "precision": "bfloat16", "sources": {"utkface": share, "celeba": share}}],
     )  # fmt: skip
     assert run("--root", str(checkout)).returncode == 0
     card = (checkout / "MODEL_CARD.md").read_text()

@@ -11,10 +11,10 @@ import pytest
 pytest.importorskip("torch")
 
 from faceum.config import load_recipe
-from faceum.data.mixture import Share
+from faceum.data.mixture import SourceConfig
 from faceum.train import RunConfig
 
-SMOKE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.py"
+SMOKE = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def drawn_run(tmp_path: Path) -> Callable[..., RunConfig]:
         smoke = load_recipe(SMOKE)
         given = {
             "out": str(tmp_path / "run"),
-            "shares": {"drawn": Share(reader="generated", path="24", count=6)},
+            "sources": {"drawn": SourceConfig(reader="generated", path="24", batch_size=6)},
             "steps": 8,
             "warmup": 2,
             "workers": 0,

@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from faceum.data.mixture import Share
+from faceum.data.mixture import SourceConfig
 from faceum.errors import RecipeError
 from faceum.train import RunConfig, train
 from faceum.train.checkpoints import Checkpoints
 from faceum.train.provenance import require_same_recipe
 
-DRAWN = Share(reader="generated", path="8", count=4)
+DRAWN = SourceConfig(reader="generated", path="8", batch_size=4)
 SHARES = {"drawn": DRAWN, "more": replace(DRAWN, tasks=("age",))}
 
 
@@ -25,7 +25,7 @@ def begun(drawn_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     """A run of one step that stands in its folder; call it for its recipe with other settings."""
 
     def make(**settings: Any) -> RunConfig:
-        return drawn_run(**{"shares": SHARES, "steps": 1, "save_every": 1, "apart": False, **settings})
+        return drawn_run(**{"sources": SHARES, "steps": 1, "save_every": 1, "apart": False, **settings})
 
     train(make())
     return make
@@ -36,7 +36,7 @@ def test_what_a_run_cannot_change_midway_is_named_with_both_values(begun: Callab
     folder = Path(run.out)
     before = (folder / "run.json").read_bytes()
     ages = run.task_weights.get("age", "none")
-    block = replace(run.network.block, hidden=96)
+    block = replace(run.network.block, hidden_dim=96)
     share = replace(DRAWN, count=5, lazy=True)
     for settings, said in (
         ({"lr": 1e-4}, [f"lr={run.lr}, not 0.0001"]),
@@ -44,12 +44,12 @@ def test_what_a_run_cannot_change_midway_is_named_with_both_values(begun: Callab
         ({"encoder_lr": 1e-3}, ["encoder_lr=none, not 0.001"]),
         ({"seed": 5}, [f"seed={run.seed}, not 5"]),
         ({"margin": None}, ['margin={"kind": "cosface", ', ", not none"]),
-        ({"network": replace(run.network, block=block)}, ["network.block.hidden=", ", not 96"]),
+        ({"network": replace(run.network, block=block)}, ["network.block.hidden_dim=", ", not 96"]),
         ({"task_weights": {"age": 9.0}}, [f"task_weights.age={ages}, not 9.0"]),
-        ({"shares": {"drawn": share, "more": SHARES["more"]}},
-         ["shares.drawn.count=4, not 5; shares.drawn.lazy=false, not true"]),
-        ({"shares": {"drawn": DRAWN}}, ["shares.more={", ", not none"]),
-        ({"shares": dict(reversed(SHARES.items()))}, ['shares=["drawn", "more"], not ["more", "drawn"]']),
+        ({"sources": {"drawn": share, "more": SHARES["more"]}},
+         ["sources.drawn.batch_size=4, not 5; shares.drawn.lazy=false, not true"]),
+        ({"sources": {"drawn": DRAWN}}, ["sources.more={", ", not none"]),
+        ({"sources": dict(reversed(SHARES.items()))}, ['sources=["drawn", "more"], not ["more", "drawn"]']),
         ({"apart": True, "held_out": "test"}, ["held_out=val, not test", "apart=false, not true"]),
     ):  # fmt: skip
         with pytest.raises(RecipeError) as caught:
@@ -74,7 +74,7 @@ def test_what_it_can_change_is_taken(begun: Callable[..., RunConfig]) -> None:
     record = json.loads(Path(moved, "run.json").read_text())
     assert (record["step"], record["recipe"]["steps"], record["earlier"][0]["recipe"]["steps"]) == (1, 2, 1)
     shares = {**SHARES, "drawn": replace(DRAWN, path="another folder")}
-    require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, shares=shares))
+    require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, sources=shares))
 
 
 def test_a_folder_without_checkpoints_begins_anew(begun: Callable[..., RunConfig]) -> None:

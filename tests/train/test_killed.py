@@ -22,12 +22,12 @@ import os, signal, sys
 import torch
 torch.set_num_threads(1)
 from faceum.config import load_recipe
-from faceum.data.mixture import Share
+from faceum.data.mixture import SourceConfig
 from faceum.train import Trainer, train
 
 recipe, out, where, workers = sys.argv[1:]
 words = [f"out={out}", "steps=8", "warmup=2", "save_every=3", "log_every=1", "validate_every=0"]
-words += ["shares.drawn.path=24", "shares.drawn.count=6", f"workers={workers}"]
+words += ["sources.drawn.path=24", "sources.drawn.batch_size=6", f"workers={workers}"]
 run = load_recipe(recipe, words)
 
 def die():
@@ -61,7 +61,7 @@ def test_kill_9_and_resume(
     """The uninterrupted run makes its batches itself, so workers must change nothing, either."""
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    recipe = Path(__file__).resolve().parents[2] / "recipes" / "smoke.py"
+    recipe = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
     cut, whole = tmp_path / "cut", tmp_path / "whole"
     words = [sys.executable, "-c", KILLED, str(recipe), str(cut), where, str(workers)]
     one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
@@ -74,8 +74,8 @@ def test_kill_9_and_resume(
     )
 
     share = train_share()
-    resumed = train(drawn_run(out=str(cut), shares=share, workers=workers))
-    wanted = train(drawn_run(out=str(whole), shares=share))
+    resumed = train(drawn_run(out=str(cut), sources=share, workers=workers))
+    wanted = train(drawn_run(out=str(whole), sources=share))
     torch.set_num_threads(threads)
     for name, value in wanted.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -90,14 +90,14 @@ def train_share() -> dict[str, Any]:
     """The share that the killed process has, by the same words."""
     from faceum.config import load_recipe
 
-    recipe = Path(__file__).resolve().parents[2] / "recipes" / "smoke.py"
-    return load_recipe(recipe, ["shares.drawn.path=24", "shares.drawn.count=6"]).shares
+    recipe = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
+    return load_recipe(recipe, ["sources.drawn.path=24", "sources.drawn.batch_size=6"]).shares
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:
     """Every logged row, without what the clock says."""
     rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("seconds", "pictures_per_second")} for row in rows]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in rows]
 
 
 def same(one: Any, other: Any) -> bool:

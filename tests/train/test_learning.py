@@ -1,4 +1,4 @@
-"""Networks learn: all tasks in a short smoke run, one head alone, and 32 real pictures by heart."""
+"""Networks learn: all tasks in a short smoke run, one head alone, and 32 real images by heart."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ import torch
 from faceum.config import load_recipe
 from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.corpus import LabelledFace, read_corpus
-from faceum.data.mixture import Batch, Mixture, Share
+from faceum.data.mixture import Batch, MixtureDataset, SourceConfig
 from faceum.data.sources import Data, read_sources
 from faceum.model.network import FaceUM
 from faceum.tasks import TASKS
@@ -23,7 +23,7 @@ from faceum.train import RunConfig, Trainer, train
 from faceum.train.trainer import build_network
 from faceum.train.validate import METRICS, HeldOut
 
-RECIPES = Path(__file__).resolve().parents[2] / "recipes"
+RECIPES = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes"
 
 
 class Enough(Exception):
@@ -33,12 +33,12 @@ class Enough(Exception):
 def every_face(run: RunConfig, faces: Sequence[LabelledFace]) -> Batch:
     """All these faces as one batch, cut as validation cuts them."""
     assert run.network is not None
-    alone = {"all": Share(count=len(faces), augment=NO_AUGMENTATION)}
-    return Mixture({"all": faces}, alone, spec=run.network.crops[0][0], seed=0, batches=1)[0]
+    alone = {"all": SourceConfig(batch_size=len(faces), augment=NO_AUGMENTATION)}
+    return MixtureDataset({"all": faces}, alone, spec=run.network.crops[0][0], seed=0, batches=1)[0]
 
 
 def blind_scores(learned: Batch, held: Batch) -> dict[str, float]:
-    """The metrics on held-out faces of who knows the training faces and looks at no picture.
+    """The metrics on held-out faces of who knows the training faces and looks at no image.
 
     Always the median age, each attribute's frequent answer, the most frequent expression, each pixel's most
     frequent class, and the mean shape.
@@ -61,7 +61,7 @@ def blind_scores(learned: Batch, held: Batch) -> dict[str, float]:
 def test_smoke_learns_every_task(tmp_path: Path) -> None:
     words = ["validate_every=400", "log_every=1", "workers=0", f"out={tmp_path}"]
     run = load_recipe(RECIPES / "smoke.py", words)
-    held = read_sources(run.shares, "", split="val", most=128, people=True)
+    held = read_sources(run.sources, "", split="val", most=128, people=True)
     scores: dict[str, float] = {}
 
     def look(network: FaceUM) -> dict[str, float]:
@@ -74,7 +74,7 @@ def test_smoke_learns_every_task(tmp_path: Path) -> None:
     for task in TASKS:
         first, last = (np.mean([row[task] for row in some]) for some in (rows[:10], rows[-20:]))
         assert last < 0.85 * first, f"{task}: {first:.3f} to {last:.3f}"
-    known = read_sources(run.shares, "", split="train", most=500)
+    known = read_sources(run.sources, "", split="train", most=500)
     blind = blind_scores(*(every_face(run, data.faces["drawn"]) for data in (known, held)))
     assert scores["age_mae"] < 0.85 * blind["age_mae"]
     assert scores["attributes_accuracy"] > blind["attributes_accuracy"] + 0.02
@@ -89,10 +89,10 @@ def test_heads_alone_leave_the_encoder_and_other_heads_alone(
 ) -> None:
     train(drawn_run(steps=2))
     weights = str(tmp_path / "run" / "network.safetensors")
-    share = Share(reader="generated", path="12", count=4, tasks=("expression",))
+    share = SourceConfig(reader="generated", path="12", batch_size=4, tasks=("expression",))
     tuned = train(
         drawn_run(
-            out=str(tmp_path / "tuned"), network=None, initial=weights, learn="heads", shares={"mine": share},
+            out=str(tmp_path / "tuned"), network=None, initial=weights, learn="heads", sources={"mine": share},
             margin=None, steps=3,
         )
     )  # fmt: skip
@@ -106,7 +106,7 @@ def test_recomputing_and_accumulating_change_nothing_but_memory(drawn_run: Calla
     network = replace(network, block=replace(network.block, drop_path=0.3))
     data = read_sources(drawn_run().shares, "", people=True)
     spec = network.crops[0][0]
-    batch = Mixture(data.faces, drawn_run().shares, spec=spec, seed=0, batches=1)[0]
+    batch = MixtureDataset(data.faces, drawn_run().shares, spec=spec, seed=0, batches=1)[0]
     values = []
     for settings in ({}, {"recompute": True}):
         trainer = Trainer(drawn_run(network=network, **settings), data.faces, data.people)
@@ -128,9 +128,9 @@ def numbers(values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
 
 def test_uncertain_tasks_learn_how_much_they_count(drawn_run: Callable[..., RunConfig]) -> None:
     run = drawn_run(weighting="uncertainty", lr=1e-2, warmup=0)
-    data = read_sources(run.shares, "", people=True)
+    data = read_sources(run.sources, "", people=True)
     trainer = Trainer(run, data.faces, data.people)
-    batch = Mixture(data.faces, run.shares, spec=run.network.crops[0][0], seed=0, batches=1)[0]
+    batch = MixtureDataset(data.faces, run.sources, spec=run.network.crops[0][0], seed=0, batches=1)[0]
     losses = trainer.train_step([(batch,)])
     s = trainer.objective.log_variance_T.detach()
     for place, task in enumerate(TASKS):
@@ -139,26 +139,28 @@ def test_uncertain_tasks_learn_how_much_they_count(drawn_run: Callable[..., RunC
 
 
 @pytest.mark.skipif("FACEUM_CORPUS" not in os.environ, reason="needs the corpus: set FACEUM_CORPUS")
-def test_32_real_pictures_are_learned_by_heart() -> None:
+def test_32_real_images_are_learned_by_heart() -> None:
     counts = {"celeba": 8, "utkface": 6, "ferplus": 6, "celebamask": 6, "helen_afw": 6}
     folder = os.environ["FACEUM_CORPUS"]
     faces = {}
     for source, count in counts.items():
         known = read_corpus(folder, (source,), "val")[source]
         faces[source] = [face for face in known if not tied(face)][:count]
-    shares = {source: Share(count=count, augment=NO_AUGMENTATION) for source, count in counts.items()}
+    shares = {
+        source: SourceConfig(batch_size=count, augment=NO_AUGMENTATION) for source, count in counts.items()
+    }
     weights = [
         f"task_weights.{word}" for word in ("age=2.0", "attributes=0.4", "recognition=10.0", "parsing=3.0")
     ]
     words = ["steps=350", "precision=float32", "warmup=10", "lr=3e-3", "clip=5.0", "ema=0.9", *weights]
     run = load_recipe(RECIPES / "compact.py", words)
-    run = replace(run, shares=shares)
+    run = replace(run, sources=shares)
     trainer = Trainer(run, faces)
     for module in trainer.network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     spec = trainer.network.config.crops[0][0]
-    batch = Mixture(faces, shares, spec=spec, seed=0, batches=1)[0]
+    batch = MixtureDataset(faces, shares, spec=spec, seed=0, batches=1)[0]
     history = [trainer.train_step([(batch,)]) for _ in range(run.steps)]
     numbers = HeldOut(run, Data(faces=faces), trainer.network, torch.ones(19))
     scores = numbers(trainer.averaged(), trainer.objective.distillation.state_dict())

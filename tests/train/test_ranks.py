@@ -23,42 +23,46 @@ from torch import Tensor, nn
 from faceum.config import load_recipe
 from faceum.crop import CropSpec
 from faceum.data.corpus import labelled_face
-from faceum.data.generated import draw_face
-from faceum.data.mixture import Batch, Share, with_tasks
+from faceum.data.mixture import Batch, SourceConfig, with_tasks
 from faceum.data.sources import Data
-from faceum.distributed import average_gradients, joined, rank
+from faceum.data.synthetic import draw_face
 from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS
 from faceum.model.experts import ExpertsConfig
 from faceum.tasks import TASKS
 from faceum.train import Trainer
-from faceum.train.run import stream
+from faceum.train.distributed import average_gradients, joined, rank
+from faceum.train.loop import stream
 from faceum.train.trainer import tasks_of_all_ranks
 
 # Of the seven faces rank 0 takes the first, third, ...; in the second mixture one rank lacks four tasks.
 SHARES = {
-    "even": {"all": Share(count=4), "ages": Share(count=1, tasks=("age",)), "taught": Share(count=2)},
+    "even": {
+        "all": SourceConfig(batch_size=4),
+        "ages": SourceConfig(batch_size=1, tasks=("age",)),
+        "taught": SourceConfig(batch_size=2),
+    },
     "lopsided": {
-        "all": Share(count=1),
-        "ages": Share(count=2, tasks=("age",)),
-        "masks": Share(count=1, tasks=("parsing",)),
+        "all": SourceConfig(batch_size=1),
+        "ages": SourceConfig(batch_size=2, tasks=("age",)),
+        "masks": SourceConfig(batch_size=1, tasks=("parsing",)),
     },
 }
-SMOKE = load_recipe(Path(__file__).resolve().parents[2] / "recipes" / "smoke.py")
+SMOKE = load_recipe(Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py")
 PUBLISHED = replace(
     BASE,
     crops=(
         (CropSpec(policy="box", size=32, grid=2), IMAGE_TASKS),
         (CropSpec(policy="box", size=64, grid=4), DENSE_TASKS),
     ),
-    block=replace(BASE.block, width=48, heads=2, head_dim=16, hidden=64),
-    moe=replace(BASE.moe, shared_hidden=64, experts=ExpertsConfig(hidden=16)),
+    block=replace(BASE.block, dim=48, num_heads=2, head_dim=16, hidden_dim=64),
+    moe=replace(BASE.moe, shared_hidden_dim=64, experts=ExpertsConfig(hidden_dim=16)),
     depth=1,
 )
 NETWORKS = {"compact": SMOKE.network, "published": PUBLISHED}
 CASES = [(network, kind) for network in NETWORKS for kind in SHARES]
 
 
-def built(network: str, shares: dict[str, Share]) -> tuple[Trainer, tuple[Batch, ...]]:
+def built(network: str, shares: dict[str, SourceConfig]) -> tuple[Trainer, tuple[Batch, ...]]:
     """A trainer without dropout whose fresh zeros are not zero, and this rank's part of a batch."""
     rng = np.random.default_rng(0)
     faces: dict[str, list[Any]] = {}
@@ -68,7 +72,7 @@ def built(network: str, shares: dict[str, Share]) -> tuple[Trainer, tuple[Batch,
             teacher = [rng.integers(-90, 90, 256).astype(np.int8) for _ in drawn]
             drawn = [replace(one, embedding=v) for one, v in zip(drawn, teacher, strict=True)]
         faces[source] = [labelled_face(one) for one in drawn]
-    settings = {"network": NETWORKS[network], "shares": shares, "weighting": "uncertainty"}
+    settings = {"network": NETWORKS[network], "sources": shares, "weighting": "uncertainty"}
     run = replace(SMOKE, **settings, warmup=0, steps=3)
     trainer = Trainer(run, faces, people=24)
     torch.manual_seed(3)
@@ -124,7 +128,7 @@ def work(path: str) -> None:
             steps = [
                 {name: float(value) for name, value in trainer.train_step([parts]).items()} for _ in range(2)
             ]
-            biases = [mixture.moe.router.bias for mixture in trainer.network.mixtures]
+            biases = [moe_block.moe.router.bias for moe_block in trainer.network.moe_blocks]
             told[f"{network} {kind}"] = {
                 "losses": found,
                 "steps": steps,

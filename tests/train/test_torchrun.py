@@ -18,13 +18,15 @@ from faceum.train.checkpoints import Checkpoints
 pytest.importorskip("tensorboard")
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch with distributed")
 
-RECIPE = Path(__file__).resolve().parents[2] / "recipes" / "smoke.py"
-WORDS = "shares.drawn.path=24 shares.drawn.count=6 steps=6 warmup=2 workers=2 device=cpu tensorboard=true"
+RECIPE = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
+WORDS = (
+    "sources.drawn.path=24 sources.drawn.batch_size=6 steps=6 warmup=2 workers=2 device=cpu tensorboard=true"
+)
 WORDS += " save_every=3 log_every=1 validate_every=3 held_out_faces=8"
 
 DYING = """
 import os, signal, sys
-from faceum.cli import app
+from faceum.cli.app import app
 from faceum.train import Trainer
 
 step = Trainer.train_step
@@ -62,7 +64,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rows(folder: Path) -> list[dict[str, Any]]:
     """Every logged row, without what the clock says."""
     found = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in row.items() if k not in ("seconds", "pictures_per_second")} for row in found]
+    return [{k: v for k, v in row.items() if k not in ("seconds", "images_per_second")} for row in found]
 
 
 def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:

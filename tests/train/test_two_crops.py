@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from faceum.crop import CropSpec
-from faceum.data.mixture import Share
+from faceum.data.mixture import SourceConfig
 from faceum.data.sources import read_sources
 from faceum.errors import RecipeError
 from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS
@@ -18,7 +18,7 @@ from faceum.model.experts import ExpertsConfig
 from faceum.model.network import FaceUM
 from faceum.tasks import TASKS
 from faceum.train import RunConfig, Trainer, train
-from faceum.train.run import stream
+from faceum.train.loop import stream
 from faceum.train.trainer import share_norms
 
 NETWORK = replace(
@@ -27,17 +27,17 @@ NETWORK = replace(
         (CropSpec(policy="box", size=32, grid=2), IMAGE_TASKS),
         (CropSpec(policy="box", size=64, grid=4), DENSE_TASKS),
     ),
-    block=replace(BASE.block, width=48, heads=2, head_dim=16, hidden=64, drop_path=0.1),
-    moe=replace(BASE.moe, shared_hidden=64, experts=ExpertsConfig(hidden=16)),
+    block=replace(BASE.block, dim=48, num_heads=2, head_dim=16, hidden_dim=64, drop_path=0.1),
+    moe=replace(BASE.moe, shared_hidden_dim=64, experts=ExpertsConfig(hidden_dim=16)),
     depth=1,
 )
-DRAWN = Share(reader="generated", path="6", count=3, lazy=True)
+DRAWN = SourceConfig(reader="generated", path="6", batch_size=3, lazy=True)
 
 
 def test_each_part_has_its_tasks_and_every_task_learns(drawn_run: Callable[..., RunConfig]) -> None:
     shares = {"all": DRAWN, "masks": replace(DRAWN, count=2, tasks=("parsing",))}
-    run = drawn_run(network=NETWORK, shares=shares, encoder_lr=1e-4, lr=1e-3, warmup=0, recompute=True)
-    data = read_sources(run.shares, "", people=True)
+    run = drawn_run(network=NETWORK, sources=shares, encoder_lr=1e-4, lr=1e-3, warmup=0, recompute=True)
+    data = read_sources(run.sources, "", people=True)
     trainer = Trainer(run, data.faces, data.people)
     images, dense = parts = stream(run, trainer.network, data)[0]
     assert tuple(images.wanted) == IMAGE_TASKS and images.crop_BCHW.shape == (3, 3, 32, 32)
@@ -59,7 +59,7 @@ def test_one_face_for_a_head_with_batch_norms_is_refused_before_the_first_step(
     drawn_run: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
     shares = {"all": replace(DRAWN, tasks=("age",)), "masks": replace(DRAWN, count=1, tasks=("parsing",))}
-    run = drawn_run(network=NETWORK, shares=shares, steps=2, held_out=None, out=str(tmp_path))
+    run = drawn_run(network=NETWORK, sources=shares, steps=2, held_out=None, out=str(tmp_path))
     with pytest.raises(RecipeError, match="has 1 faces for parsing.*need 2 in each"):
         train(run)
     assert not list(tmp_path.glob("checkpoints/*"))

@@ -1,4 +1,4 @@
-"""Layer 3. A labelled face and a random generator in; a training crop with its labels moved along, out."""
+"""A labelled face and a random generator in; a training crop with its labels moved along, out."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ def _mirrored_words(words: tuple[str, ...]) -> np.ndarray:
 
 
 PARSING_MIRROR = _mirrored_words(PARSING_CLASSES).astype(np.uint8)
-"""Class id -> class id in the mirrored picture (u_lip, l_lip, neck_l and ear_r stay)."""
+"""Class id -> class id in the mirrored image (u_lip, l_lip, neck_l and ear_r stay)."""
 
 LANDMARK_MIRROR = np.array(
     [*range(16, -1, -1), *range(26, 16, -1), *range(27, 31), *range(35, 30, -1)]
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
 )
-"""Which of the 68 points stands at each place in the mirrored picture (iBUG order)."""
+"""Which of the 68 points stands at each place in the mirrored image (iBUG order)."""
 
 
 LUMA = np.array([0.299, 0.587, 0.114])
@@ -49,8 +49,8 @@ class AugmentConfig:
     colour: strength of brightness, contrast, gamma and saturation changes. gray: share made gray.
     blur: share blurred or shrunk and enlarged. noise: share with sensor noise. erase: share with a
     rectangle painted over. mask: share of faces with known landmarks that get a face mask painted on.
-    surround: share of crops that show one colour, or a part of the picture enlarged, where they reach beyond
-    the picture, in place of its edge repeated: what is learned of tight chips then holds in wide pictures.
+    surround: share of crops that show one colour, or a part of the image enlarged, where they reach beyond
+    the image, in place of its edge repeated: what is learned of tight chips then holds in wide images.
     """
 
     turn: float = 6.0
@@ -64,7 +64,7 @@ class AugmentConfig:
     blur: float = 0.25
     noise: float = 0.15
     erase: float = 0.15
-    mask: float = 0.0
+    mask_probability: float = 0.0
     surround: float = 0.0
 
 
@@ -72,13 +72,13 @@ class AugmentConfig:
 class TrainingCrop:
     """What one face becomes.
 
-    image: (S, S, 3) uint8 RGB. face_mask_N: (N,) bool. labels: as LabelledFace's, parsing at crop size,
+    image: (S, S, 3) uint8 RGB. face_tokens_N: (N,) bool. labels: as LabelledFace's, parsing at crop size,
     landmarks normalised to the crop (0..1). eye_distance: outer eye corners' distance in shares of the crop,
     the unit in which landmark errors are counted (1 where unknown). landmark_weight: how much they count.
     """
 
     image: np.ndarray
-    face_mask_N: np.ndarray
+    face_tokens_N: np.ndarray
     labels: dict[str, np.ndarray]
     eye_distance: float
     landmark_weight: float
@@ -95,10 +95,10 @@ def augment(
     """Cut, move, mirror and recolour one face; points, masks and left/right classes move along."""
     image = face.image
     if (
-        config.mask
+        config.mask_probability
         and "landmarks" in face.labels
         and "parsing" not in face.labels
-        and rng.random() < config.mask
+        and rng.random() < config.mask_probability
     ):
         image = paint_mask(image, face.labels["landmarks"], rng)
     matrix, box = _jittered(face, spec, config, rng)
@@ -117,7 +117,7 @@ def augment(
         eye_distance = float(np.linalg.norm(labels["landmarks"][36] - labels["landmarks"][45]))
     return TrainingCrop(
         image=crop,
-        face_mask_N=cropped.face_mask_N,
+        face_tokens_N=cropped.face_tokens_N,
         labels=labels,
         eye_distance=max(eye_distance, 0.05),
         landmark_weight=ROUGH_WEIGHT if face.rough_landmarks else 1.0,
@@ -127,7 +127,7 @@ def augment(
 def _jittered(
     face: LabelledFace, spec: CropSpec, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix from picture to crop near the one that inference would use, and a box near the face's."""
+    """A matrix from image to crop near the one that inference would use, and a box near the face's."""
     size = face.box[2:] - face.box[:2]
     wobble = config.shift * 2 * rng.standard_normal(4) * np.tile(size, 2)
     box = face.box + wobble
@@ -160,7 +160,7 @@ def _moved(name: str, value: np.ndarray, matrix: np.ndarray, size: int, flip: bo
 def _surrounded(
     crop: np.ndarray, image: np.ndarray, matrix: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Put a colour, or a random part of the picture, where the crop reaches beyond the picture."""
+    """Put a colour, or a random part of the image, where the crop reaches beyond the image."""
     size = crop.shape[0]
     inside = warp(np.ones(image.shape[:2], np.uint8), matrix, (size, size), border="zero")
     if inside.all():
@@ -202,7 +202,7 @@ def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
 def _erased(
     crop: np.ndarray, config: AugmentConfig, labels: dict[str, np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint a rectangle over; pictures with a class map are spared, their labels would be wrong."""
+    """Paint a rectangle over; images with a class map are spared, their labels would be wrong."""
     if "parsing" in labels or rng.random() >= config.erase:
         return crop
     size = crop.shape[0]

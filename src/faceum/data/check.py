@@ -1,6 +1,6 @@
-"""Layer 3. Packed files or samples by split in, their problems out: broken, wrong, doubled or leaking.
+"""Packed files or samples by split in, their problems out: broken, wrong, doubled or leaking.
 
-A leak is a person of one source, or a picture of any, that stands in two splits.
+A leak is a person of one source, or an image of any, that stands in two splits.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from faceum.data.sample import Sample, check_sample
 from faceum.errors import DataError
 
 THUMBNAIL = 16
-"""Pictures whose fingerprints of this side are equal count as the same picture, encoded anew or resized."""
+"""Images whose fingerprints of this side are equal count as the same image, encoded anew or resized."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Problem:
-    """Something wrong: kind is "broken" (picture), "label", "id", "person" or "picture" (in two splits)."""
+    """Something wrong: kind is "broken" (image), "label", "id", "person" or "image" (in two splits)."""
 
     kind: str
     place: str
@@ -32,11 +32,11 @@ class Problem:
 
 @dataclass
 class _Seen:
-    """Where ids, people and pictures were first seen: key -> (split, place)."""
+    """Where ids, people and images were first seen: key -> (split, place)."""
 
     ids: dict[str, tuple[str, str]] = field(default_factory=dict)
     people: dict[tuple[str, str], tuple[str, str]] = field(default_factory=dict)
-    pictures: dict[bytes, tuple[str, str]] = field(default_factory=dict)
+    images: dict[bytes, tuple[str, str]] = field(default_factory=dict)
 
 
 def check_packed(paths: Iterable[str | Path]) -> Iterator[Problem]:
@@ -54,7 +54,7 @@ def check_packed(paths: Iterable[str | Path]) -> Iterator[Problem]:
 
 
 def check_samples(samples: Iterable[tuple[str, str, Sample]]) -> Iterator[Problem]:
-    """The problems of (split, place, sample), in order; every picture is decoded once."""
+    """The problems of (split, place, sample), in order; every image is decoded once."""
     seen = _Seen()
     for split, place, sample in samples:
         first = seen.ids.setdefault(f"{sample.source} {sample.id}", (split, place))[1]
@@ -71,7 +71,7 @@ def check_samples(samples: Iterable[tuple[str, str, Sample]]) -> Iterator[Proble
             yield Problem(kind="broken", place=place, sentence=_without_name(error, sample))
             continue
         yield from _misplaced(sample, image, place)
-        yield from _leaked_picture(image, split, place, seen)
+        yield from _leaked_image(image, split, place, seen)
 
 
 def _without_name(error: DataError, sample: Sample) -> str:
@@ -79,9 +79,9 @@ def _without_name(error: DataError, sample: Sample) -> str:
 
 
 def fingerprint(image: np.ndarray) -> bytes:
-    """32 bytes that stay when a picture is encoded anew or resized: where gray rises to the right.
+    """32 bytes that stay when an image is encoded anew or resized: where gray rises to the right.
 
-    image: (H, W, 3) uint8 RGB. A picture of one colour is told apart by its pixels' hash instead.
+    image: (H, W, 3) uint8 RGB. An image of one colour is told apart by its pixels' hash instead.
     """
     gray = cv2.cvtColor(image, cv2.COLOR_RGB2GRAY)
     small = cv2.resize(gray, (THUMBNAIL + 1, THUMBNAIL), interpolation=cv2.INTER_AREA).astype(int)
@@ -100,24 +100,24 @@ def _leaked_person(sample: Sample, split: str, place: str, seen: _Seen) -> Itera
         yield Problem(kind="person", place=place, sentence=sentence)
 
 
-def _leaked_picture(image: np.ndarray, split: str, place: str, seen: _Seen) -> Iterator[Problem]:
-    first_split, first = seen.pictures.setdefault(fingerprint(image), (split, place))
+def _leaked_image(image: np.ndarray, split: str, place: str, seen: _Seen) -> Iterator[Problem]:
+    first_split, first = seen.images.setdefault(fingerprint(image), (split, place))
     if first_split != split:
-        sentence = f"it shows the same picture as {first} in {first_split}"
-        yield Problem(kind="picture", place=place, sentence=sentence)
+        sentence = f"it shows the same image as {first} in {first_split}"
+        yield Problem(kind="image", place=place, sentence=sentence)
 
 
 def _misplaced(sample: Sample, image: np.ndarray, place: str) -> Iterator[Problem]:
-    """Boxes and landmarks that do not meet their picture."""
+    """Boxes and landmarks that do not meet their image."""
     height, width = image.shape[:2]
     if sample.box is not None and np.shape(sample.box) == (4,):
         x0, y0, x1, y1 = sample.box
         if x1 <= 0 or y1 <= 0 or x0 >= width or y0 >= height:
             box = np.round(sample.box, 1).tolist()
-            sentence = f"its box {box} lies outside its picture of {width} x {height}"
+            sentence = f"its box {box} lies outside its image of {width} x {height}"
             yield Problem(kind="label", place=place, sentence=sentence)
     if sample.landmarks68 is not None and np.shape(sample.landmarks68) == (68, 2):
         middle = np.mean(sample.landmarks68, axis=0)
         if not (0 <= middle[0] <= width and 0 <= middle[1] <= height):
-            sentence = f"its landmarks lie outside its picture of {width} x {height}"
+            sentence = f"its landmarks lie outside its image of {width} x {height}"
             yield Problem(kind="label", place=place, sentence=sentence)

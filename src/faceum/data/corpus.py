@@ -1,4 +1,4 @@
-"""Layer 3. A corpus folder of Parquet files -> samples with teachers' answers; any sample -> a labelled face.
+"""A corpus folder of Parquet files -> samples with teachers' answers; any sample -> a labelled face.
 
 One row a face, see `packed`; teachers' answers lie beside it, joined by id, in
 `teacher-embedding.<source>.<split>.parquet` and `teacher-landmarks.<source>.<split>.parquet`.
@@ -13,10 +13,10 @@ from typing import Any
 
 import numpy as np
 
-from faceum.data.layout import box_by_points, find
 from faceum.data.packed import open_parquet, read_packed
 from faceum.data.parquet import face_row
 from faceum.data.sample import Sample
+from faceum.datasets.tables import box_by_points, find
 
 TEACHER_DISAGREEMENT = 0.08
 """Teachers' landmarks that differ by more than this share of the eye distance are left out."""
@@ -34,7 +34,7 @@ LABEL_TYPES = {
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class LabelledFace:
-    """One face with its picture and what is known of it.
+    """One face with its image and what is known of it.
 
     source: the data set's name. image: (H, W, 3) uint8 RGB. box: (4,) float32. points5: (5, 2) float32, or
     None where the box is a guess, too. labels: any of age (years), attributes (40,) bool, expression_votes
@@ -51,9 +51,9 @@ class LabelledFace:
 
 
 def labelled_face(sample: Sample) -> LabelledFace:
-    """Read a sample's picture and mask; DataError naming it where they or a label cannot be right.
+    """Read a sample's image and mask; DataError naming it where they or a label cannot be right.
 
-    A face without a box has that of its points, or else is taken to fill its picture. A person's name, unlike
+    A face without a box has that of its points, or else is taken to fill its image. A person's name, unlike
     a number, is no label.
     """
     row = face_row(sample)
@@ -80,7 +80,7 @@ def labelled_face(sample: Sample) -> LabelledFace:
 
 
 def read_corpus(folder: str | Path, sources: tuple[str, ...], split: str) -> dict[str, list[LabelledFace]]:
-    """Read whole sources of one split into memory, pictures decoded.
+    """Read whole sources of one split into memory, images decoded.
 
     Raises DataError where the folder lacks a source, a row cannot be right, or pyarrow is missing.
     """

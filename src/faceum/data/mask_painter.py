@@ -1,8 +1,8 @@
-"""Layer 3. Paints a face mask on a face: RGB picture and landmarks in, RGB picture with a mask out.
+"""Paints a face mask on a face: RGB image and landmarks in, RGB image with a mask out.
 
-Used to augment training pictures and for the verification protocol in which one side of a pair is masked.
+Used to augment training images and for the verification protocol in which one side of a pair is masked.
 
-The mask is a sheet with its own coordinates: u from -1 (picture left) to 1, v from 0 (upper edge) to 1
+The mask is a sheet with its own coordinates: u from -1 (image left) to 1, v from 0 (upper edge) to 1
 (lower edge). Landmarks give 3 x 7 control points of the sheet; everything that makes it look like cloth
 (pleats, seams, patterns, shading) is a function of u and v, lit as the skin that it hides was lit.
 """
@@ -52,7 +52,7 @@ jaw (points 0-8), then bridge, nose tip and mouth centre, then the five points."
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Face:
-    """What a mask hangs on, in picture pixels: jaw (17, 2) in iBUG order; bridge, tip, mouth (2,)."""
+    """What a mask hangs on, in image pixels: jaw (17, 2) in iBUG order; bridge, tip, mouth (2,)."""
 
     jaw: np.ndarray
     bridge: np.ndarray
@@ -72,14 +72,14 @@ class _Face:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Paper:
-    """The finer canvas of a picture's region: origin (2,) its corner in the picture, shape (h, w), scale."""
+    """The finer canvas of an image's region: origin (2,) its corner in the image, shape (h, w), scale."""
 
     origin: np.ndarray
     shape: tuple[int, int]
     scale: int
 
     def fixed(self, points: np.ndarray) -> np.ndarray:
-        """Picture points on this canvas in OpenCV's fixed point with 4 fraction bits."""
+        """Image points on this canvas in OpenCV's fixed point with 4 fraction bits."""
         return np.round(((points - self.origin) * self.scale - 0.5) * 16).astype(np.int32)
 
 
@@ -103,9 +103,9 @@ def paint_mask(
     """Put a face mask on a face whose 68 landmarks are known.
 
     image: (H, W, 3) uint8 RGB. landmarks68: (68, 2) x y in pixels, iBUG order.
-    rng: everything random comes from it; the same state gives the same picture.
+    rng: everything random comes from it; the same state gives the same image.
     shape: one of MASK_SHAPES, or None to draw one.
-    Returns a new picture of the same size; a face outside the picture leaves it as it was.
+    Returns a new image of the same size; a face outside the image leaves it as it was.
     Raises DataError for a shape or landmarks that cannot be used.
     """
     points = _checked(landmarks68, 68)
@@ -195,7 +195,7 @@ _CUTS = {
 
 
 def _control_net(face: _Face, shape: str, rng: np.random.Generator) -> np.ndarray:
-    """Where the sheet hangs: (3, 7, 2) picture pixels; v = 0, 0.5, 1 down, u = -1 .. 1 along."""
+    """Where the sheet hangs: (3, 7, 2) image pixels; v = 0, 0.5, 1 down, u = -1 .. 1 along."""
     cut = _CUTS[shape]
     down = (face.jaw[8] - face.bridge) / face.size
     upper, lower = cut.upper + rng.uniform(-0.3, 0.3), cut.lower + rng.uniform(-0.3, 0.3)
@@ -259,7 +259,7 @@ def _chart(sheet: np.ndarray, paper: _Paper) -> np.ndarray:
 
 
 def _paint(image: np.ndarray, face: _Face, style: _Style, rng: np.random.Generator) -> np.ndarray:
-    """Paint the region at a finer scale, shrink colour and cover, and lay them over the picture."""
+    """Paint the region at a finer scale, shrink colour and cover, and lay them over the image."""
     net = _control_net(face, style.shape, rng)
     sheet = _sheet(net)
     outline = _outline(sheet)
@@ -396,7 +396,7 @@ def _lay_over(
     light = np.clip(local / max(level, 1.0), 0.5, 1.4) ** 0.8 * np.clip(level / 150, 0.3, 1.2) ** 0.7
     colour = colour * light[..., None]
     chroma = region[inside].astype(np.int16)
-    if np.abs(chroma - chroma[:, :1]).max() <= 6:  # a gray picture gets a gray mask
+    if np.abs(chroma - chroma[:, :1]).max() <= 6:  # a gray image gets a gray mask
         colour = np.repeat((colour @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=2)
     grain = rng.normal(0, 2.0, (*cover.shape, 1)).astype(np.float32)
     colour = cv2.GaussianBlur(colour + grain, (0, 0), 0.3 + 0.004 * size)

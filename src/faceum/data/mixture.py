@@ -1,4 +1,4 @@
-"""Layer 3. Labelled faces of many sources -> one seeded stream of training batches that can be resumed."""
+"""Labelled faces of many sources -> one seeded stream of training batches that can be resumed."""
 
 from __future__ import annotations
 
@@ -31,17 +31,17 @@ NO_TEACHER = np.zeros(EMBEDDING, np.int8)
 
 
 @dataclass(frozen=True, kw_only=True)
-class Share:
+class SourceConfig:
     """How one source takes part.
 
-    count: faces of it in every batch, of all ranks together. augment: how its crops are augmented.
+    batch_size: faces of it in every batch, of all ranks together. augment: how its crops are augmented.
     reader: a name in data.registry, "generated" among them; None for the corpus.
     path: the data set's folder; the recipe's `data` where empty. split: which part of it trains.
     tasks: the tasks that its labels may train.
-    lazy: pictures stay encoded, in memory or on disk, and are decoded each time they are drawn.
+    lazy: images stay encoded, in memory or on disk, and are decoded each time they are drawn.
     """
 
-    count: int
+    batch_size: int
     augment: AugmentConfig = AugmentConfig()
     reader: str | None = None
     path: str = ""
@@ -54,22 +54,22 @@ class Share:
 class Batch:
     """A training batch; every source's faces stand together, in the order of the mixture.
 
-    crop_BCHW: uint8 RGB. face_mask_BN: bool. wanted: task -> (B,) bool, True where its label is known.
-    labels: task -> the labels of its wanted faces, in order; recognition's are a teacher's embeddings, zero
+    crop_BCHW: uint8 RGB. face_tokens_BN: bool. has_label: task -> (B,) bool, True where its label is known.
+    labels: task -> the labels of its has_label faces, in order; recognition's are a teacher's embeddings, zero
     where only the person is known. identity: the number of the person of those faces, -1 where it is not
     known. eye_distance, landmark_weight: of the faces with landmarks, see TrainingCrop.
     """
 
     crop_BCHW: torch.Tensor
-    face_mask_BN: torch.Tensor
-    wanted: dict[str, torch.Tensor]
+    face_tokens_BN: torch.Tensor
+    has_label: dict[str, torch.Tensor]
     labels: dict[str, torch.Tensor]
     identity: torch.Tensor
     eye_distance: torch.Tensor
     landmark_weight: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same on another device, but for `wanted`, from which the network counts its rows on the CPU."""
+        """The same on another device, but for `has_label`, from which the network counts its rows on the CPU."""
         return self._with(lambda one: one.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
@@ -79,8 +79,8 @@ class Batch:
     def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
         return Batch(
             crop_BCHW=change(self.crop_BCHW),
-            face_mask_BN=change(self.face_mask_BN),
-            wanted=self.wanted,
+            face_tokens_BN=change(self.face_tokens_BN),
+            has_label=self.has_label,
             labels={task: change(one) for task, one in self.labels.items()},
             identity=change(self.identity),
             eye_distance=change(self.eye_distance),
@@ -88,7 +88,7 @@ class Batch:
         )
 
 
-class Mixture(Dataset[Batch]):
+class MixtureDataset(Dataset[Batch]):
     """Batch number -> Batch. Each source is walked in a new random order each epoch of its own.
 
     What a batch holds depends on (seed, batch number) alone: any worker can make it, and a run resumed at
@@ -99,7 +99,7 @@ class Mixture(Dataset[Batch]):
     def __init__(
         self,
         faces: Mapping[str, Sequence[LabelledFace]],
-        shares: Mapping[str, Share],
+        sources: Mapping[str, SourceConfig],
         *,
         spec: CropSpec,
         seed: int,
@@ -108,27 +108,27 @@ class Mixture(Dataset[Batch]):
         ranks: tuple[int, int] = (0, 1),
     ) -> None:
         """spec: the crop policy, of the tasks that are trained. ranks: this one's number, and how many."""
-        for source in shares:
+        for source in sources:
             if not faces.get(source):
                 raise DataError(f"The mixture asks for {source}, which has no faces; drop it or fill it.")
-        self.faces, self.shares, self.spec = faces, shares, spec
+        self.faces, self.sources, self.spec = faces, sources, spec
         self.seed, self.batches, self.ranks = seed, batches, ranks
-        self.tasks = {source: set(share.tasks) & set(tasks) for source, share in shares.items()}
+        self.tasks = {source: set(share.tasks) & set(tasks) for source, share in sources.items()}
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
-        count = sum(share.count for source, share in shares.items() if self.tasks[source])
+        count = sum(share.batch_size for source, share in sources.items() if self.tasks[source])
         if count < ranks[1]:
-            raise DataError(f"{count} faces a batch cannot be shared by {ranks[1]} ranks; raise the shares.")
+            raise DataError(f"{count} faces a batch cannot be shared by {ranks[1]} ranks; raise the sources.")
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, number: int) -> Batch:
         crops, rank, ranks, seen = [], *self.ranks, 0
-        for place, (source, share) in enumerate(self.shares.items()):
+        for place, (source, share) in enumerate(self.sources.items()):
             if not self.tasks[source]:
                 continue
-            for slot in range(share.count):
-                index = number * share.count + slot
+            for slot in range(share.batch_size):
+                index = number * share.batch_size + slot
                 if seen % ranks == rank:
                     crops.append(self._crop(source, place, index))
                 seen += 1
@@ -137,12 +137,12 @@ class Mixture(Dataset[Batch]):
     def _crop(self, source: str, place: int, index: int) -> TrainingCrop:
         face = self.faces[source][self._row(source, place, index)]
         rng = np.random.default_rng((self.seed, place, index))
-        crop = augment(face, self.spec, self.shares[source].augment, rng)
+        crop = augment(face, self.spec, self.sources[source].augment, rng)
         if len(self.tasks[source]) == len(TASKS):
             return crop
-        wanted = {LABEL_OF_TASK[task] for task in self.tasks[source]}
-        wanted |= {"identity"} if "recognition" in self.tasks[source] else set()
-        return replace(crop, labels={name: crop.labels[name] for name in crop.labels if name in wanted})
+        has_label = {LABEL_OF_TASK[task] for task in self.tasks[source]}
+        has_label |= {"identity"} if "recognition" in self.tasks[source] else set()
+        return replace(crop, labels={name: crop.labels[name] for name in crop.labels if name in has_label})
 
     def _row(self, source: str, place: int, index: int) -> int:
         """The index-th face that a source gives: a fresh permutation every time it is used up."""
@@ -156,23 +156,23 @@ class Mixture(Dataset[Batch]):
 class Parts(Dataset[tuple[Batch, ...]]):
     """Batch number -> a batch a crop policy: one part for `compact`, two for `base`."""
 
-    def __init__(self, mixtures: Sequence[Mixture]) -> None:
-        self.mixtures = mixtures
+    def __init__(self, mixtures: Sequence[MixtureDataset]) -> None:
+        self.moe_blocks = mixtures
 
     def __len__(self) -> int:
-        return len(self.mixtures[0])
+        return len(self.moe_blocks[0])
 
     def __getitem__(self, number: int) -> tuple[Batch, ...]:
-        return tuple(mixture[number] for mixture in self.mixtures)
+        return tuple(mixture[number] for mixture in self.moe_blocks)
 
 
 def collate(crops: Sequence[TrainingCrop]) -> Batch:
     """Training crops -> one Batch."""
-    wanted, labels = {}, {}
+    has_label, labels = {}, {}
     for task, label in LABEL_OF_TASK.items():
         known = [_trains(task, crop) for crop in crops]
         if any(known):
-            wanted[task] = torch.tensor(known)
+            has_label[task] = torch.tensor(known)
             values = [crop.labels.get(label, NO_TEACHER) for crop, k in zip(crops, known, strict=True) if k]
             labels[task] = torch.from_numpy(np.stack(values))
     people = [int(crop.labels.get("identity", -1)) for crop in crops if _trains("recognition", crop)]
@@ -180,8 +180,8 @@ def collate(crops: Sequence[TrainingCrop]) -> Batch:
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))
     return Batch(
         crop_BCHW=images.permute(0, 3, 1, 2),
-        face_mask_BN=torch.from_numpy(np.stack([crop.face_mask_N for crop in crops])),
-        wanted=wanted,
+        face_tokens_BN=torch.from_numpy(np.stack([crop.face_tokens_N for crop in crops])),
+        has_label=has_label,
         labels=labels,
         identity=torch.tensor(people, dtype=torch.long),
         eye_distance=torch.tensor([crop.eye_distance for crop in pointed], dtype=torch.float32),
@@ -208,8 +208,8 @@ def with_tasks(batch: Batch, tasks: Sequence[str]) -> Batch:
         "landmarks": (68, 2),
     }
     nobody = torch.zeros(len(batch.crop_BCHW), dtype=torch.bool, device=batch.crop_BCHW.device)
-    wanted = {task: batch.wanted.get(task, nobody) for task in tasks}
+    has_label = {task: batch.has_label.get(task, nobody) for task in tasks}
     labels = {
         task: batch.labels.get(task, torch.zeros((0, *shapes[task]), device=nobody.device)) for task in tasks
     }
-    return replace(batch, wanted=wanted, labels=labels)
+    return replace(batch, has_label=has_label, labels=labels)

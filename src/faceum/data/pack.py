@@ -1,10 +1,10 @@
-"""Layer 3. Samples of any reader in, one Parquet file of our corpus out: the picture cut around the face.
+"""Samples of any reader in, one Parquet file of our corpus out: the image cut around the face.
 
 A row: id, source, image (WebP), height, width, box, points5, detector_score and the labels that the set has:
 age, age_sigma, gender, attributes, expression_votes, mask (PNG), landmarks68, rough_landmarks (true where
 another network gave them), identity, person (a name that stands behind the number), masked, and embedding
 (another network's 256 numbers, float32); see Sample. Boxes, points and landmarks are moved with the cut; a
-mask becomes as large as its picture. Lists lie flat, x before y.
+mask becomes as large as its image. Lists lie flat, x before y.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from typing import Any
 import cv2
 import numpy as np
 
-from faceum.data.layout import box_by_points
+from faceum.data.pairs import PairSet
 from faceum.data.sample import Sample, check_sample
-from faceum.data.verification import PairSet
+from faceum.datasets.tables import box_by_points
 from faceum.detect.protocol import Detection, Detector
 from faceum.errors import DataError
 from faceum.files import whole_file
@@ -37,10 +37,10 @@ SAME_FACE = 0.3
 class PackConfig:
     """How faces are cut and written.
 
-    margin: side of the cut in face sizes, less where the picture ends; None keeps whole pictures.
+    margin: side of the cut in face sizes, less where the image ends; None keeps whole images.
     face_pixels: larger faces are shrunk to this many pixels, the longer side of the box; None keeps the size.
-    quality: of the WebP pictures, 1..100. rows: rows a group, which is what is held in memory.
-    refuse: the first wrong label or broken picture ends the packing; otherwise it is skipped and counted.
+    quality: of the WebP images, 1..100. rows: rows a group, which is what is held in memory.
+    refuse: the first wrong label or broken image ends the packing; otherwise it is skipped and counted.
     """
 
     margin: float | None = 2.6
@@ -69,7 +69,7 @@ def pack(
     """Write the samples to a Parquet file, whole or not at all.
 
     detector: finds box and points, so that all sets have its habit. A labelled face that it misses keeps its
-        own box, or that of its points, or the whole picture; so do all faces without a detector. A face
+        own box, or that of its points, or the whole image; so do all faces without a detector. A face
         whose five points nobody knows gets detector_score 0.
     progress: called after every row group.
     Raises DataError where pyarrow is missing, nothing could be packed, or `config.refuse` says so.
@@ -112,9 +112,9 @@ def pack_pairs(pairs: PairSet, path: str | Path) -> int:
 def cut_around(
     shape: tuple[int, int], box: np.ndarray, config: PackConfig
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """The cut for a face: matrix (2, 3) from picture to cut, and the cut's (height, width).
+    """The cut for a face: matrix (2, 3) from image to cut, and the cut's (height, width).
 
-    shape: (height, width) of the picture. The cut ends on whole pixels of the picture.
+    shape: (height, width) of the image. The cut ends on whole pixels of the image.
     """
     size = float(max(box[2] - box[0], box[3] - box[1]))
     low, high = np.zeros(2), np.array(shape[::-1], float)
@@ -123,7 +123,7 @@ def cut_around(
         low = np.maximum(np.floor(centre - config.margin * size / 2), low)
         high = np.minimum(np.ceil(centre + config.margin * size / 2), high)
     if (high - low).min() < 1:
-        raise DataError(f"the face's box {np.round(box, 1).tolist()} lies outside the picture")
+        raise DataError(f"the face's box {np.round(box, 1).tolist()} lies outside the image")
     shrink = 1.0 if config.face_pixels is None else min(1.0, config.face_pixels / size)
     width, height = np.maximum(np.round((high - low) * shrink), 1).astype(int)
     scale = np.array([width, height]) / (high - low)
@@ -188,7 +188,7 @@ def _face_in(
 def _matching(
     detections: list[Detection], box: np.ndarray | None, shape: tuple[int, int]
 ) -> Detection | None:
-    """The detection that is the labelled face; without a box, the one nearest to the picture's middle."""
+    """The detection that is the labelled face; without a box, the one nearest to the image's middle."""
     if not detections:
         return None
     boxes = np.stack([found.box for found in detections])
@@ -203,15 +203,15 @@ def _packed_mask(
     mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, ...]
 ) -> bytes:
     scale_x, scale_y = shape[1] / mask.shape[1], shape[0] / mask.shape[0]
-    to_picture = np.array([[scale_x, 0, 0], [0, scale_y, 0]])
-    moved = warp(mask, compose(to_picture, matrix), size, interpolation="nearest")
+    to_image = np.array([[scale_x, 0, 0], [0, scale_y, 0]])
+    moved = warp(mask, compose(to_image, matrix), size, interpolation="nearest")
     return _encoded(moved, ".png", cv2.IMWRITE_PNG_COMPRESSION, 9)
 
 
 def _encoded(image: np.ndarray, suffix: str, option: int, value: int) -> bytes:
     written, data = cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image, [option, value])
     if not written:
-        raise DataError(f"a picture of shape {image.shape} cannot be written as {suffix}")
+        raise DataError(f"an image of shape {image.shape} cannot be written as {suffix}")
     return bytes(data)
 
 

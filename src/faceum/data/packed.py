@@ -1,4 +1,4 @@
-"""Layer 3. Our own Parquet corpus -> samples, a row group at a time; wrong labels come out as they are.
+"""Our own Parquet corpus -> samples, a row group at a time; wrong labels come out as they are.
 
 The columns are those that `pack` writes; a file may lack any but id, source and image.
 """
@@ -18,7 +18,7 @@ from faceum.errors import DataError
 
 
 def read_packed(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of one Parquet file, or of every `<source>.<split>.parquet` in a folder that has pictures."""
+    """Faces of one Parquet file, or of every `<source>.<split>.parquet` in a folder that has images."""
     for path in packed_files(root, split):
         for row in _rows(path):
             yield sample_of_row(row, path)
@@ -71,7 +71,7 @@ def sample_of_row(row: dict[str, Any], path: Path) -> Sample:
     return Sample(
         id=row["id"],
         source=row["source"],
-        picture=row["image"] or b"",
+        image=row["image"] or b"",
         file=path,
         box=_array(row.get("box")),
         points5=_points(row["points5"]) if found else None,
@@ -108,5 +108,5 @@ def _points(values: list[float] | None) -> np.ndarray | None:
 def _mask(data: bytes, where: str) -> np.ndarray:
     mask = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
     if mask is None:
-        raise DataError(f"{where}: its mask cannot be decoded as a picture.")
+        raise DataError(f"{where}: its mask cannot be decoded as an image.")
     return np.asarray(mask)

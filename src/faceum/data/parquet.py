@@ -1,4 +1,4 @@
-"""Layer 3. Samples or a packed file in, faces with pictures and checked labels out; and a list of pairs."""
+"""Samples or a packed file in, faces with images and checked labels out; and a list of pairs."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class FaceRow:
     """One face of a set, read and checked.
 
     id: its name in the set. image: (H, W, 3) uint8 RGB. box: (4,) float64 x0 y0 x1 y1 pixels, None where the
-    set only has pictures. points5: (5, 2) float64 pixels, None where the set has none or they are a guess.
+    set only has images. points5: (5, 2) float64 pixels, None where the set has none or they are a guess.
     labels: what is known, the unknown left out: age (years), age_sigma (its annotators' deviation, years),
         gender (0 male, 1 female, as perceived), identity, attributes (40,) bool, expression_votes (8,)
         float64, parsing (H, W) uint8, landmarks (68, 2) float64.
@@ -47,9 +47,9 @@ class Pairs:
 
 
 def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
-    """Read a sample's picture and check its labels; DataError naming it where either cannot be right.
+    """Read a sample's image and check its labels; DataError naming it where either cannot be right.
 
-    parsing: whether to read its mask, too. A mask of another size than the picture decides: the picture, the
+    parsing: whether to read its mask, too. A mask of another size than the image decides: the image, the
     box and all points are scaled to it (CelebAMask-HQ is scored at its masks' 512 pixels).
     """
     if not parsing:
@@ -84,7 +84,7 @@ def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
 def read_rows(path: str | Path) -> Iterator[FaceRow]:
     """Yield the faces of a packed file in order.
 
-    Raises DataError naming the file and the face for a picture that cannot be decoded or a label out of
+    Raises DataError naming the file and the face for an image that cannot be decoded or a label out of
     range.
     """
     for sample in read_packed(packed_file(path)):

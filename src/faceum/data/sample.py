@@ -1,4 +1,4 @@
-"""Layer 3. `Sample`, one labelled face as a data set's reader gives it; and the check of its labels.
+"""`Sample`, one labelled face as a data set's reader gives it; and the check of its labels.
 
 A reader gives what its files say, right or wrong, with a `problem` where it could not read a face's labels;
 `check_sample` names what cannot be right.
@@ -25,7 +25,7 @@ EMBEDDING = 256
 
 
 class Piece(Protocol):
-    """A picture inside a larger file, read when it is asked for: small, picklable, named by its str()."""
+    """An image inside a larger file, read when it is asked for: small, picklable, named by its str()."""
 
     @property
     def path(self) -> Path:
@@ -38,7 +38,7 @@ class Piece(Protocol):
         ...
 
     def read(self) -> bytes:
-        """The picture's encoded bytes; DataError naming the file where they are not there."""
+        """The image's encoded bytes; DataError naming the file where they are not there."""
         ...
 
 
@@ -47,13 +47,13 @@ class Sample:
     """One labelled face of a data set; every label is None where the set does not know it.
 
     id: unique in its source, fit to be a row's name. source: the data set's name.
-    picture: the file's path, its encoded bytes, or where in a larger file these are. file: that of a table
+    image: the file's path, its encoded bytes, or where in a larger file these are. file: that of a table
         which has the bytes in the row of this id.
-    box: (4,) x0 y0 x1 y1, points5: (5, 2), landmarks68: (68, 2) in iBUG order; all in picture pixels.
+    box: (4,) x0 y0 x1 y1, points5: (5, 2), landmarks68: (68, 2) in iBUG order; all in image pixels.
     age: years. age_sigma: standard deviation of its annotators, years. gender: 0 male, 1 female, as the set's
         makers perceived it. attributes: (40,) bool.
     expression_votes: (8,) in the order of tasks.EXPRESSIONS; one vote where the set has one label.
-    mask: gives (h, w) uint8 class ids of tasks.PARSING_CLASSES when called; it covers the whole picture,
+    mask: gives (h, w) uint8 class ids of tasks.PARSING_CLASSES when called; it covers the whole image,
         perhaps at another resolution.
     identity: number or name of the person, unique in its source. masked: wears a face mask.
     rough_landmarks: the landmarks are another network's answer. embedding: (256,) another network's vector
@@ -64,7 +64,7 @@ class Sample:
 
     id: str
     source: str
-    picture: Path | bytes | Piece
+    image: Path | bytes | Piece
     box: np.ndarray | None = None
     points5: np.ndarray | None = None
     age: float | None = None
@@ -84,21 +84,21 @@ class Sample:
     @property
     def name(self) -> str:
         """How a sentence names this sample: its file where it has one, and the row in it."""
-        if not isinstance(self.picture, bytes):
-            return str(self.picture)
+        if not isinstance(self.image, bytes):
+            return str(self.image)
         return f"{self.source} {self.id}" if self.file is None else f"{self.file}, row {self.id}"
 
     def read(self) -> np.ndarray:
-        """The picture, RGB uint8 (H, W, 3), upright; DataError naming it where it cannot be read."""
+        """The image, RGB uint8 (H, W, 3), upright; DataError naming it where it cannot be read."""
         try:
-            picture = self.picture
-            return read_image(picture if isinstance(picture, (Path, bytes)) else picture.read())
+            image = self.image
+            return read_image(image if isinstance(image, (Path, bytes)) else image.read())
         except FaceumError as error:
             raise DataError(f"{self.name}: {error}") from error
 
 
 def check_sample(sample: Sample) -> None:
-    """Raise DataError naming the file and the label that cannot be right; reads the mask, not the picture."""
+    """Raise DataError naming the file and the label that cannot be right; reads the mask, not the image."""
     problem = _first_problem(sample)
     if problem:
         raise DataError(f"{sample.name}: {problem}.")

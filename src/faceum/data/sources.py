@@ -1,4 +1,4 @@
-"""Layer 3. A recipe's shares in; every source's faces, checked and numbered, with a fingerprint, out."""
+"""A recipe's sources in; every source's faces, checked and numbered, with a fingerprint, out."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from typing import Any, TypeVar, overload
 import numpy as np
 
 from faceum.data.corpus import LabelledFace, labelled_face, read_taught
-from faceum.data.mixture import Share
-from faceum.data.registry import read_dataset
+from faceum.data.mixture import SourceConfig
 from faceum.data.sample import Piece, Sample, checked
+from faceum.datasets.registry import read_dataset
 from faceum.errors import DataError
 from faceum.threads import usable_threads
 
@@ -24,19 +24,19 @@ LOG = logging.getLogger("faceum")
 Answer = TypeVar("Answer")
 
 MOST_BROKEN = 100
-"""So many pictures in a row that cannot be read mean that their disk is gone."""
+"""So many images in a row that cannot be read mean that their disk is gone."""
 
 
 class LazyFaces(Sequence[LabelledFace]):
-    """Samples as faces: a picture is read and decoded each time it is asked for.
+    """Samples as faces: an image is read and decoded each time it is asked for.
 
     Where that fails, the next face that can be read stands in, the first after the last: always the same one,
-    so that batches do not depend on what was drawn before. The log has one warning a picture and process.
+    so that batches do not depend on what was drawn before. The log has one warning an image and process.
     DataError where none of MOST_BROKEN in a row can be read.
     """
 
     def __init__(self, samples: Sequence[Sample], *, refuse: bool = False) -> None:
-        """refuse: raise the DataError of a picture that cannot be read instead."""
+        """refuse: raise the DataError of an image that cannot be read instead."""
         self.samples, self.refuse = samples, refuse
         self._places = range(len(samples))
         self._told: set[int] = set()
@@ -64,13 +64,13 @@ class LazyFaces(Sequence[LabelledFace]):
                     raise
                 self._tell(place, error)
         raise DataError(
-            f"None of {tried} pictures can be read, from {self.samples[first].name} on; bring them back."
+            f"None of {tried} images can be read, from {self.samples[first].name} on; bring them back."
         )
 
     def _tell(self, place: int, error: DataError) -> None:
         if place not in self._told:
             self._told.add(place)
-            LOG.warning("%s The next picture that can be read stands in for it.", error)
+            LOG.warning("%s The next image that can be read stands in for it.", error)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +79,7 @@ class Data:
 
     faces: source -> faces. people: how many persons the recognition loss tells apart.
     skipped: a sentence for each sample that cannot be right. fingerprint: source -> number of faces, number
-    of each label, and a SHA-256 over ids, pictures and labels other than masks.
+    of each label, and a SHA-256 over ids, images and labels other than masks.
     """
 
     faces: dict[str, Sequence[LabelledFace]] = field(default_factory=dict)
@@ -89,7 +89,7 @@ class Data:
 
 
 def read_sources(
-    shares: Mapping[str, Share],
+    sources: Mapping[str, SourceConfig],
     data: str | Path,
     *,
     split: str | None = None,
@@ -100,17 +100,17 @@ def read_sources(
 ) -> Data:
     """Read every share's source.
 
-    data: the corpus folder, for shares without a path. split: instead of the shares' own. most: at most so
-    many faces of each. refuse: the first label or picture that cannot be right ends the reading; otherwise
-    it is skipped and told. Of a lazy share's pictures only the presence is seen here, see LazyFaces for the
+    data: the corpus folder, for sources without a path. split: instead of the sources' own. most: at most so
+    many faces of each. refuse: the first label or image that cannot be right ends the reading; otherwise
+    it is skipped and told. Of a lazy share's images only the presence is seen here, see LazyFaces for the
     rest. people: number the persons over all sources that train recognition; who the others are is dropped.
-    apart_from: leave out faces whose picture, pixel by pixel, stands in this split of their source, too.
+    apart_from: leave out faces whose image, pixel by pixel, stands in this split of their source, too.
     """
     numbers: dict[tuple[str, int | str], int] | None = {} if people else None
     faces: dict[str, Sequence[LabelledFace]] = {}
     skipped: list[str] = []
     prints = {}
-    for source, share in shares.items():
+    for source, share in sources.items():
         account = _Account()
         given: Iterable[Sample] = _samples(source, share, data, split or share.split)
         if apart_from is not None:
@@ -131,18 +131,18 @@ def read_sources(
     return Data(faces=faces, people=len(numbers or ()), skipped=skipped, fingerprint=prints)
 
 
-def _samples(source: str, share: Share, data: str | Path, split: str) -> Iterator[Sample]:
+def _samples(source: str, share: SourceConfig, data: str | Path, split: str) -> Iterator[Sample]:
     if share.reader is None:
         return read_taught(share.path or data, source, split)
     return read_dataset(share.reader, share.path or data, split)
 
 
 def _pixels(sample: Sample) -> bytes:
-    """A hash of the picture; of its file where it cannot be decoded, for the check will tell of that."""
+    """A hash of the image; of its file where it cannot be decoded, for the check will tell of that."""
     try:
         content = sample.read().tobytes()
     except DataError:
-        content = sample.picture if isinstance(sample.picture, bytes) else str(sample.picture).encode()
+        content = sample.image if isinstance(sample.image, bytes) else str(sample.image).encode()
     return hashlib.sha256(content).digest()
 
 
@@ -157,22 +157,22 @@ def _numbered(
 
 
 def _present(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[Sample]:
-    """The samples whose pictures have bytes, though perhaps none that can be decoded."""
+    """The samples whose images have bytes, though perhaps none that can be decoded."""
     for sample in samples:
-        problem = _absence(sample.picture)
+        problem = _absence(sample.image)
         if problem is None:
             yield sample
             continue
-        sentence = f"{sample.name} {problem}; bring the picture back, or take it off its list."
+        sentence = f"{sample.name} {problem}; bring the image back, or take it off its list."
         if refuse:
             raise DataError(sentence)
         skipped.append(sentence)
 
 
-def _absence(picture: Path | bytes | Piece) -> str | None:
-    """How a picture is not there; None where it is. A reader has seen its pieces of larger files."""
+def _absence(image: Path | bytes | Piece) -> str | None:
+    """How an image is not there; None where it is. A reader has seen its pieces of larger files."""
     try:
-        size = picture.stat().st_size if isinstance(picture, Path) else picture != b""
+        size = image.stat().st_size if isinstance(image, Path) else image != b""
         return None if size else "is empty"
     except OSError as error:
         return f"cannot be read ({error.strerror or error})"
@@ -198,7 +198,7 @@ def _face_or_error(sample: Sample) -> LabelledFace | DataError:
 def _side_by_side(
     call: Callable[[Sample], Answer], samples: Iterable[Sample]
 ) -> Iterator[tuple[Sample, Answer]]:
-    """Each sample with what the call makes of it, in order; threads decode pictures side by side."""
+    """Each sample with what the call makes of it, in order; threads decode images side by side."""
     samples = iter(samples)
     with ThreadPoolExecutor(usable_threads()) as pool:
         while some := list(islice(samples, 512)):
@@ -206,7 +206,7 @@ def _side_by_side(
 
 
 class _Account:
-    """Counts and hashes the samples that pass by: of a picture in a file, the file's name and size.
+    """Counts and hashes the samples that pass by: of an image in a file, the file's name and size.
 
     Masks are counted only: what they hold is known when they are called, and to hash it here would decode
     every mask of the run once more at its start. A mask that changes in its place is not noticed.
@@ -221,7 +221,7 @@ class _Account:
     def told(self, samples: Iterator[Sample]) -> Iterator[Sample]:
         for sample in samples:
             self.counts["faces"] += 1
-            self.digest.update(f"{sample.id} ".encode() + self._print_of(sample.picture))
+            self.digest.update(f"{sample.id} ".encode() + self._print_of(sample.image))
             for name in self.labels:
                 value = getattr(sample, name)
                 self.counts[name] += value is not None
@@ -230,16 +230,16 @@ class _Account:
             yield sample
 
     @staticmethod
-    def _print_of(picture: Path | bytes | Piece) -> bytes:
-        """What is hashed of a picture without opening its file; of a piece, the byte where it begins."""
-        if isinstance(picture, bytes):
-            return f"{len(picture)}".encode() + picture
-        if not isinstance(picture, Path):
-            return f"{picture.path.name} {picture.offset}".encode()
+    def _print_of(image: Path | bytes | Piece) -> bytes:
+        """What is hashed of an image without opening its file; of a piece, the byte where it begins."""
+        if isinstance(image, bytes):
+            return f"{len(image)}".encode() + image
+        if not isinstance(image, Path):
+            return f"{image.path.name} {image.offset}".encode()
         try:
-            return f"{picture.name} {picture.stat().st_size}".encode()
+            return f"{image.name} {image.stat().st_size}".encode()
         except OSError:  # who reads it will tell of that
-            return picture.name.encode()
+            return image.name.encode()
 
     def to_dict(self) -> dict[str, Any]:
         known = {name: count for name, count in self.counts.items() if count}

@@ -1,1 +1,1 @@
-"""Layer 2. Face detectors, one a file: RGB picture in, boxes with five points and scores out."""
+"""Face detectors, one a file: RGB image in, boxes with five points and scores out."""

@@ -1,8 +1,8 @@
-"""Layer 2. The default detector: RGB picture in, boxes, five points and scores out.
+"""The default detector: RGB image in, boxes, five points and scores out.
 
 CenterFace finds the faces. For each cell of 4 x 4 pixels it gives: the probability that a face has its middle
 there, the box's size, the middle within the cell, and five points as shares of the box. The points are then
-measured again, face by face (five_points.py). Large pictures are looked at small; where something in them
+measured again, face by face (five_points.py). Large images are looked at small; where something in them
 might be a small face, that part is looked at again in full size. Legend: B batch, H W pixels, h w cells.
 Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the files come from.
 """
@@ -15,12 +15,12 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.assets import asset_path
-from faceum.detect.five_points import FivePoints
-from faceum.detect.found import Found, joined, without_repeats
-from faceum.detect.looks import Tile, scales_of, tiles_of
-from faceum.detect.protocol import Detection, check_picture
+from faceum.detect.candidates import Found, joined, without_repeats
+from faceum.detect.protocol import Detection, check_image
+from faceum.detect.refine_points import FivePoints
 from faceum.detect.session import Session
+from faceum.detect.tiling import Tile, scales_of, tiles_of
+from faceum.weights.registry import asset_path
 
 CELL = 4
 """Pixels a side of the network's output cells."""
@@ -32,9 +32,9 @@ should ask for 0.5 (docs/log.md)."""
 MAX_IOU = 0.3
 """Of two faces that overlap more, the one of lower score is dropped."""
 SUSPECT_SCORE = 0.05
-"""In a shrunk picture, a small face of at least this score is a reason to look at that part in full size."""
+"""In a shrunk image, a small face of at least this score is a reason to look at that part in full size."""
 SMALL = 24
-"""A face up to this many pixels in a shrunk picture is small."""
+"""A face up to this many pixels in a shrunk image is small."""
 LARGEST = 320
 """Larger faces are left to the next scale, where there is one: the network sees parts of them as faces."""
 UNTILED = 1024
@@ -42,7 +42,7 @@ UNTILED = 1024
 LARGEST_IN_TILE = 160
 """LARGEST for scales that are looked at in tiles: what is larger may not be whole in any tile."""
 TILE = {"core": 512, "margin": 96}
-"""Tiles of a large picture."""
+"""Tiles of a large image."""
 CLOSE_TILE = {"core": 256, "margin": 32}
 """Tiles that are looked at again in full size."""
 LARGEST_IN_CLOSE_TILE = 64
@@ -50,7 +50,7 @@ LARGEST_IN_CLOSE_TILE = 64
 
 
 class CenterFace:
-    """Faces from 24 pixels to the whole picture, in any position, by two small networks."""
+    """Faces from 24 pixels to the whole image, in any position, by two small networks."""
 
     name = "centerface"
 
@@ -60,8 +60,8 @@ class CenterFace:
         self._five_points = FivePoints(threads=threads)
 
     def detect(self, image_HWC: np.ndarray) -> list[Detection]:
-        """All faces of an upright RGB uint8 picture (H, W, 3), largest first; see `Detector.detect`."""
-        check_picture(image_HWC)
+        """All faces of an upright RGB uint8 image (H, W, 3), largest first; see `Detector.detect`."""
+        check_image(image_HWC)
         scales = scales_of(*image_HWC.shape[:2])
         levels = levels_of(image_HWC, scales)
         looks = [self._look(level, last=level is levels[-1]) for level in levels]
@@ -78,7 +78,7 @@ class CenterFace:
         return Found(boxes=found.boxes, points=points, scores=found.scores).detections()
 
     def _look(self, level: np.ndarray, *, last: bool) -> Found:
-        """All faces, suspected ones too, in the picture at one scale, in that scale's pixels."""
+        """All faces, suspected ones too, in the image at one scale, in that scale's pixels."""
         height, width = level.shape[:2]
         if max(height, width) <= UNTILED:
             found, largest = self._find(level), LARGEST
@@ -88,7 +88,7 @@ class CenterFace:
         return found if last else found.where(found.sides() <= largest)
 
     def _look_close(self, image_HWC: np.ndarray, suspects: Found, scale: float) -> Found:
-        """Faces in those tiles of the full-size picture in which there are small suspects."""
+        """Faces in those tiles of the full-size image in which there are small suspects."""
         middles = suspects.centres()[suspects.sides() * scale <= SMALL]
         tiles = [tile for tile in tiles_of(*image_HWC.shape[:2], **CLOSE_TILE) if tile.owns(middles).any()]
         found = joined([suspects.where(np.zeros(0, np.intp)), *(self._look_at(image_HWC, t) for t in tiles)])
@@ -101,15 +101,15 @@ class CenterFace:
         return found.where(tile.owns(found.centres()))
 
     def _find(self, level: np.ndarray) -> Found:
-        """All faces, suspected ones too, that the network sees in one picture of moderate size."""
+        """All faces, suspected ones too, that the network sees in one image of moderate size."""
         outputs = self._session.run(network_input(level)[None])
         return decode_cells(*outputs, min_score=SUSPECT_SCORE)
 
 
 def levels_of(image_HWC: np.ndarray, scales: Sequence[float]) -> list[np.ndarray]:
-    """The picture at each of the descending scales, at least one pixel a side.
+    """The image at each of the descending scales, at least one pixel a side.
 
-    Each is shrunk from the one before, which has fewer pixels to read than the picture; not from an enlarged
+    Each is shrunk from the one before, which has fewer pixels to read than the image; not from an enlarged
     one, which has more.
     """
     levels: list[np.ndarray] = []
@@ -122,21 +122,21 @@ def levels_of(image_HWC: np.ndarray, scales: Sequence[float]) -> list[np.ndarray
     return levels
 
 
-def network_input(picture_HWC: np.ndarray) -> np.ndarray:
+def network_input(image_HWC: np.ndarray) -> np.ndarray:
     """RGB (H, W, 3) -> (h, w, 4), black at the far sides up to multiples of STRIDE.
 
     The fourth byte of a pixel means nothing: kernels for 8 bits read channels by fours.
     """
-    height, width = picture_HWC.shape[:2]
+    height, width = image_HWC.shape[:2]
     padded = np.zeros((height + -height % STRIDE, width + -width % STRIDE, 4), np.uint8)
-    cv2.cvtColor(picture_HWC, cv2.COLOR_RGB2RGBA, dst=padded[:height, :width])
+    cv2.cvtColor(image_HWC, cv2.COLOR_RGB2RGBA, dst=padded[:height, :width])
     return padded
 
 
 def decode_cells(
     heat: np.ndarray, size: np.ndarray, offset: np.ndarray, points: np.ndarray, *, min_score: float
 ) -> Found:
-    """The faces that the network's outputs for one picture mean, in its pixels; one face may come repeatedly.
+    """The faces that the network's outputs for one image mean, in its pixels; one face may come repeatedly.
 
     heat (1, 1, h, w), size (1, 2, h, w), offset (1, 2, h, w), points (1, 10, h, w); y before x in all three.
     """

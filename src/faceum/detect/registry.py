@@ -1,11 +1,10 @@
-"""Layer 2. The detectors by name: a word in, a ready `Detector` out."""
+"""The detectors by name: a word in, a ready `Detector` out."""
 
 from __future__ import annotations
 
-from faceum.assets import unknown_name
 from faceum.detect.centerface import CenterFace
 from faceum.detect.protocol import Detector
-from faceum.errors import ModelError
+from faceum.errors import ModelError, unknown_name
 
 AUTO = "centerface"
 """The detector that "auto" stands for; docs/log.md holds the measurements behind the choice."""
@@ -16,7 +15,7 @@ DETECTORS: dict[str, type[CenterFace]] = {
 
 
 def load_detector(name: str = "auto", *, threads: int | None = None) -> Detector:
-    """The named detector; its files are read when it first sees a picture.
+    """The named detector; its files are read when it first sees an image.
 
     threads: threads of one run in onnxruntime; None for as many as affinity and cgroup leave us.
     ModelError for an unknown name.

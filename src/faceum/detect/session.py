@@ -1,4 +1,4 @@
-"""Layer 2. An ONNX file as a function, uint8 pictures in, arrays out: opened at first use, thread-safe."""
+"""An ONNX file as a function, uint8 images in, arrays out: opened at first use, thread-safe."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ class Session:
         self._lock = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = None
 
-    def run(self, picture_BHWC: np.ndarray) -> list[np.ndarray]:
-        """All outputs, in the file's order, for uint8 RGB pictures (B, H, W, 3)."""
-        outputs: list[np.ndarray] = self._open().run(None, {"picture": picture_BHWC})
+    def run(self, image_BHWC: np.ndarray) -> list[np.ndarray]:
+        """All outputs, in the file's order, for uint8 RGB images (B, H, W, 3)."""
+        outputs: list[np.ndarray] = self._open().run(None, {"image": image_BHWC})
         return outputs
 
     def _open(self) -> onnxruntime.InferenceSession:

@@ -1,4 +1,4 @@
-"""Layer 4. Parsing and landmarks, scored in the whole picture: runner and samples in, `Evaluation` out."""
+"""Parsing and landmarks, scored in the whole image: runner and samples in, `Evaluation` out."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
 from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.intervals import bootstrap, bootstrap_many, bootstrap_mean
 from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalised_errors
-from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, parsing_scores, picture_confusion
+from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, image_confusion, parsing_scores
 from faceum.paste import paste_parsing
 from faceum.tasks import PARSING_CLASSES
 
@@ -34,9 +34,9 @@ REGIONS = {
 def evaluate_parsing(
     runner: Runner, samples: Iterable[CutFace], dataset: str = "", *, classes: Sequence[int] | None = None
 ) -> Evaluation:
-    """Score class maps, pasted back into the whole picture: mean F1 without background over one confusion.
+    """Score class maps, pasted back into the whole image: mean F1 without background over one confusion.
 
-    samples: each with the label parsing, (H, W) class ids of the picture. A missed face's answer is
+    samples: each with the label parsing, (H, W) class ids of the image. A missed face's answer is
     background everywhere. classes: ids that the set knows, background first, all by default; an answer of any
     other is background to it, and no mean is over the others. Raises DataError when there is no sample or a
     label's ids are no classes.
@@ -52,11 +52,11 @@ def evaluate_parsing(
         if sample.found != "missed":
             pasted = paste_parsing(answer, (label.shape[0], label.shape[1]))
             pasted[~np.isin(pasted, known)] = 0
-        confusion = picture_confusion(pasted, label, len(PARSING_CLASSES))
+        confusion = image_confusion(pasted, label, len(PARSING_CLASSES))
         truths.append(sample.truth)
         confusions.append(confusion)
         if sample.image is not None:
-            value = _picture_f1(confusion)
+            value = _image_f1(confusion)
             extremes.add(
                 Example(
                     id=sample.id,
@@ -71,7 +71,7 @@ def evaluate_parsing(
         raise DataError("There are no faces with a parsing map to score; give at least one.")
     stacked = np.stack(confusions)[:, known][:, :, known]
     scores = parsing_scores(stacked, names)
-    by_face = np.array([_picture_f1(confusion) for confusion in stacked])
+    by_face = np.array([_image_f1(confusion) for confusion in stacked])
     return Evaluation(
         protocol="parsing",
         dataset=dataset,
@@ -112,8 +112,8 @@ def _parsing_numbers(confusions: np.ndarray, scores: ParsingScores) -> dict[str,
     return numbers
 
 
-def _picture_f1(confusion: np.ndarray) -> float:
-    """One picture's mean F1 over the classes labelled in it, background left out; 1 where none is."""
+def _image_f1(confusion: np.ndarray) -> float:
+    """One image's mean F1 over the classes labelled in it, background left out; 1 where none is."""
     labelled = confusion.sum(axis=1)[1:] > 0
     return float(f1_of_confusion(confusion)[1:][labelled].mean()) if labelled.any() else 1.0
 
@@ -124,12 +124,12 @@ def _parsing_table(scores: ParsingScores, confusions: np.ndarray) -> Table:
     )
     bounds = [(None, None) if one is None else (100 * one.low, 100 * one.high) for one in intervals]
     return Table(
-        title=f"By class (* counts in the mean over classes labelled in at least {OFTEN} pictures)",
-        columns=("class", "pictures", "F1, %", "F1 from, %", "F1 to, %"),
+        title=f"By class (* counts in the mean over classes labelled in at least {OFTEN} images)",
+        columns=("class", "images", "F1, %", "F1 from, %", "F1 to, %"),
         rows=tuple(
             (
                 f"{name} *" if name in scores.frequent else name,
-                scores.pictures[name],
+                scores.images[name],
                 None if value is None else 100 * value,
                 *bounds[place],
             )
@@ -139,7 +139,7 @@ def _parsing_table(scores: ParsingScores, confusions: np.ndarray) -> Table:
 
 
 def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
-    """Score 68 points in the picture's pixels: NME by the outer eye corners (main), FR@10, AUC@10.
+    """Score 68 points in the image's pixels: NME by the outer eye corners (main), FR@10, AUC@10.
 
     samples: each with the label landmarks (68, 2). A missed face is a failure in FR@10 and AUC@10; NME and
     its tables are over the faces found. Where there is a miss, `nme_with_set_box` is the NME over all, missed

@@ -1,4 +1,4 @@
-"""Layer 4. A torch network and crops in; which share of its tokens each task sends to each expert, out."""
+"""A torch network and crops in; which share of its tokens each task sends to each expert, out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from faceum.crop import Crop
+from faceum.crop import Crop, network_input
 from faceum.evaluate.samples import BATCH
-from faceum.runner import network_input
 
 if TYPE_CHECKING:
     from faceum.model.network import FaceUM
@@ -21,7 +20,7 @@ REGIONS = ("background", "face")
 def expert_load(
     network: FaceUM, crops: Sequence[Crop], tasks: Sequence[str]
 ) -> dict[str, dict[str, list[float]]]:
-    """Return "mixture 1, face" -> task -> the share of choices that fell on each expert, 0..1, summing to 1.
+    """Return "MoE block 1, face" -> task -> the share of choices that fell on each expert, 0..1, summing to 1.
 
     network: in evaluation mode. crops: as its crop policy for `tasks` cuts them, at least one. tasks: that
     share one crop policy. A dense twin has no experts: an empty dict. A task that sent no token of a region
@@ -35,7 +34,7 @@ def expert_load(
         with torch.inference_mode():
             output = network(
                 torch.from_numpy(network_input(np.stack([crop.image for crop in group]))),
-                torch.from_numpy(np.stack([crop.face_mask_N for crop in group])),
+                torch.from_numpy(np.stack([crop.face_tokens_N for crop in group])),
                 tuple(tasks),
             )
         taken = [choice.load_TRE.cpu().numpy() for choice in output.routing]
@@ -45,7 +44,7 @@ def expert_load(
     for number, counted in enumerate(counts, start=1):
         for region, word in enumerate(REGIONS):
             rows = {task: counted[ids.index(task), region] for task in tasks}
-            load[f"mixture {number}, {word}"] = {
+            load[f"MoE block {number}, {word}"] = {
                 task: (row / max(int(row.sum()), 1)).tolist() for task, row in rows.items()
             }
     return load

@@ -1,4 +1,4 @@
-"""Layer 4. What every protocol collects on its way: how faces were found, examples, groups, notes."""
+"""What every protocol collects on its way: how faces were found, examples, groups, notes."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def finding_notes(found: Mapping[str, int], consequence: str) -> list[str]:
     if found.get("given"):
         notes.append(
             f"{found['given']} of {total} faces were cut by the set's own box, because the detector was not "
-            "asked or does not find them in pictures cut so tightly; they count like all others."
+            "asked or does not find them in images cut so tightly; they count like all others."
         )
     if found.get("missed"):
         notes.append(f"{found['missed']} of {total} faces were not found by our detector: {consequence}.")

@@ -1,4 +1,4 @@
-"""Layer 4. Age, attributes and expression: a runner and samples in, one `Evaluation` each out."""
+"""Age, attributes and expression: a runner and samples in, one `Evaluation` each out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer 4. An evaluation's best and worst examples in, one PNG with their pictures and answers out."""
+"""An evaluation's best and worst examples in, one PNG with their images and answers out."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ TRUE_COLOUR, ANSWER_COLOUR = "lime", "red"
 def write_overlays(best: Sequence[Example], worst: Sequence[Example], path: Path) -> Path | None:
     """Draw the best examples in the first row and the worst in the second; None where there are none.
 
-    Landmarks: labelled points green, answered ones red. Parsing: the answer over the picture, and to the
-    right of it the label. The file holds pictures of the set: it is for the eyes of whoever may see the set.
+    Landmarks: labelled points green, answered ones red. Parsing: the answer over the image, and to the
+    right of it the label. The file holds images of the set: it is for the eyes of whoever may see the set.
     """
     columns = max(len(best), len(worst))
     if columns == 0:
@@ -49,7 +49,7 @@ def _draw(panel: Any, example: Example) -> None:
 
 
 def _shown(example: Example) -> np.ndarray:
-    """The picture, or where it has class maps the picture under the answer and under the label."""
+    """The image, or where it has class maps the image under the answer and under the label."""
     if example.answer is None or example.truth is None or example.answer.shape != example.image.shape[:2]:
         return example.image
     return np.hstack([_coloured(example.image, ids) for ids in (example.answer, example.truth)])

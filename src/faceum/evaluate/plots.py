@@ -1,4 +1,4 @@
-"""Layer 4. An evaluation's curves in, PNG files out; matplotlib, drawn without a screen."""
+"""An evaluation's curves in, PNG files out; matplotlib, drawn without a screen."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def write_plots(evaluation: Evaluation, folder: Path, prefix: str) -> list[Path]
 def write_expert_load(load: Mapping[str, Any], folder: Path, prefix: str) -> Path:
     """Draw which share of its tokens each task sends to each expert, by region: `<prefix>-expert-load.png`.
 
-    load: region -> task -> (E,) shares; a row of pictures, one a region.
+    load: region -> task -> (E,) shares; a row of images, one a region.
     """
     figure, panels = new_figure(1, len(load), (1.5 + 3.5 * len(load), 3.4))
     for axes, (region, shares) in zip(np.atleast_1d(panels), load.items(), strict=True):

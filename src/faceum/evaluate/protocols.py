@@ -1,4 +1,4 @@
-"""Layer 4. A labelled set and a runner in, an evaluation a wanted protocol out: what `faceum eval` runs.
+"""A labelled set and a runner in, an evaluation a wanted protocol out: what `faceum eval` runs.
 
 Not covered, for want of a reader: the landmarks of COFW and AFLW-19, the ages of FG-NET and of AgeDB (its
 pairs, agedb_30.bin, are). WFLW is covered by 68 of its 98 points alone, and its report says so.
@@ -63,8 +63,8 @@ class LabelledSet:
 
     name: its word in the report. faces: called without arguments, yields its samples from the beginning.
     protocols: those that its labels allow. pairs: for verification. landmarks: id -> (68, 2) points in the
-    picture, to paint masks by where the samples have none themselves.
-    tight: its pictures are cut too tightly to detect in. aligned: they are crops, and no detector is asked.
+    image, to paint masks by where the samples have none themselves.
+    tight: its images are cut too tightly to detect in. aligned: they are crops, and no detector is asked.
     pointed: its faces have points to paint masks by; where they have none, a detector finds them. classes:
     the ids of the parsing classes that the set knows, None for all. expressions: those that it knows, None
     for all. notes: what a reader of its scores must know.

@@ -1,4 +1,4 @@
-"""Layer 4. What an evaluation gives: scores with intervals, tables, curves and examples; data only."""
+"""What an evaluation gives: scores with intervals, tables, curves and examples; data only."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ class Evaluation:
     found: faces in all -> how each was found, a key of `faceum.evaluate.samples.SOURCES` -> how many.
     scores: name -> score, the main one first. tables: per class and per group.
     curves: name -> axis -> numbers, what the plots show. notes: what a reader must know, a sentence each.
-    best, worst: examples, best or worst first; they hold pictures and are not in `to_dict`.
+    best, worst: examples, best or worst first; they hold images and are not in `to_dict`.
     """
 
     protocol: str
@@ -74,7 +74,7 @@ class Evaluation:
     worst: tuple[Example, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON, without the pictures."""
+        """Plain values, ready for JSON, without the images."""
         return {
             "protocol": self.protocol,
             "dataset": self.dataset,
@@ -114,7 +114,7 @@ def headline_scores(evaluations: Iterable[Evaluation]) -> dict[str, float]:
     protocol puts its word between: "lfw_masked_accuracy". Shares are per cent, ages years. The bounds of
     a score's 95 % interval, where it has one, follow it as "lfw_accuracy_low" and "lfw_accuracy_high".
     Whole numbers close a protocol: "lfw_faces_found" by our detector, "lfw_faces_given" cut by the set's
-    box because no detector was asked or the pictures are too tight for one, "lfw_faces_missed". A miss
+    box because no detector was asked or the images are too tight for one, "lfw_faces_missed". A miss
     makes its pair wrong in "accuracy" of verification and its face wrong in "accuracy" of other tasks,
     fails cs5, fr10 and auc10, is background in parsing, and is left out of "mae", "bias" and "nme";
     "accuracy_with_set_box", "mae_with_set_box" and "nme_with_set_box" hold it cut by the set's box. Where

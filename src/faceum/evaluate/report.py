@@ -1,4 +1,4 @@
-"""Layer 4. Evaluations in, a folder out: report.md and report.json, plots, and pictures of best and worst."""
+"""Evaluations in, a folder out: report.md and report.json, plots, and images of best and worst."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ SCHEMA = "faceum.evaluation/1"
 POLICY = (
     "Faces are found by our own detector: of its answers the one that overlaps the set's box most, by an "
     f"intersection over union of at least {LEAST_IOU:g}. Where there is none, the crop is cut by the set's "
-    "own box and points; in a set whose pictures are cut too tightly to detect in, that face counts like any "
+    "own box and points; in a set whose images are cut too tightly to detect in, that face counts like any "
     "other, in all others it is a miss, counted and treated as each section says. Intervals are 95 % "
     "bootstrap intervals over the faces (for verification the pairs)."
 )
@@ -33,9 +33,9 @@ PROTOCOLS = {
     "age": "Age: expectation of the predicted distribution, in years.",
     "attributes": "Attributes: yes above a probability of 0.5; means over the attributes.",
     "expression": "Expression: majority of the votes, ties dropped.",
-    "parsing": "Parsing: on the whole picture after pasting the crop's map back; one confusion matrix "
+    "parsing": "Parsing: on the whole image after pasting the crop's map back; one confusion matrix "
     "over the set, F1 per class, means without background.",
-    "landmarks": "Landmarks: 68 points in the picture's pixels; NME by the outer eye corners (36, 45).",
+    "landmarks": "Landmarks: 68 points in the image's pixels; NME by the outer eye corners (36, 45).",
 }
 """What each protocol measures, in one sentence."""
 
@@ -49,23 +49,23 @@ def write_report(
     expert_note: str = "",
     overlays: bool = True,
 ) -> Path:
-    """Write report.md, report.json and their pictures to `folder`, and return the path of report.md.
+    """Write report.md, report.json and their images to `folder`, and return the path of report.md.
 
     about: what was evaluated with what (model, runtime, date ...), shown as it is.
     expert_load: set -> region -> task -> (E,) shares of tokens, drawn where given.
     expert_note: why there is no load, for the reader.
-    overlays: whether to draw the best and worst faces; they show pictures of the sets.
+    overlays: whether to draw the best and worst faces; they show images of the sets.
     """
     folder = Path(folder)
     lines = ["# Evaluation", "", *(f"- {name}: {value}" for name, value in about.items()), "", POLICY, ""]
     lines += markdown_table(summary_table(evaluations))
     for evaluation in evaluations:
         prefix = f"{evaluation.dataset}-{evaluation.protocol}"
-        pictures = write_plots(evaluation, folder / "plots", prefix)
+        images = write_plots(evaluation, folder / "plots", prefix)
         if overlays:
             shown = write_overlays(evaluation.best, evaluation.worst, folder / "overlays" / f"{prefix}.png")
-            pictures += [] if shown is None else [shown]
-        lines += ["", *_section(evaluation, [path.relative_to(folder) for path in pictures])]
+            images += [] if shown is None else [shown]
+        lines += ["", *_section(evaluation, [path.relative_to(folder) for path in images])]
     for name, load in (expert_load or {}).items():
         file = write_expert_load(load, folder / "plots", name).relative_to(folder)
         lines += ["", f"## Experts: {name}", "", "Share of each task's tokens that each expert takes.", ""]
@@ -119,7 +119,7 @@ def markdown_table(table: Table) -> list[str]:
     return lines
 
 
-def _section(evaluation: Evaluation, pictures: Sequence[Path]) -> list[str]:
+def _section(evaluation: Evaluation, images: Sequence[Path]) -> list[str]:
     lines = [f"## {evaluation.dataset}: {evaluation.protocol}", "", PROTOCOLS[evaluation.protocol], ""]
     rows = tuple((name, _score(score), _interval(score)) for name, score in evaluation.scores.items())
     title = f"{evaluation.count} {'pairs' if evaluation.protocol in ('verification', 'masked') else 'faces'}"
@@ -128,8 +128,8 @@ def _section(evaluation: Evaluation, pictures: Sequence[Path]) -> list[str]:
         lines += ["", *(f"- {note}" for note in evaluation.notes)]
     for table in evaluation.tables:
         lines += ["", *markdown_table(table)]
-    for picture in pictures:
-        lines += ["", f"![{picture.stem}]({picture.as_posix()})"]
+    for image in images:
+        lines += ["", f"![{image.stem}]({image.as_posix()})"]
     return lines
 
 

@@ -1,9 +1,9 @@
-"""Layer 4. Rows of a set in, the faces that our detector finds there, cut out and labelled, out.
+"""Rows of a set in, the faces that our detector finds there, cut out and labelled, out.
 
-A set's own box only says which face of the picture is meant: the crop comes from our detector's box and
+A set's own box only says which face of the image is meant: the crop comes from our detector's box and
 points, as for any user. Where the detector does not find the face, the set's box is used, and what that means
 depends
-on the set: in one whose pictures are cut too tightly to detect in, it is given; in any other it is a miss.
+on the set: in one whose images are cut too tightly to detect in, it is given; in any other it is a miss.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ LEAST_IOU = 0.4
 """How far a detection must overlap the set's box to be the face that is meant."""
 
 LEAST_SCORE = 0.5
-"""The detector's score from which on a detection counts, as in `faceum.pipeline`."""
+"""The detector's score from which on a detection counts, as in `faceum.analyzer`."""
 
 BATCH = 32
 """Faces in one call of the network."""
@@ -47,9 +47,9 @@ class CutFace:
     """A face ready for the network, and what is known of it.
 
     id: its name in the set. crop: see `faceum.crop`. truth: its labels, as in `faceum.data.parquet.FaceRow`.
-    found: a key of `SOURCES`; the crop of a missed face is cut by the set's box or points, or is the picture
+    found: a key of `SOURCES`; the crop of a missed face is cut by the set's box or points, or is the image
     where the set has neither.
-    image: (H, W, 3) uint8 RGB, the picture, None where it is not kept (no example can be drawn then).
+    image: (H, W, 3) uint8 RGB, the image, None where it is not kept (no example can be drawn then).
     """
 
     id: str
@@ -62,7 +62,7 @@ class CutFace:
 def find_face(detector: Detector, image: np.ndarray, box: np.ndarray | None) -> Detection | None:
     """Return the detection that overlaps `box` (4,) most, None where none reaches `LEAST_IOU`.
 
-    Where the set gives no box, the face nearest to the middle of the picture is meant. Detections below
+    Where the set gives no box, the face nearest to the middle of the image is meant. Detections below
     `LEAST_SCORE` are as good as none.
     """
     detections = [one for one in detector.detect(image) if one.score >= LEAST_SCORE]
@@ -81,7 +81,7 @@ def cut_faces(
 ) -> Iterator[CutFace]:
     """Yield a sample a row, in order, cut as the network takes faces for `task`.
 
-    detector: None takes every face by the set's box. tight: whether the set's pictures are cut too tightly to
+    detector: None takes every face by the set's box. tight: whether the set's images are cut too tightly to
     detect in, so that a face that is not found is "given" and not "missed".
     """
     spec = runner.card.crop_of(task)
@@ -105,7 +105,7 @@ def cut_faces(
 def answers(
     runner: Runner, samples: Iterable[CutFace], task: str, batch: int = BATCH
 ) -> Iterator[tuple[CutFace, Any]]:
-    """Yield each sample with the network's decoded answer to `task`, a field of `faceum.faces.Face`.
+    """Yield each sample with the network's decoded answer to `task`, a field of `faceum.results.Face`.
 
     Raises DataError naming the first face whose answer is not finite.
     """
@@ -126,7 +126,7 @@ def answers(
 def run(runner: Runner, crops: list[Crop], task: str) -> dict[str, np.ndarray]:
     """Return the network's raw output for one task on B crops."""
     images = np.stack([crop.image for crop in crops])
-    return runner.run(images, np.stack([crop.face_mask_N for crop in crops]), (task,))
+    return runner.run(images, np.stack([crop.face_tokens_N for crop in crops]), (task,))
 
 
 def batches(samples: Iterable[CutFace], size: int = BATCH) -> Iterator[list[CutFace]]:
@@ -138,12 +138,12 @@ def batches(samples: Iterable[CutFace], size: int = BATCH) -> Iterator[list[CutF
 
 def mirrored(crop: Crop, spec: CropSpec) -> Crop:
     """Return the crop seen in a mirror: its pixels and its face patches; its matrices stay as they were."""
-    mask = crop.face_mask_N.reshape(spec.grid, spec.grid)[:, ::-1]
+    mask = crop.face_tokens_N.reshape(spec.grid, spec.grid)[:, ::-1]
     return Crop(
         image=np.ascontiguousarray(crop.image[:, ::-1]),
         matrix=crop.matrix,
         inverse=crop.inverse,
-        face_mask_N=mask.ravel(),
+        face_tokens_N=mask.ravel(),
     )
 
 

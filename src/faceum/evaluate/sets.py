@@ -1,4 +1,4 @@
-"""Layer 4. A set's name and place in; the set, and the protocols that its labels allow, out."""
+"""A set's name and place in; the set, and the protocols that its labels allow, out."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from faceum.data.lapa import TO_OURS
 from faceum.data.packed import read_packed
 from faceum.data.parquet import packed_file, read_landmarks, read_pairs
-from faceum.data.registry import DATASETS, PAIR_SETS
 from faceum.data.sample import Sample
+from faceum.datasets.lapa import TO_OURS
+from faceum.datasets.registry import DATASETS, PAIR_SETS
 from faceum.errors import DataError
 from faceum.evaluate.protocols import LABEL_OF, LabelledSet
 from faceum.tasks import EXPRESSIONS
@@ -21,11 +21,11 @@ TIGHT_SETS = ("fer2013", "ferplus", "utkface")
 """Sets of chips cut so close to the face that no detector can be asked to find it in each."""
 
 CHIPS_OR_WHOLE = ("affectnet", "rafdb")
-"""Sets that come as whole pictures and as chips: tight where all pictures are squares of one size, as
+"""Sets that come as whole images and as chips: tight where all images are squares of one size, as
 RAF-DB's in Image/aligned are and those in Image/original are not."""
 
 ALIGNED_SETS = ("bin", "recordio")
-"""Layouts whose pictures were aligned by their makers: they are cut by the points of that alignment."""
+"""Layouts whose images were aligned by their makers: they are cut by the points of that alignment."""
 
 CLASSES_OF = {"lapa": tuple(sorted(set(TO_OURS.tolist())))}
 """Sets that know only some of our parsing classes -> those."""
@@ -53,7 +53,7 @@ def load_set(name: str, place: str | Path) -> LabelledSet:
     """Return a set, ready to be read.
 
     name: its word in the report. place: a packed Parquet file, a folder that holds `<name>.val.parquet`, an
-    insightface `.bin` file, or LAYOUT/SPLIT:FOLDER for a layout of `faceum.data.registry`, such as
+    insightface `.bin` file, or LAYOUT/SPLIT:FOLDER for a layout of `faceum.datasets.registry`, such as
     300w/common:/data/300w or lfw:/data/lfw (the split is test where none is said).
     AffectNet is scored by its eight classes, or as affectnet-7=affectnet/val:FOLDER without contempt;
     RAF-DB and FER2013 by their seven. Beside a packed `lfw.val.parquet` a list of pairs
@@ -131,7 +131,7 @@ def _packed(labelled: LabelledSet, path: Path) -> LabelledSet:
 
 
 def _are_chips(first: list[Sample]) -> bool:
-    """Whether all pictures are squares of one size, as those that their makers aligned."""
+    """Whether all images are squares of one size, as those that their makers aligned."""
     sizes = {sample.read().shape[:2] for sample in first}
     return len(sizes) == 1 and all(height == width for height, width in sizes)
 

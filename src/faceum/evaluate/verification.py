@@ -1,7 +1,7 @@
-"""Layer 4. Verification: embeddings of a set's faces and its list of pairs in, one `Evaluation` out.
+"""Verification: embeddings of a set's faces and its list of pairs in, one `Evaluation` out.
 
 An embedding is the network's answer for the crop plus that for its mirror image, then L2-normalised. In the
-masked protocol one face of every pair wears a mask, painted into the picture before it is cut; which one, the
+masked protocol one face of every pair wears a mask, painted into the image before it is cut; which one, the
 seed decides.
 """
 
@@ -98,7 +98,7 @@ def masked_rows(
 ) -> Iterator[FaceRow]:
     """Yield the rows with a mask painted on; which one depends on the seed and the face's id alone.
 
-    landmarks: id -> (68, 2) points in the picture; a face that is not there is painted by its own
+    landmarks: id -> (68, 2) points in the image; a face that is not there is painted by its own
     landmarks, or by its five points, or by those that the detector sees. A face that it does not find is
     yielded bare, and its id appended to `unpainted`. Raises DataError naming a face without points where
     there is no detector.

@@ -1,4 +1,4 @@
-"""Layer 3. What a score is: arrays of answers and of truths in, small records of numbers out; numpy only.
+"""What a score is: arrays of answers and of truths in, small records of numbers out; numpy only.
 
 One file a kind of question: `verification`, `age`, `attributes`, `expression`, `parsing`, `landmarks`; and
 three that serve all of them: `intervals` (bootstrap), `calibration` (does a stated confidence hold?) and

@@ -1,4 +1,4 @@
-"""Layer 3. Age scores: predicted and true ages in years in, MAE, CS@5 and the eps-error out."""
+"""Age scores: predicted and true ages in years in, MAE, CS@5 and the eps-error out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from faceum.metrics.checks import finite, same_length
 class AgeScores:
     """How far the predicted ages lie from the true ones.
 
-    mae: mean absolute error in years. cs5: share of pictures with an error of at most five years.
+    mae: mean absolute error in years. cs5: share of images with an error of at most five years.
     eps_error: mean of 1 - exp(-(error / sigma)^2 / 2), 0..1 (ChaLearn LAP), None where the set has no sigma.
     bias: mean of predicted minus true, in years. errors: (N,) predicted minus true, in years.
     eps_errors: (N,) what `eps_error` is the mean of, or None.

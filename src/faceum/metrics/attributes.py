@@ -1,4 +1,4 @@
-"""Layer 3. Scores of yes/no attributes: probabilities and truths in, accuracy, balanced accuracy and AP out.
+"""Scores of yes/no attributes: probabilities and truths in, accuracy, balanced accuracy and AP out.
 
 The mean accuracy rewards saying no, since most attributes are rare: hold the balanced accuracy, the mean of
 the share of yes found and the share of no found, and the average precision beside it.
@@ -17,9 +17,9 @@ from faceum.metrics.checks import finite, same_length
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeScore:
-    """One attribute: how many pictures have its label, the share of yes among them, and its scores, 0..1.
+    """One attribute: how many images have its label, the share of yes among them, and its scores, 0..1.
 
-    accuracy is None without a labelled picture; balanced_accuracy and average_precision are None unless both
+    accuracy is None without a labelled image; balanced_accuracy and average_precision are None unless both
     a yes and a no were seen.
     """
 
@@ -59,7 +59,7 @@ def attribute_scores(
     labels = np.asarray(labels).astype(np.int64)
     if probabilities.ndim != 2 or probabilities.shape != labels.shape or labels.shape[1] != len(names):
         raise DataError(
-            f"Attributes need probabilities and labels of shape (pictures, {len(names)}); "
+            f"Attributes need probabilities and labels of shape (images, {len(names)}); "
             f"came {probabilities.shape} and {labels.shape}."
         )
     if not np.isin(labels, (-1, 0, 1)).all():
@@ -70,7 +70,7 @@ def attribute_scores(
     )
     accuracies = [score.accuracy for score in scores if score.accuracy is not None]
     if not accuracies:
-        raise DataError("No picture has a label for any attribute, so there is nothing to score.")
+        raise DataError("No image has a label for any attribute, so there is nothing to score.")
     majorities = [max(score.positive, 1 - score.positive) for score in scores if score.positive is not None]
     return AttributeScores(
         accuracy=float(np.mean(accuracies)),
@@ -128,11 +128,11 @@ def _one_attribute(name: str, probability: np.ndarray, label: np.ndarray, thresh
 
 def _gaps(score: AttributeScore) -> list[str]:
     if score.positive is None:
-        return [f"{score.name}: no picture has this label, so it is in no mean."]
+        return [f"{score.name}: no image has this label, so it is in no mean."]
     if score.balanced_accuracy is None:
         missing = "yes" if score.positive == 0 else "no"
         return [
-            f"{score.name}: none of {score.count} pictures has the answer {missing}, "
+            f"{score.name}: none of {score.count} images has the answer {missing}, "
             "so it is left out of the mean balanced accuracy and average precision."
         ]
     return []

@@ -1,4 +1,4 @@
-"""Layer 3. Does a stated confidence hold? Confidences and outcomes in, reliability curves out."""
+"""Does a stated confidence hold? Confidences and outcomes in, reliability curves out."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from faceum.metrics.intervals import Interval, bootstrap
 class Reliability:
     """Confidence against accuracy, in bins of confidence; empty bins are left out.
 
-    confidence, accuracy: (K,) mean confidence and share right of each bin; counts: (K,) pictures.
-    expected_error: mean over the pictures of |accuracy - confidence| of their bin (ECE), 0..1.
+    confidence, accuracy: (K,) mean confidence and share right of each bin; counts: (K,) images.
+    expected_error: mean over the images of |accuracy - confidence| of their bin (ECE), 0..1.
     """
 
     confidence: np.ndarray
@@ -29,10 +29,10 @@ class Reliability:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpreadReliability:
-    """A predicted deviation against the errors really made, in bins of equally many pictures.
+    """A predicted deviation against the errors really made, in bins of equally many images.
 
     predicted, observed: (K,) root mean square of the predicted deviations and of the errors, in years.
-    counts: (K,) pictures. levels, coverage: (L,) the share of truths that a normal interval of that level
+    counts: (K,) images. levels, coverage: (L,) the share of truths that a normal interval of that level
     should hold, and the share that it held.
     """
 

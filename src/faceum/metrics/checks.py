@@ -1,4 +1,4 @@
-"""Layer 3. What a metric refuses to count: arrays in, the same arrays or a sentence out."""
+"""What a metric refuses to count: arrays in, the same arrays or a sentence out."""
 
 from __future__ import annotations
 

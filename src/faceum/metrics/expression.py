@@ -1,4 +1,4 @@
-"""Layer 3. Scores of one answer out of many: predicted and true ids in, accuracies and confusion out."""
+"""Scores of one answer out of many: predicted and true ids in, accuracies and confusion out."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ TIE = -1
 class ClassScores:
     """How often the answer was the right class.
 
-    accuracy: share of pictures. mean_class_accuracy: mean of the classes' recalls, over the classes that
+    accuracy: share of images. mean_class_accuracy: mean of the classes' recalls, over the classes that
     occur.
     recalls: class name -> share found, None where the class does not occur. confusion: (C, C) int64 counts,
     row true, column predicted. notes: a sentence for each class that does not occur.
@@ -58,7 +58,7 @@ def class_scores(
         recalls=recalls,
         confusion=confusion,
         notes=tuple(
-            f"{name}: no picture shows this class, so it is left out of the mean class accuracy."
+            f"{name}: no image shows this class, so it is left out of the mean class accuracy."
             for name, recall in recalls.items()
             if recall is None
         ),
@@ -79,11 +79,11 @@ def majority_vote(votes: np.ndarray) -> tuple[np.ndarray, int]:
     """
     votes = finite("votes", votes)
     if votes.ndim != 2:
-        raise DataError(f"Votes are one row a picture and one column a class; came shape {votes.shape}.")
+        raise DataError(f"Votes are one row an image and one column a class; came shape {votes.shape}.")
     bad = (votes.sum(axis=1) <= 0) | (votes < 0).any(axis=1)
     if bad.any():
         raise DataError(
-            f"{int(bad.sum())} of {len(votes)} pictures have no votes or negative ones, the first in row "
+            f"{int(bad.sum())} of {len(votes)} images have no votes or negative ones, the first in row "
             f"{int(np.argmax(bad))}; leave them out."
         )
     tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1

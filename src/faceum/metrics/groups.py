@@ -1,4 +1,4 @@
-"""Layer 3. The same score for every group: a score a picture and group names in, one row a group out."""
+"""The same score for every group: a score an image and group names in, one row a group out."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ AGE_BANDS = ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (
 
 @dataclass(frozen=True, kw_only=True)
 class GroupScore:
-    """One group's mean score and its bootstrap interval, in the score's unit, over `count` pictures."""
+    """One group's mean score and its bootstrap interval, in the score's unit, over `count` images."""
 
     group: str
     count: int

@@ -1,4 +1,4 @@
-"""Layer 3. Bootstrap confidence intervals: a statistic of rows in, a low and a high bound out, seeded."""
+"""Bootstrap confidence intervals: a statistic of rows in, a low and a high bound out, seeded."""
 
 from __future__ import annotations
 

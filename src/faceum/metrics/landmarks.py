@@ -1,4 +1,4 @@
-"""Layer 3. Landmark scores: 68 predicted and true points a face in, NME, failure rate, AUC and CED out."""
+"""Landmark scores: 68 predicted and true points a face in, NME, failure rate, AUC and CED out."""
 
 from __future__ import annotations
 

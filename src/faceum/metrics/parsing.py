@@ -1,4 +1,4 @@
-"""Layer 3. Face parsing scores: class maps in, F1 a class out of one confusion matrix over the whole set."""
+"""Face parsing scores: class maps in, F1 a class out of one confusion matrix over the whole set."""
 
 from __future__ import annotations
 
@@ -12,24 +12,24 @@ from faceum.metrics.checks import class_ids
 from faceum.metrics.expression import confusion_matrix
 
 OFTEN = 20
-"""In how many pictures a class must be labelled to count in the mean over the frequent classes."""
+"""In how many images a class must be labelled to count in the mean over the frequent classes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ParsingScores:
-    """F1 over all pixels of all pictures; class 0 is the background and in no mean.
+    """F1 over all pixels of all images; class 0 is the background and in no mean.
 
     f1: class name -> 0..1, None where the class is neither labelled nor predicted anywhere.
-    pictures: class name -> number of pictures in which it is labelled.
+    images: class name -> number of images in which it is labelled.
     mean_f1: mean over all classes but the background that have an F1.
-    mean_f1_frequent: the same over those labelled in at least `OFTEN` pictures, whose names are `frequent`;
+    mean_f1_frequent: the same over those labelled in at least `OFTEN` images, whose names are `frequent`;
         None when there is none.
     confusion: (C, C) int64 pixels, row true, column predicted. notes: a sentence for each class without an
     F1.
     """
 
     f1: dict[str, float | None]
-    pictures: dict[str, int]
+    images: dict[str, int]
     mean_f1: float | None
     mean_f1_frequent: float | None
     frequent: tuple[str, ...]
@@ -37,27 +37,27 @@ class ParsingScores:
     notes: tuple[str, ...]
 
 
-def picture_confusion(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
-    """Return one picture's (classes, classes) int64 pixel counts, row true, column predicted.
+def image_confusion(predicted: np.ndarray, true: np.ndarray, classes: int) -> np.ndarray:
+    """Return one image's (classes, classes) int64 pixel counts, row true, column predicted.
 
-    predicted, true: (H, W) class ids of the same picture. Raises DataError when sizes differ or an id is no
+    predicted, true: (H, W) class ids of the same image. Raises DataError when sizes differ or an id is no
     class.
     """
     if predicted.shape != true.shape:
         raise DataError(
-            f"A parsing map is scored on the labelled picture's pixels, {true.shape}; came {predicted.shape}."
+            f"A parsing map is scored on the labelled image's pixels, {true.shape}; came {predicted.shape}."
         )
     predicted = class_ids("predicted pixels", predicted, classes)
     return confusion_matrix(predicted, class_ids("labelled pixels", true, classes), classes)
 
 
 def parsing_scores(confusions: np.ndarray, names: Sequence[str]) -> ParsingScores:
-    """Score a set from its pictures' confusions (N, C, C), as `picture_confusion` gives them; names: (C,)."""
+    """Score a set from its images' confusions (N, C, C), as `image_confusion` gives them; names: (C,)."""
     confusions = np.asarray(confusions, np.int64)
     if confusions.ndim != 3 or confusions.shape[1:] != (len(names), len(names)) or len(confusions) == 0:
         raise DataError(
-            f"Parsing is scored from confusions of shape (pictures, {len(names)}, {len(names)}), at least "
-            f"one picture; came {confusions.shape}."
+            f"Parsing is scored from confusions of shape (images, {len(names)}, {len(names)}), at least "
+            f"one image; came {confusions.shape}."
         )
     confusion = confusions.sum(axis=0)
     values = f1_of_confusion(confusion)
@@ -67,13 +67,13 @@ def parsing_scores(confusions: np.ndarray, names: Sequence[str]) -> ParsingScore
     parts = values[1:][~np.isnan(values[1:])]
     return ParsingScores(
         f1=f1,
-        pictures={name: int(count) for name, count in zip(names, labelled, strict=True)},
+        images={name: int(count) for name, count in zip(names, labelled, strict=True)},
         mean_f1=float(parts.mean()) if len(parts) else None,
         mean_f1_frequent=float(values[often].mean()) if often else None,
         frequent=tuple(names[index] for index in often),
         confusion=confusion,
         notes=tuple(
-            f"{name}: neither labelled nor predicted in any picture, so it is in no mean."
+            f"{name}: neither labelled nor predicted in any image, so it is in no mean."
             for name, value in f1.items()
             if value is None
         ),

@@ -1,4 +1,4 @@
-"""Layer 3. Face verification: squared distances of pairs and whether each pair is one person in, scores out.
+"""Face verification: squared distances of pairs and whether each pair is one person in, scores out.
 
 The accuracy is LFW's: the threshold for a fold is the one that is best on all the others. Distances are
 squared Euclidean distances of L2-normalised embeddings, 0..4; a pair is called the same person when its

@@ -1,1 +1,1 @@
-"""Layer 2. The network: tensors in, tensors out. Needs the `torch` extra."""
+"""The network: tensors in, tensors out. Needs the `torch` extra."""

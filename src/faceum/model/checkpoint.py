@@ -1,4 +1,4 @@
-"""Layer 2. A network and what is known of it in, one safetensors file out; and back, strictly.
+"""A network and what is known of it in, one safetensors file out; and back, strictly.
 
 The header's "faceum" entry is JSON: the format's version, the network's config (crop policies included), the
 tasks' labels, and what the caller adds: provenance, licence, scores.
@@ -18,6 +18,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 
+from faceum import old_names
 from faceum.errors import ModelError
 from faceum.files import whole_file
 from faceum.model.network import FaceUM, FaceUMConfig
@@ -64,7 +65,7 @@ def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:
     model = FaceUM(config_from_dict(header.get("config", {})))
     wanted = model.state_dict()
     with safe_open(path, framework="pt") as file:
-        tensors = {name: file.get_tensor(name) for name in file.keys()}
+        tensors = {old_names.tensor_name(name): file.get_tensor(name) for name in file.keys()}
     missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
     wrong = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
     if missing or unknown or wrong:
@@ -101,7 +102,7 @@ def config_to_dict(config: FaceUMConfig) -> dict[str, Any]:
 
 def config_from_dict(values: Mapping[str, Any]) -> FaceUMConfig:
     """The inverse of config_to_dict; an unknown or missing key is a ModelError."""
-    return _build(FaceUMConfig, values)
+    return _build(FaceUMConfig, old_names.network_config(values) if isinstance(values, Mapping) else values)
 
 
 def _build(kind: Any, value: Any) -> Any:

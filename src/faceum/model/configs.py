@@ -1,4 +1,4 @@
-"""Layer 2. The named networks, each spelled out: name -> FaceUMConfig."""
+"""The named networks, each spelled out: name -> FaceUMConfig."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ COMPACT = FaceUMConfig(
     name="compact",
     crops=((CropSpec(policy="similarity", size=112, grid=7), tuple(TASKS)),),
     stem=StemConfig(kind="conv", channels=(24, 48, 96), blocks=(0, 1, 2)),
-    block=BlockConfig(width=192, heads=4, head_dim=24, hidden=576, activation="silu"),
+    block=BlockConfig(dim=192, num_heads=4, head_dim=24, hidden_dim=576, activation="silu"),
     moe=MoEConfig(
-        shared_hidden=192,
-        router=RouterConfig(experts=8),
-        experts=ExpertsConfig(hidden=96, activation="silu"),
+        shared_hidden_dim=192,
+        router=RouterConfig(num_experts=8),
+        experts=ExpertsConfig(hidden_dim=96, activation="silu"),
     ),
     depth=2,
 )
@@ -40,11 +40,13 @@ BASE = FaceUMConfig(
         (CropSpec(policy="box", size=512, grid=32), DENSE_TASKS),
     ),
     stem=StemConfig(kind="patch", channels=(), blocks=()),
-    block=BlockConfig(width=768, heads=12, head_dim=64, hidden=3072, activation="quick_gelu", norm_eps=1e-5),
+    block=BlockConfig(
+        dim=768, num_heads=12, head_dim=64, hidden_dim=3072, activation="quick_gelu", norm_eps=1e-5
+    ),
     moe=MoEConfig(
-        shared_hidden=3072,
-        router=RouterConfig(experts=8),
-        experts=ExpertsConfig(hidden=1536, activation="quick_gelu"),
+        shared_hidden_dim=3072,
+        router=RouterConfig(num_experts=8),
+        experts=ExpertsConfig(hidden_dim=1536, activation="quick_gelu"),
     ),
     depth=10,
     class_token=True,
@@ -60,8 +62,8 @@ REFERENCE = replace(
     crops=tuple((replace(spec, face_tokens="touched"), tasks) for spec, tasks in BASE.crops),
     moe=replace(
         BASE.moe,
-        router=RouterConfig(kind="reference", experts=8),
-        experts=ExpertsConfig(hidden=1536, activation="relu"),
+        router=RouterConfig(kind="reference", num_experts=8),
+        experts=ExpertsConfig(hidden_dim=1536, activation="relu"),
     ),
     mean=IMAGENET_MEAN,
     std=IMAGENET_STD,

@@ -1,4 +1,4 @@
-"""Layer 2. A file of FaRL's or of the published code in, a strict safetensors file of ours out.
+"""A file of FaRL's or of the published code in, a strict safetensors file of ours out.
 
 Foreign files are read as tensors only, never as code, and every name is accounted for on both sides.
 """
@@ -20,8 +20,8 @@ from faceum.errors import ModelError
 from faceum.files import sha256_of
 from faceum.model.checkpoint import save_checkpoint
 from faceum.model.configs import BASE, REFERENCE
-from faceum.model.foreign import farl_names, reference_names
 from faceum.model.network import FaceUM, FaceUMConfig
+from faceum.model.reference_names import farl_names, reference_names
 from faceum.model.vit import resize_positions
 
 PARSING_FROM_REFERENCE = (0, 17, 1, 18, 8, 9, 6, 7, 4, 5, 2, 10, 12, 11, 13, 3, 14, 15, 16)

@@ -1,6 +1,6 @@
-"""Layer 2. The routed experts: tokens and a router's choice -> the gated sum of the chosen experts.
+"""The routed experts: tokens and a router's choice -> the gated sum of the chosen experts.
 
-Letters: P pairs of task and picture, N tokens, D width, H hidden width, E experts, K slots, M routed rows.
+Letters: P pairs of task and image, N tokens, D width, H hidden width, E experts, K slots, M routed rows.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from faceum.model.layers import ACTIVATIONS, require_known
-from faceum.model.router import Choice
+from faceum.model.router import Routing
 
 ROWS = 64
 """Products in half precision on a CPU have a multiple of so many rows."""
@@ -22,10 +22,10 @@ ROWS = 64
 class ExpertsConfig:
     """The routed experts, each Linear(D, H), activation, Linear(H, D) without biases.
 
-    hidden: H. activation: a name in layers.ACTIVATIONS.
+    hidden_dim: H. activation: a name in layers.ACTIVATIONS.
     """
 
-    hidden: int = 1536
+    hidden_dim: int = 1536
     activation: str = "quick_gelu"
 
     def __post_init__(self) -> None:
@@ -80,43 +80,43 @@ class Experts(nn.Module):
     Their second matrices start at zero, so that a fresh mixture adds nothing to the shared expert.
     """
 
-    def __init__(self, config: ExpertsConfig, *, experts: int, width: int) -> None:
+    def __init__(self, config: ExpertsConfig, *, num_experts: int, dim: int) -> None:
         super().__init__()
         self.activation = ACTIVATIONS[config.activation]
-        self.expand = nn.Parameter(torch.empty(experts, width, config.hidden))
-        self.reduce = nn.Parameter(torch.zeros(experts, config.hidden, width))
-        nn.init.normal_(self.expand, std=width**-0.5)
+        self.fc1 = nn.Parameter(torch.empty(num_experts, dim, config.hidden_dim))
+        self.fc2 = nn.Parameter(torch.zeros(num_experts, config.hidden_dim, dim))
+        nn.init.normal_(self.fc1, std=dim**-0.5)
 
-    def forward(self, x_PND: Tensor, choice: Choice) -> Tensor:
+    def forward(self, x_PND: Tensor, routing: Routing) -> Tensor:
         """(P, N, D) tokens -> (P, N, D): sum over the taken slots of gate * expert(token)."""
         x, kind = x_PND.flatten(0, 1), x_PND.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
         if not torch.is_grad_enabled():  # else a token's gradients are summed as precisely as they came
             x = x.to(dtype)
-        expand_EDH, reduce_EHD = self.expand.to(dtype), self.reduce.to(dtype)
-        order_M, end_E = self._by_expert(choice)
+        fc1_EDH, fc2_EHD = self.fc1.to(dtype), self.fc2.to(dtype)
+        order_M, end_E = self._by_expert(routing)
         # To know how many slots are taken, the host waits for the GPU; without gradients it need not know.
-        if torch.is_grad_enabled() or not _grouped_kernel_serves(x, expand_EDH):
+        if torch.is_grad_enabled() or not _grouped_kernel_serves(x, fc1_EDH):
             order_M = order_M[: int(end_E[-1])]
-        token_M = order_M // choice.expert_PNK.shape[-1]
+        token_M = order_M // routing.topk_experts_PNK.shape[-1]
         x_MD = x.index_select(0, token_M).to(dtype)
-        hidden_MH = self.activation(grouped_matmul(x_MD, expand_EDH, end_E))
-        out_MD = grouped_matmul(hidden_MH, reduce_EHD, end_E)
-        return self._added(out_MD, choice, order_M, token_M).view_as(x_PND)
+        hidden_MH = self.activation(grouped_matmul(x_MD, fc1_EDH, end_E))
+        out_MD = grouped_matmul(hidden_MH, fc2_EHD, end_E)
+        return self._added(out_MD, routing, order_M, token_M).view_as(x_PND)
 
-    def _by_expert(self, choice: Choice) -> tuple[Tensor, Tensor]:
+    def _by_expert(self, routing: Routing) -> tuple[Tensor, Tensor]:
         """The slots (M,) by expert, those not taken last, and where each expert's end (E,), int32."""
-        expert_M = choice.expert_PNK.masked_fill(~choice.taken_PNK, len(self.expand)).flatten()
+        expert_M = routing.topk_experts_PNK.masked_fill(~routing.active_PNK, len(self.fc1)).flatten()
         sorted_M, order_M = expert_M.sort(stable=True)
-        number_E = torch.arange(len(self.expand), device=sorted_M.device)
+        number_E = torch.arange(len(self.fc1), device=sorted_M.device)
         return order_M, torch.searchsorted(sorted_M, number_E, right=True, out_int32=True)
 
-    def _added(self, out_MD: Tensor, choice: Choice, order_M: Tensor, token_M: Tensor) -> Tensor:
+    def _added(self, out_MD: Tensor, routing: Routing, order_M: Tensor, token_M: Tensor) -> Tensor:
         """The rows by their gates, added to their tokens: (P * N, D)."""
-        gated_MD = out_MD * choice.gate_PNK.flatten().index_select(0, order_M)[:, None].to(out_MD.dtype)
-        if not torch.is_grad_enabled() and len(order_M) == choice.taken_PNK.numel():
-            taken_M = choice.taken_PNK.flatten().index_select(0, order_M)
+        gated_MD = out_MD * routing.weights_PNK.flatten().index_select(0, order_M)[:, None].to(out_MD.dtype)
+        if not torch.is_grad_enabled() and len(order_M) == routing.active_PNK.numel():
+            taken_M = routing.active_PNK.flatten().index_select(0, order_M)
             gated_MD = gated_MD.masked_fill(~taken_M[:, None], 0)
-        tokens = choice.taken_PNK.shape[:2].numel()
+        tokens = routing.active_PNK.shape[:2].numel()
         flat = torch.zeros(tokens, out_MD.shape[1], dtype=out_MD.dtype, device=out_MD.device)
         return flat.index_add(0, token_M, gated_MD)

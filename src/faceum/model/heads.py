@@ -1,4 +1,4 @@
-"""Layer 2. The compact network's heads: a task's patch tokens and the stem's maps -> the task's answer.
+"""The compact network's heads: a task's patch tokens and the stem's maps -> the task's answer.
 
 Letters: B batch, N patch tokens (row-major), D width, C channels, h w height and width, O outputs, Q queries.
 """
@@ -20,10 +20,10 @@ class EmbeddingHead(nn.Module):
 
     maps_used: tuple[int, ...] = ()
 
-    def __init__(self, *, width: int, patches: int, outputs: int, narrow: int = 64) -> None:
+    def __init__(self, *, dim: int, patches: int, outputs: int, narrow: int = 64) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.narrow = nn.Linear(width, narrow)
+        self.norm = nn.LayerNorm(dim)
+        self.narrow = nn.Linear(dim, narrow)
         self.output = nn.Linear(patches * narrow, outputs)
 
     def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
@@ -43,15 +43,15 @@ class QueryHead(nn.Module):
     maps_used: tuple[int, ...] = ()
 
     def __init__(
-        self, *, width: int, outputs: int, activation: str, queries: int = 4, dropout: float = 0.1
+        self, *, dim: int, outputs: int, activation: str, queries: int = 4, dropout: float = 0.1
     ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.query = nn.Linear(width, queries)
-        self.hidden = nn.Linear(queries * width, width)
+        self.norm = nn.LayerNorm(dim)
+        self.query = nn.Linear(dim, queries)
+        self.hidden = nn.Linear(queries * dim, dim)
         self.activation = ACTIVATIONS[activation]
         self.dropout = nn.Dropout(dropout)
-        self.output = nn.Linear(width, outputs)
+        self.output = nn.Linear(dim, outputs)
 
     def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
         """(B, N, D) -> (B, O)."""
@@ -68,11 +68,11 @@ class Fusion(nn.Module):
     """
 
     def __init__(
-        self, *, width: int, map_channels: tuple[int, ...], channels: int, convs: int, activation: str
+        self, *, dim: int, map_channels: tuple[int, ...], channels: int, convs: int, activation: str
     ) -> None:
         super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.from_tokens = nn.Linear(width, channels)
+        self.norm = nn.LayerNorm(dim)
+        self.from_tokens = nn.Linear(dim, channels)
         self.from_coarse = nn.Conv2d(map_channels[2], channels, 1)
         self.from_fine = nn.Conv2d(map_channels[1], channels, 1)
         self.mixes = nn.ModuleList(nn.Conv2d(channels, channels, 3, padding=1) for _ in range(convs))
@@ -102,11 +102,9 @@ class PixelsHead(nn.Module):
 
     maps_used = (0, 1, 2)
 
-    def __init__(self, *, width: int, map_channels: tuple[int, ...], outputs: int, activation: str) -> None:
+    def __init__(self, *, dim: int, map_channels: tuple[int, ...], outputs: int, activation: str) -> None:
         super().__init__()
-        self.fusion = Fusion(
-            width=width, map_channels=map_channels, channels=48, convs=1, activation=activation
-        )
+        self.fusion = Fusion(dim=dim, map_channels=map_channels, channels=48, convs=1, activation=activation)
         self.to_finest = nn.Conv2d(48, 24, 1)
         self.from_finest = nn.Conv2d(map_channels[0], 24, 1)
         self.mix = nn.Conv2d(24, 24, 3, padding=1)
@@ -128,11 +126,9 @@ class PointsHead(nn.Module):
 
     maps_used = (1, 2)
 
-    def __init__(self, *, width: int, map_channels: tuple[int, ...], outputs: int, activation: str) -> None:
+    def __init__(self, *, dim: int, map_channels: tuple[int, ...], outputs: int, activation: str) -> None:
         super().__init__()
-        self.fusion = Fusion(
-            width=width, map_channels=map_channels, channels=32, convs=2, activation=activation
-        )
+        self.fusion = Fusion(dim=dim, map_channels=map_channels, channels=32, convs=2, activation=activation)
         self.output = nn.Conv2d(32, outputs, 1)
 
     def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
@@ -149,22 +145,18 @@ class PointsHead(nn.Module):
 def compact_heads(
     kinds: dict[str, tuple[str, int]],
     *,
-    width: int,
+    dim: int,
     patches: int,
     map_channels: tuple[int, ...],
     activation: str,
 ) -> nn.ModuleDict:
     """A head for each task: kinds maps a task's name to its kind (see tasks.KINDS) and number of outputs."""
     build = {
-        "embedding": lambda n: EmbeddingHead(width=width, patches=patches, outputs=n),
-        "number": lambda n: QueryHead(width=width, outputs=n, activation=activation),
-        "labels": lambda n: QueryHead(width=width, outputs=n, activation=activation),
-        "classes": lambda n: QueryHead(width=width, outputs=n, activation=activation),
-        "pixels": lambda n: PixelsHead(
-            width=width, map_channels=map_channels, outputs=n, activation=activation
-        ),
-        "points": lambda n: PointsHead(
-            width=width, map_channels=map_channels, outputs=n, activation=activation
-        ),
+        "embedding": lambda n: EmbeddingHead(dim=dim, patches=patches, outputs=n),
+        "number": lambda n: QueryHead(dim=dim, outputs=n, activation=activation),
+        "labels": lambda n: QueryHead(dim=dim, outputs=n, activation=activation),
+        "classes": lambda n: QueryHead(dim=dim, outputs=n, activation=activation),
+        "pixels": lambda n: PixelsHead(dim=dim, map_channels=map_channels, outputs=n, activation=activation),
+        "points": lambda n: PointsHead(dim=dim, map_channels=map_channels, outputs=n, activation=activation),
     }
     return nn.ModuleDict({task: build[kind](outputs) for task, (kind, outputs) in kinds.items()})

@@ -1,4 +1,4 @@
-"""Layer 2. Small building blocks shared by every network: tensors in, tensors of the same meaning out.
+"""Small building blocks shared by every network: tensors in, tensors of the same meaning out.
 
 Letters: B batch, S rows of tokens, N tokens, D width, H hidden width, C channels, h w height and width.
 """
@@ -39,15 +39,15 @@ def require_known(what: str, name: str, known: Collection[str]) -> None:
 class Mlp(nn.Module):
     """Linear, activation, linear with biases: (..., D) -> (..., D)."""
 
-    def __init__(self, width: int, hidden: int, activation: str) -> None:
+    def __init__(self, dim: int, hidden_dim: int, activation: str) -> None:
         super().__init__()
-        self.expand = nn.Linear(width, hidden)
-        self.reduce = nn.Linear(hidden, width)
+        self.fc1 = nn.Linear(dim, hidden_dim)
+        self.fc2 = nn.Linear(hidden_dim, dim)
         self.activation = ACTIVATIONS[activation]
 
     def forward(self, x_SND: Tensor) -> Tensor:
         """(..., D) -> (..., D)."""
-        return self.reduce(self.activation(self.expand(x_SND)))
+        return self.fc2(self.activation(self.fc1(x_SND)))
 
 
 class Attention(nn.Module):
@@ -56,15 +56,15 @@ class Attention(nn.Module):
     heads * head_dim may differ from the width: narrow networks save most there.
     """
 
-    def __init__(self, width: int, heads: int, head_dim: int) -> None:
+    def __init__(self, dim: int, num_heads: int, head_dim: int) -> None:
         super().__init__()
-        self.heads = heads
-        self.in_projection = nn.Linear(width, 3 * heads * head_dim)
-        self.out_projection = nn.Linear(heads * head_dim, width)
+        self.num_heads = num_heads
+        self.in_projection = nn.Linear(dim, 3 * num_heads * head_dim)
+        self.out_projection = nn.Linear(num_heads * head_dim, dim)
 
     def forward(self, x_SND: Tensor) -> Tensor:
         """(S, N, D) -> (S, N, D)."""
-        qkv = self.in_projection(x_SND).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+        qkv = self.in_projection(x_SND).unflatten(-1, (3, self.num_heads, -1)).permute(2, 0, 3, 1, 4)
         attended = F.scaled_dot_product_attention(qkv[0], qkv[1], qkv[2])
         return self.out_projection(attended.transpose(1, 2).flatten(2))
 

@@ -1,6 +1,6 @@
-"""Layer 2. FaceUM, the whole network: crops and face-token masks -> each asked task's answer.
+"""FaceUM, the whole network: crops and face-token masks -> each asked task's answer.
 
-Letters: B batch, S crop size, N patch tokens, T tasks, P pairs of task and picture, D width.
+Letters: B batch, S crop size, N patch tokens, T tasks, P pairs of task and image, D width.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from faceum.crop import CropSpec
 from faceum.errors import ModelError
 from faceum.model.experts import Experts
 from faceum.model.heads import compact_heads
-from faceum.model.heads_published import published_heads
 from faceum.model.layers import require_known
 from faceum.model.moe import MoEBlock, MoEConfig
 from faceum.model.pyramid import PyramidPointsHead
-from faceum.model.router import Choice
+from faceum.model.reference_heads import published_heads
+from faceum.model.router import Routing
 from faceum.model.vit import BlockConfig, StemConfig, Trunk
 from faceum.tasks import TASKS
 
@@ -32,7 +32,7 @@ class FaceUMConfig:
     name: what it is called. tasks: the tasks it answers, a subset of tasks.TASKS in its order; a task's place
         among them is its id in the routers, which have gates for these alone.
     crops: crop policy -> tasks that use it; one call takes crops of one policy.
-    stem, block, moe: see their classes. depth: dense blocks before the mixtures. mixtures: MoE blocks.
+    stem, block, moe: see their classes. depth: dense blocks before the moe_blocks. moe_blocks: how many MoE blocks.
     class_token: a token that stands for the whole crop, as in CLIP. heads: a name in HEADS.
     mean, std: RGB normalisation in 0..1, kept in the network as buffers.
     """
@@ -44,7 +44,7 @@ class FaceUMConfig:
     block: BlockConfig
     moe: MoEConfig
     depth: int
-    mixtures: int = 2
+    moe_blocks: int = 2
     class_token: bool = False
     heads: str = "compact"
     mean: tuple[float, float, float] = (0.5, 0.45, 0.42)
@@ -60,7 +60,7 @@ class FaceUMConfig:
             raise ModelError(f"The reference router of {self.name!r} needs class_token=True; set it.")
 
     def crop_of(self, task: str) -> CropSpec:
-        """The crop policy that a task's pictures are cut by."""
+        """The crop policy that a task's images are cut by."""
         for spec, tasks in self.crops:
             if task in tasks and task in self.tasks:
                 return spec
@@ -74,14 +74,14 @@ class Output(Mapping[str, Tensor]):
     answers: task -> tensor: recognition (B, 512) before normalisation; age (B, 101), attributes (B, 40) and
         expression (B, 8) logits; parsing (B, 19, h, w) logits at the head's own resolution; landmarks
         (B, 68, 2) normalised to the crop, x then y.
-    pictures: task -> the rows of the batch that its answer holds: all, unless `wanted` said otherwise.
+    images: task -> the rows of the batch that its answer holds: all, unless `wanted` said otherwise.
     routing: what each mixture's router chose, first mixture first; empty for a dense twin.
     heat: in training, task -> its heat maps' logits (B, 68, h, w), where its head answers by sigmoid maps.
     """
 
     answers: dict[str, Tensor]
-    pictures: dict[str, Tensor]
-    routing: tuple[Choice, ...]
+    images: dict[str, Tensor]
+    routing: tuple[Routing, ...]
     heat: dict[str, Tensor] = field(default_factory=dict)
 
     def __getitem__(self, task: str) -> Tensor:
@@ -127,15 +127,15 @@ class FaceUM(nn.Module):
         self.trunk = Trunk(
             config.stem, config.block, depth=config.depth, grid=grid, class_token=config.class_token
         )
-        self.mixtures = nn.ModuleList(
-            MoEBlock(config.block, config.moe, tasks=len(config.tasks)) for _ in range(config.mixtures)
+        self.moe_blocks = nn.ModuleList(
+            MoEBlock(config.block, config.moe, tasks=len(config.tasks)) for _ in range(config.moe_blocks)
         )
         self.heads = HEADS[config.heads](
             {
                 name: (TASKS[name].kind, config.outputs.get(name, TASKS[name].outputs))
                 for name in config.tasks
             },
-            width=config.block.width,
+            dim=config.block.dim,
             patches=grid * grid,
             map_channels=self.trunk.stem.map_channels,
             activation=config.block.activation,
@@ -146,27 +146,27 @@ class FaceUM(nn.Module):
     def forward(
         self,
         crop_BCHW: Tensor,
-        face_mask_BN: Tensor,
+        face_tokens_BN: Tensor,
         tasks: Sequence[str] | None = None,
-        wanted_TB: Tensor | None = None,
+        has_label_TB: Tensor | None = None,
     ) -> Output:
         """Crops and masks -> Output.
 
-        crop_BCHW: float32 RGB in 0..1, all of one crop policy. face_mask_BN: bool, patch tokens row-major.
+        crop_BCHW: float32 RGB in 0..1, all of one crop policy. face_tokens_BN: bool, patch tokens row-major.
         tasks: which to answer; all that share the crop's size by default.
-        wanted_TB: bool; a task then sees only the pictures that want it (training: those with its label). May
+        has_label_TB: bool; a task then sees only the images that want it (training: those with its label). May
             stay on the CPU, where its rows are counted without waiting for a GPU.
         Raises ModelError for an unknown task, a wrong crop size or a mask that does not fit.
         """
-        tasks = self._check(crop_BCHW, face_mask_BN, tasks)
+        tasks = self._check(crop_BCHW, face_tokens_BN, tasks)
         x_SND, maps = self.trunk((crop_BCHW - self.mean) / self.std)
         batch = len(crop_BCHW)
-        if wanted_TB is None:
+        if has_label_TB is None:
             row_P = torch.arange(batch, device=x_SND.device).repeat(len(tasks))
             counts = [batch] * len(tasks)
         else:
-            row_P = wanted_TB.nonzero()[:, 1].to(x_SND.device, non_blocking=True)
-            counts = wanted_TB.sum(1).tolist()
+            row_P = has_label_TB.nonzero()[:, 1].to(x_SND.device, non_blocking=True)
+            counts = has_label_TB.sum(1).tolist()
         # Filled on the spot: to copy numbers to a GPU would wait for it.
         task_P = torch.cat(
             [
@@ -174,45 +174,45 @@ class FaceUM(nn.Module):
                 for task, count in zip(tasks, counts, strict=True)
             ]
         )
-        x_PND, routing = self._mix(x_SND, face_mask_BN, row_P, task_P)
+        x_PND, routing = self._mix(x_SND, face_tokens_BN, row_P, task_P)
 
-        answers, pictures, heat = {}, {}, {}
+        answers, images, heat = {}, {}, {}
         patch_PND = x_PND[:, 1:] if self.config.class_token else x_PND
-        for task, task_BND, picture_B in zip(
-            tasks, patch_PND.split(counts), row_P.split(counts), strict=True
-        ):
-            head, its_maps = self.heads[task], self._maps_of(task, maps, picture_B)
-            pictures[task] = picture_B
+        for task, task_BND, image_B in zip(tasks, patch_PND.split(counts), row_P.split(counts), strict=True):
+            head, its_maps = self.heads[task], self._maps_of(task, maps, image_B)
+            images[task] = image_B
             if self.training and isinstance(head, PyramidPointsHead):
                 heat[task] = head.heat(task_BND, its_maps)
                 answers[task] = head.points(heat[task])
             else:
                 answers[task] = head(task_BND, its_maps)
-        return Output(answers, pictures, routing, heat)
+        return Output(answers, images, routing, heat)
 
-    def _maps_of(self, task: str, maps: list[Tensor], picture_B: Tensor) -> list[Tensor]:
-        """The pictures' rows of those maps that the task's head looks at; the others stay as they are."""
-        if not maps or len(picture_B) == len(maps[0]):
+    def _maps_of(self, task: str, maps: list[Tensor], image_B: Tensor) -> list[Tensor]:
+        """The images' rows of those maps that the task's head looks at; the others stay as they are."""
+        if not maps or len(image_B) == len(maps[0]):
             return maps
         used = cast(tuple[int, ...], self.heads[task].maps_used)
-        return [rows_of(finer, picture_B) if place in used else finer for place, finer in enumerate(maps)]
+        return [rows_of(finer, image_B) if place in used else finer for place, finer in enumerate(maps)]
 
     def _mix(
-        self, x_SND: Tensor, face_mask_BN: Tensor, row_P: Tensor, task_P: Tensor
-    ) -> tuple[Tensor, tuple[Choice, ...]]:
-        """Rows shared by the tasks -> one row a pair, after all mixtures."""
-        face_PN = face_mask_BN.index_select(0, row_P)
+        self, x_SND: Tensor, face_tokens_BN: Tensor, row_P: Tensor, task_P: Tensor
+    ) -> tuple[Tensor, tuple[Routing, ...]]:
+        """Rows shared by the tasks -> one row a pair, after all moe_blocks."""
+        face_PN = face_tokens_BN.index_select(0, row_P)
         if self.config.class_token:
             face_PN = torch.cat([torch.ones_like(face_PN[:, :1]), face_PN], dim=1)
         routing = []
-        for mixture in self.mixtures:
-            x_SND, choice = mixture(x_SND, row_P, task_P, face_PN)
+        for moe_block in self.moe_blocks:
+            x_SND, chosen = moe_block(x_SND, row_P, task_P, face_PN)
             row_P = torch.arange(len(task_P), device=x_SND.device)
-            if choice is not None:
-                routing.append(choice)
+            if chosen is not None:
+                routing.append(chosen)
         return x_SND, tuple(routing)
 
-    def _check(self, crop_BCHW: Tensor, face_mask_BN: Tensor, tasks: Sequence[str] | None) -> tuple[str, ...]:
+    def _check(
+        self, crop_BCHW: Tensor, face_tokens_BN: Tensor, tasks: Sequence[str] | None
+    ) -> tuple[str, ...]:
         size = crop_BCHW.shape[-1]
         sizes = sorted({spec.size for spec, _ in self.config.crops})
         if tasks is None:
@@ -231,9 +231,9 @@ class FaceUM(nn.Module):
                     f"Task {task} takes crops of (B, 3, {spec.size}, {spec.size}), not "
                     f"{tuple(crop_BCHW.shape)}; group the tasks of {self.config.name} by crop size."
                 )
-            if face_mask_BN.shape != (len(crop_BCHW), spec.grid**2) or face_mask_BN.dtype != torch.bool:
+            if face_tokens_BN.shape != (len(crop_BCHW), spec.grid**2) or face_tokens_BN.dtype != torch.bool:
                 raise ModelError(
                     f"The face mask must be bool of shape ({len(crop_BCHW)}, {spec.grid**2}), not "
-                    f"{face_mask_BN.dtype} of {tuple(face_mask_BN.shape)}."
+                    f"{face_tokens_BN.dtype} of {tuple(face_tokens_BN.shape)}."
                 )
         return tuple(tasks)

@@ -1,4 +1,4 @@
-"""Layer 2. The published dense heads: one map of patch tokens -> a pyramid -> UPerNet -> pixels or points.
+"""The published dense heads: one map of patch tokens -> a pyramid -> UPerNet -> pixels or points.
 
 UPerNet is that of arXiv 1807.10221. Letters: B batch, N patch tokens (row-major), D width, C channels,
 h w height and width, O outputs. For a grid of g patches a side the pyramid's maps are 4g, 2g, g and g/2 wide.
@@ -41,11 +41,11 @@ class ConvUnit(nn.Module):
 class Pyramid(nn.Module):
     """One map as four, each half as wide as the one before: (B, D, g, g) -> 4g, 2g, g and g/2 a side."""
 
-    def __init__(self, width: int) -> None:
+    def __init__(self, dim: int) -> None:
         super().__init__()
-        self.twofold = nn.ConvTranspose2d(width, width, 2, stride=2)
-        self.fourfold = nn.ModuleList(nn.ConvTranspose2d(width, width, 2, stride=2) for _ in range(2))
-        self.norm = nn.BatchNorm2d(width)
+        self.twofold = nn.ConvTranspose2d(dim, dim, 2, stride=2)
+        self.fourfold = nn.ModuleList(nn.ConvTranspose2d(dim, dim, 2, stride=2) for _ in range(2))
+        self.norm = nn.BatchNorm2d(dim)
 
     def forward(self, x_BDhw: Tensor) -> list[Tensor]:
         """(B, D, g, g) -> four maps, finest first."""
@@ -59,11 +59,11 @@ class UPerNet(nn.Module):
     Four maps (B, D, ...), finest first -> (B, O, 4g, 4g).
     """
 
-    def __init__(self, *, width: int, channels: int, outputs: int) -> None:
+    def __init__(self, *, dim: int, channels: int, outputs: int) -> None:
         super().__init__()
-        self.pooled = nn.ModuleList(ConvUnit(width, channels, 1) for _ in POOLS)
-        self.bottleneck = ConvUnit(width + len(POOLS) * channels, channels, 3)
-        self.laterals = nn.ModuleList(ConvUnit(width, channels, 1) for _ in range(3))
+        self.pooled = nn.ModuleList(ConvUnit(dim, channels, 1) for _ in POOLS)
+        self.bottleneck = ConvUnit(dim + len(POOLS) * channels, channels, 3)
+        self.laterals = nn.ModuleList(ConvUnit(dim, channels, 1) for _ in range(3))
         self.smooth = nn.ModuleList(ConvUnit(channels, channels, 3) for _ in range(3))
         self.fusion = ConvUnit(4 * channels, channels, 3)
         self.dropout = nn.Dropout2d(0.1)
@@ -140,17 +140,17 @@ def shifted_enlargements(before: int, after: int, device: torch.device) -> Tenso
 class PyramidPixelsHead(nn.Module):
     """Class logits a pixel at a quarter of the crop's resolution: (B, N, D) -> (B, O, 4g, 4g)."""
 
-    def __init__(self, *, width: int, channels: int, outputs: int) -> None:
+    def __init__(self, *, dim: int, channels: int, outputs: int) -> None:
         super().__init__()
-        self.pyramid = Pyramid(width)
-        self.upernet = UPerNet(width=width, channels=channels, outputs=outputs)
+        self.pyramid = Pyramid(dim)
+        self.upernet = UPerNet(dim=dim, channels=channels, outputs=outputs)
 
     def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
         """(B, N, D) -> (B, O, 4g, 4g)."""
         x_BDhw = as_map(x_BND)
         if self.training or torch.compiler.is_exporting():
             return self.upernet(self.pyramid(x_BDhw))
-        # One picture at a time keeps the memory that of one, and each is enough work for every core.
+        # One image at a time keeps the memory that of one, and each is enough work for every core.
         return torch.cat([self.upernet(self.pyramid(x_1Dhw)) for x_1Dhw in x_BDhw.split(1)])
 
 

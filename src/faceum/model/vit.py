@@ -1,4 +1,4 @@
-"""Layer 2. The trunk: picture tensors -> tokens (and the stem's finer maps); the dense blocks of a ViT.
+"""The trunk: image tensors -> tokens (and the stem's finer maps); the dense blocks of a ViT.
 
 Letters: B batch, N tokens (class token included where there is one), D width, h w height and width.
 """
@@ -37,14 +37,14 @@ class StemConfig:
 class BlockConfig:
     """A transformer block.
 
-    width: token width. heads, head_dim: attention. hidden: the MLP's inner width.
+    dim: token dimension. num_heads, head_dim: attention. hidden_dim: the MLP's inner dimension.
     activation: a name in layers.ACTIVATIONS. norm_eps: LayerNorm's epsilon. drop_path: see DropPath.
     """
 
-    width: int
-    heads: int
+    dim: int
+    num_heads: int
     head_dim: int
-    hidden: int
+    hidden_dim: int
     activation: str = "quick_gelu"
     norm_eps: float = 1e-5
     drop_path: float = 0.0
@@ -58,9 +58,9 @@ class PatchStem(nn.Module):
 
     stride = 16
 
-    def __init__(self, config: StemConfig, width: int, activation: str) -> None:
+    def __init__(self, config: StemConfig, dim: int, activation: str) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, width, 16, stride=16, bias=False)
+        self.patch = nn.Conv2d(3, dim, 16, stride=16, bias=False)
         self.map_channels: tuple[int, ...] = ()
 
     def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -73,7 +73,7 @@ class ConvStem(nn.Module):
 
     stride = 16
 
-    def __init__(self, config: StemConfig, width: int, activation: str) -> None:
+    def __init__(self, config: StemConfig, dim: int, activation: str) -> None:
         super().__init__()
         if len(config.channels) != 3 or len(config.blocks) != 3:
             raise ModelError(
@@ -88,7 +88,7 @@ class ConvStem(nn.Module):
             self.downs.append(nn.Conv2d(before, channels, 3, stride=2, padding=1))
             self.stages.append(nn.Sequential(*(ResidualConv(channels, activation) for _ in range(blocks))))
             before = channels
-        self.tokens = nn.Conv2d(before, width, 3, stride=2, padding=1)
+        self.tokens = nn.Conv2d(before, dim, 3, stride=2, padding=1)
 
     def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Normalised pixels -> (token map (B, D, S/16, S/16), maps at strides 2, 4 and 8)."""
@@ -107,10 +107,10 @@ class Block(nn.Module):
 
     def __init__(self, config: BlockConfig) -> None:
         super().__init__()
-        self.attention_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.attention = Attention(config.width, config.heads, config.head_dim)
-        self.mlp_norm = nn.LayerNorm(config.width, eps=config.norm_eps)
-        self.mlp = Mlp(config.width, config.hidden, config.activation)
+        self.attention_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.attention = Attention(config.dim, config.num_heads, config.head_dim)
+        self.mlp_norm = nn.LayerNorm(config.dim, eps=config.norm_eps)
+        self.mlp = Mlp(config.dim, config.hidden_dim, config.activation)
         self.drop_path = DropPath(config.drop_path)
 
     def forward(self, x_SND: Tensor) -> Tensor:
@@ -144,10 +144,10 @@ class Trunk(nn.Module):
         self, stem: StemConfig, block: BlockConfig, *, depth: int, grid: int, class_token: bool
     ) -> None:
         super().__init__()
-        self.stem = STEMS[stem.kind](stem, block.width, block.activation)
-        self.class_token = nn.Parameter(torch.zeros(block.width)) if class_token else None
-        self.positions = nn.Parameter(torch.empty(grid * grid + class_token, block.width))
-        self.norm = nn.LayerNorm(block.width, eps=block.norm_eps)
+        self.stem = STEMS[stem.kind](stem, block.dim, block.activation)
+        self.class_token = nn.Parameter(torch.zeros(block.dim)) if class_token else None
+        self.positions = nn.Parameter(torch.empty(grid * grid + class_token, block.dim))
+        self.norm = nn.LayerNorm(block.dim, eps=block.norm_eps)
         self.blocks = nn.ModuleList(Block(block) for _ in range(depth))
         self.recompute = False
         nn.init.trunc_normal_(self.positions, std=0.02)

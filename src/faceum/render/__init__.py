@@ -1,4 +1,4 @@
-"""Layer 5. Pictures for people: a photo and its faces in, a drawing with a panel of the answers out.
+"""Images for people: a photo and its faces in, a drawing with a panel of the answers out.
 
 On the photo, each face has its box and number, its coloured parts and its 68 points; in the panel, a card
 with enlarged views and the answers. Small photos are enlarged and large ones reduced, so that lines and
@@ -15,13 +15,13 @@ import cv2
 import numpy as np
 
 from faceum.decode import FIELDS
-from faceum.faces import Face
 from faceum.geometry import warp
 from faceum.render import overlay, panel
 from faceum.render.layout import arrange, draw_legend
 from faceum.render.lettering import Colour, Lettering, best_lettering
 from faceum.render.overlay import classes_seen
 from faceum.render.palette import CARD, FAINT_INK, INK, SOFT_INK, face_colour
+from faceum.results import Face
 from faceum.tasks import TASKS
 
 SMALLEST, LARGEST = 960, 1600
@@ -39,7 +39,7 @@ MOST_CARDS = 24
 class Painter:
     """How the answers of one kind of task are shown.
 
-    photo: draws an answer over a picture of the face, or None. view: the word under that enlarged picture.
+    photo: draws an answer over an image of the face, or None. view: the word under that enlarged image.
     card: draws an answer into the face's card, or None.
     """
 
@@ -62,7 +62,7 @@ PAINTERS: dict[str, Painter] = {
 def render_faces(image: np.ndarray, faces: Sequence[Face]) -> np.ndarray:
     """Draw what was found.
 
-    image: the upright picture, (H, W, 3) uint8 RGB. faces: its faces; what was not asked for is not drawn.
+    image: the image, (H, W, 3) uint8 RGB. faces: its faces; what was not asked for is not drawn.
     Returns RGB uint8, a drawing that is larger than the photo in it.
     """
     letters = best_lettering()
@@ -111,7 +111,7 @@ def _answers(face: Face) -> list[tuple[Painter, Any]]:
 
 def _cards(image: np.ndarray, faces: Sequence[Face], letters: Lettering) -> list[np.ndarray]:
     if not faces:
-        return [_note_card("No face found", "nothing in this picture looks like a face", letters)]
+        return [_note_card("No face found", "nothing in this image looks like a face", letters)]
     draw = _full_card if len(faces) <= MOST_FULL_CARDS else _short_card
     cards = [draw(image, face, index, letters) for index, face in enumerate(faces[:MOST_CARDS])]
     if len(faces) > MOST_CARDS:
@@ -170,7 +170,7 @@ def _note_card(title: str, note: str, letters: Lettering) -> np.ndarray:
 
 
 def _view_matrix(box: np.ndarray, side: int) -> np.ndarray:
-    """From the picture to a square view of `side` pixels, the face in its middle with some room around."""
+    """From the image to a square view of `side` pixels, the face in its middle with some room around."""
     x0, y0, x1, y1 = (float(edge) for edge in box)
     scale = side / (1.35 * max(x1 - x0, y1 - y0, 1e-3))
     return np.array(

@@ -1,4 +1,4 @@
-"""Layer 5. Smooth shapes on a picture: an RGB uint8 picture and a shape in, the picture changed in place.
+"""Smooth shapes on an image: an RGB uint8 image and a shape in, the image changed in place.
 
 Shapes are given in continuous pixels and are drawn by their distance to every pixel's centre, so that edges
 are soft at any place and size; `alpha` is the colour's share, 0..1.
@@ -87,14 +87,14 @@ def stroke(
     _blend(image, window, small.astype(np.float32) * (alpha / 255), colour)
 
 
-def paste_round(image: np.ndarray, picture: np.ndarray, at: tuple[int, int], *, radius: float) -> None:
-    """Put an RGB picture at x, y (its upper left corner) with round corners; it must fit."""
+def paste_round(canvas: np.ndarray, image: np.ndarray, at: tuple[int, int], *, radius: float) -> None:
+    """Put an RGB image at x, y (its upper left corner) with round corners; it must fit."""
     x, y = at
-    height, width = picture.shape[:2]
+    height, width = image.shape[:2]
     window = (x, y, x + width, y + height)
     cover = np.clip(0.5 - _box_distance(window, window, radius), 0, 1)[..., None]
-    part = image[y : y + height, x : x + width]
-    part[:] = np.round(part + (picture.astype(np.float32) - part) * cover).astype(np.uint8)
+    part = canvas[y : y + height, x : x + width]
+    part[:] = np.round(part + (image.astype(np.float32) - part) * cover).astype(np.uint8)
 
 
 def _window(

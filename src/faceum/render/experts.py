@@ -1,6 +1,6 @@
-"""Layer 5. An inspection in, a picture of it out: which expert took each token, load, and overlap of tasks.
+"""An inspection in, an image of it out: which expert took each token, load, and overlap of tasks.
 
-Above, a gray crop a task and mixture, its tokens tinted by the first chosen expert; below, a card a mixture
+Above, a gray crop a task and moe_block, its tokens tinted by the first chosen expert; below, a card a mixture
 with the experts' load by region, and a card with how much the tasks share.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import cv2
 import numpy as np
 
-from faceum.inspect_experts import NOT_TAKEN, REGIONS, Inspection
+from faceum.model.routing_stats import NOT_TAKEN, REGIONS, Inspection
 from faceum.render.canvas import dot, fill_box, outline_box, paste_round, stroke
 from faceum.render.layout import GAP, MARGIN
 from faceum.render.lettering import Colour, Lettering, best_lettering, fitted
@@ -33,21 +33,21 @@ OVERLAP_CELL = 50
 """Pixels a side in the card of overlap."""
 
 PALEST, DEEPEST = 0.18, 0.62
-"""A tint's share of the picture where the gate is 0, and where it is 1."""
+"""A tint's share of the image where the gate is 0, and where it is 1."""
 
 LEAST_FOR_NUMBERS = 24
 """Tokens of fewer pixels in the drawing carry no number."""
 
 
 def render_experts(inspection: Inspection, title: str = "") -> np.ndarray:
-    """Draw an inspection; title: the picture's name. Returns RGB uint8."""
+    """Draw an inspection; title: the image's name. Returns RGB uint8."""
     letters = best_lettering()
     blocks = [_head(inspection, title, letters)]
-    tiles = [(task, mixture) for mixture in _mixtures(inspection) for task in inspection.tasks]
+    tiles = [(task, moe_block) for moe_block in _moe_blocks(inspection) for task in inspection.tasks]
     columns = len(tiles) if len(tiles) <= FEW_TILES else len(inspection.tasks)
     for first in range(0, len(tiles), columns):
         blocks.append(_tile_row(inspection, tiles[first : first + columns], letters))
-    cards = [_load_card(inspection, mixture, letters) for mixture in _mixtures(inspection)]
+    cards = [_load_card(inspection, moe_block, letters) for moe_block in _moe_blocks(inspection)]
     if len(inspection.tasks) > 1:
         cards.append(_overlap_card(inspection, letters))
     blocks += _shelves(cards)
@@ -60,8 +60,8 @@ def render_experts(inspection: Inspection, title: str = "") -> np.ndarray:
     return drawing
 
 
-def _mixtures(inspection: Inspection) -> range:
-    return range(1, inspection.mixtures + 1)
+def _moe_blocks(inspection: Inspection) -> range:
+    return range(1, inspection.moe_blocks + 1)
 
 
 def _empty(height: int, width: int, colour: Colour) -> np.ndarray:
@@ -116,22 +116,24 @@ def _tile_row(inspection: Inspection, tiles: Sequence[tuple[str, int]], letters:
     """Crops side by side, each with its task and mixture above."""
     side = min(LARGEST_TILE, (WIDTH - (len(tiles) - 1) * TILE_GAP) // len(tiles))
     row = _empty(side + 30, WIDTH, GROUND)
-    for column, (task, mixture) in enumerate(tiles):
+    for column, (task, moe_block) in enumerate(tiles):
         x = column * (side + TILE_GAP)
         letters.draw(row, task, (x, 18), 16, INK, 600)
-        _draw_to(row, letters, f"mixture {mixture}", (x + side, 18), 13, FAINT_INK)
-        paste_round(row, draw_tokens(inspection, task, mixture, side, letters), (x, 30), radius=10)
+        _draw_to(row, letters, f"MoE block {moe_block}", (x + side, 18), 13, FAINT_INK)
+        paste_round(row, draw_tokens(inspection, task, moe_block, side, letters), (x, 30), radius=10)
     return row
 
 
-def draw_tokens(inspection: Inspection, task: str, mixture: int, side: int, letters: Lettering) -> np.ndarray:
+def draw_tokens(
+    inspection: Inspection, task: str, moe_block: int, side: int, letters: Lettering
+) -> np.ndarray:
     """The crop in gray, (side, side, 3), each token tinted by its first expert, with marks and outline."""
-    crop, route = inspection.crops[task], inspection.route(task, mixture)
+    crop, route = inspection.crops[task], inspection.route(task, moe_block)
     gray = cv2.resize(crop.image, (side, side), interpolation=cv2.INTER_CUBIC) @ (0.299, 0.587, 0.114)
     tile = np.repeat(np.round(gray * 0.82 + 12)[..., None], 3, axis=2).astype(np.uint8)
-    grid = round(len(crop.face_mask_N) ** 0.5)
+    grid = round(len(crop.face_tokens_N) ** 0.5)
     step = side / grid
-    for token, (experts, gates) in enumerate(zip(route.expert_NK, route.gate_NK, strict=True)):
+    for token, (experts, gates) in enumerate(zip(route.topk_experts_NK, route.weights_NK, strict=True)):
         x, y = token % grid * step, token // grid * step
         first = int(experts[0])
         if first == NOT_TAKEN:
@@ -147,12 +149,12 @@ def draw_tokens(inspection: Inspection, task: str, mixture: int, side: int, lett
             place, radius = (x + step * 0.77, y + step * 0.77), step * 0.12
             dot(tile, place, radius + 1.2, GROUND, alpha=0.7)
             dot(tile, place, radius, expert_colour(int(experts[1])))
-    _outline(tile, crop.face_mask_N.reshape(grid, grid), step)
+    _outline(tile, crop.face_tokens_N.reshape(grid, grid), step)
     return tile
 
 
 def _outline(tile: np.ndarray, mask: np.ndarray, step: float) -> None:
-    """A light line, on a dark one, around the face tokens; kept inside the picture at its rim."""
+    """A light line, on a dark one, around the face tokens; kept inside the image at its rim."""
     padded = np.pad(mask, 1)
     across = np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1])  # (row, column) where such an edge begins
     down = np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:])
@@ -164,16 +166,16 @@ def _outline(tile: np.ndarray, mask: np.ndarray, step: float) -> None:
             stroke(tile, np.clip(edge, 1.5, limit), colour, width=width, alpha=alpha)
 
 
-def _load_card(inspection: Inspection, mixture: int, letters: Lettering) -> np.ndarray:
+def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np.ndarray:
     """A mixture's heat maps of task x expert, face above background."""
     cell = min(42, (WIDTH - 2 * PADDING - LABEL - 64) // inspection.experts)
     width = 2 * PADDING + LABEL + cell * inspection.experts + 64
     section = 44 + CELL_HEIGHT * len(inspection.tasks)
     card = _card(section * 2 + 92, width)
-    letters.draw(card, f"Mixture {mixture}", (PADDING, PADDING + 19), 20, INK, 600)
+    letters.draw(card, f"MixtureDataset {moe_block}", (PADDING, PADDING + 19), 20, INK, 600)
     note = "share of the choices that fell on each expert, in %"
     _draw_to(card, letters, note, (width - PADDING, PADDING + 18), 13, FAINT_INK)
-    load, weight = inspection.load(mixture), inspection.weight(mixture)
+    load, weight = inspection.load(moe_block), inspection.weight(moe_block)
     for place, region in enumerate((1, 0)):
         top = PADDING + 36 + place * section
         letters.draw(card, REGIONS[region].upper(), (PADDING, top + 15), 12, FAINT_INK, 600)

@@ -1,4 +1,4 @@
-"""Layer 5. Where things go: a drawn photo, its legend and the faces' cards in, the whole drawing out."""
+"""Where things go: a drawn photo, its legend and the faces' cards in, the whole drawing out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Layer 5. Text in pictures: words, a place, a size and a weight in; drawn letters and their width out.
+"""Text in images: words, a place, a size and a weight in; drawn letters and their width out.
 
 OpenCV 5 brings a real typeface (Rubik); OpenCV 4 only has its plotter letters, which are used in its stead.
 """

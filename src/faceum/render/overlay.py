@@ -1,6 +1,6 @@
-"""Layer 5. What is drawn over the photo itself: a face's box, its coloured parts and its 68 points.
+"""What is drawn over the photo itself: a face's box, its coloured parts and its 68 points.
 
-`to_image` is the (2, 3) matrix from the picture's continuous pixels to those of the image drawn on, because
+`to_image` is the (2, 3) matrix from the image's continuous pixels to those of the image drawn on, because
 photos are drawn at another size, and each face once more enlarged.
 """
 
@@ -9,11 +9,11 @@ from __future__ import annotations
 import cv2
 import numpy as np
 
-from faceum.faces import Parsing
 from faceum.geometry import box_corners, compose, transform_points, warp
 from faceum.render.canvas import corner_marks, dot, fill_box, outline_box, stroke
 from faceum.render.lettering import Colour, Lettering
 from faceum.render.palette import GROUND, PALETTE
+from faceum.results import Parsing
 
 CONTOURS: tuple[tuple[int, int, bool], ...] = (
     (0, 17, False),
@@ -56,7 +56,7 @@ def draw_parsing(image: np.ndarray, parsing: Parsing, to_image: np.ndarray) -> N
 
 
 def classes_seen(parsing: Parsing, size: tuple[int, int]) -> set[int]:
-    """The classes whose pixels lie in a picture of that (height, width); a crop may reach beyond it."""
+    """The classes whose pixels lie in an image of that (height, width); a crop may reach beyond it."""
     rows, columns = np.indices(parsing.class_map.shape)
     centres = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=-1)
     x, y = transform_points(parsing.matrix, centres).T
@@ -100,7 +100,7 @@ def draw_box(
 
     size = int(np.clip(side * 0.16, 12, 20))
     tag_w, tag_h = letters.width(number, size, 600) + size * 0.9, size * 1.35
-    # Above the box, inside it where the picture ends there.
+    # Above the box, inside it where the image ends there.
     top = y0 - tag_h - 5 if y0 - tag_h - 5 >= 0 else max(y0, 0) + 5
     left = float(np.clip(x0, 0, max(image.shape[1] - tag_w, 0)))
     fill_box(image, (left, top, left + tag_w, top + tag_h), colour, radius=tag_h * 0.35)

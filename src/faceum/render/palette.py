@@ -1,4 +1,4 @@
-"""Layer 5. The colours: one for each parsing class, each face in turn, and the panel; RGB, 0..255.
+"""The colours: one for each parsing class, each face in turn, and the panel; RGB, 0..255.
 
 The classes' colours are chosen to be told apart side by side, where their parts meet: warm tones for what is
 skin, cold and light ones for eyes and brows, reds for the mouth, violet and green for hair and hat, blues for
@@ -82,7 +82,7 @@ EXPERT_COLOURS: tuple[tuple[int, int, int], ...] = (
     (32, 205, 232),
     (255, 128, 208),
 )
-"""The experts' colours, in turn; told apart side by side over a gray picture."""
+"""The experts' colours, in turn; told apart side by side over a gray image."""
 
 GROUND = (17, 19, 24)
 CARD = (28, 31, 38)

@@ -1,4 +1,4 @@
-"""Layer 5. The panel beside the photo: one card a face, drawn section by section from the top.
+"""The panel beside the photo: one card a face, drawn section by section from the top.
 
 A `Page` is a card that grows downwards: sections draw at its cursor and move it.
 """
@@ -10,10 +10,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceum.faces import Age, Expression
 from faceum.render.canvas import dot, fill_box, paste_round
 from faceum.render.lettering import Colour, Lettering, fitted
 from faceum.render.palette import CARD, FAINT_INK, INK, SOFT_INK, TRACK
+from faceum.results import Age, Expression
 
 CARD_WIDTH = 420
 PADDING = 22
@@ -27,7 +27,7 @@ MOST_CHIPS = 8
 """Attributes that a card names at most."""
 
 UNSPOKEN = ("Attractive", "Blurry")
-"""Attributes that drawings and tables leave out: a verdict on a person, and one on the picture."""
+"""Attributes that drawings and tables leave out: a verdict on a person, and one on the image."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -88,7 +88,7 @@ def draw_head(page: Page, title: str, note: str) -> None:
 
 
 def draw_views(page: Page, views: Mapping[str, np.ndarray]) -> None:
-    """Square pictures of the face side by side, each with a word beneath; all of one size."""
+    """Square images of the face side by side, each with a word beneath; all of one size."""
     page.y += 16
     x = page.left
     for word, view in views.items():

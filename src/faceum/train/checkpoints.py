@@ -1,4 +1,4 @@
-"""Layer 5. A trainer's state in, files of a run's folder out, and back: the last K, whole or not at all."""
+"""A trainer's state in, files of a run's folder out, and back: the last K, whole or not at all."""
 
 from __future__ import annotations
 

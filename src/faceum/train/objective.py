@@ -1,4 +1,4 @@
-"""Layer 5. The network's answers and a batch in; every loss, and the one number that is minimised, out."""
+"""The network's answers and a batch in; every loss, and the one number that is minimised, out."""
 
 from __future__ import annotations
 
@@ -7,9 +7,11 @@ from collections.abc import Callable, Collection, Mapping
 import torch
 from torch import Tensor, nn
 
-from faceum.centres import Centres
 from faceum.data.mixture import Batch
-from faceum.losses import (
+from faceum.model.network import Output
+from faceum.tasks import TASKS
+from faceum.train.config import RunConfig
+from faceum.train.losses import (
     Distillation,
     age_loss,
     attribute_loss,
@@ -20,9 +22,7 @@ from faceum.losses import (
     relation_loss,
     routing_losses,
 )
-from faceum.model.network import Output
-from faceum.tasks import TASKS
-from faceum.train.settings import RunConfig
+from faceum.train.partial_fc import PartialFC
 
 ROUTING = ("switch", "z", "mutual_information")
 """The router's losses, each weighted by the setting of its name."""
@@ -43,7 +43,7 @@ class Objective(nn.Module):
         self.register_buffer("parsing_weight_C", parsing_weight_C)
 
     def forward(
-        self, output: Output, batch: Batch, centres: Centres | None = None, step: int = 0
+        self, output: Output, batch: Batch, centres: PartialFC | None = None, step: int = 0
     ) -> dict[str, Tensor]:
         """Each asked task's loss, of all ranks together, and the router's."""
         by_kind: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
@@ -83,7 +83,12 @@ class Objective(nn.Module):
         return torch.stack(terms).sum()
 
     def _recognition(
-        self, embedding_BD: Tensor, teacher_BV: Tensor, identity_B: Tensor, centres: Centres | None, step: int
+        self,
+        embedding_BD: Tensor,
+        teacher_BV: Tensor,
+        identity_B: Tensor,
+        centres: PartialFC | None,
+        step: int,
     ) -> Tensor:
         """A teacher's vector where there is one, and the person where a margin loss is asked for.
 

@@ -1,4 +1,4 @@
-"""Layer 5. What a run came from, in run.json: the resolved recipe, git revision, environment and data."""
+"""What a run came from, in run.json: the resolved recipe, git revision, environment and data."""
 
 from __future__ import annotations
 
@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 
+from faceum import old_names
 from faceum.config import to_plain
 from faceum.data.sources import Data
-from faceum.distributed import world
 from faceum.errors import DataError, RecipeError
 from faceum.files import write_text
-from faceum.train.settings import MAY_CHANGE, RunConfig
+from faceum.train.config import MAY_CHANGE, RunConfig
+from faceum.train.distributed import world
 
 PACKAGES = ("moe-faceum", "torch", "numpy", "opencv-python-headless", "pyarrow", "safetensors")
 
@@ -66,15 +67,15 @@ def require_same_recipe(folder: Path, config: RunConfig) -> None:
     path = folder / "run.json"
     if not path.exists():
         return
-    begun = json.loads(path.read_text(encoding="utf-8"))["recipe"]
+    begun = old_names.run_config(json.loads(path.read_text(encoding="utf-8"))["recipe"])
     may = MAY_CHANGE - {"held_out"} if config.apart else MAY_CHANGE  # apart chooses the faces by that split
     differences = list(_differences(begun, to_plain(config)))
-    if begun["shares"].keys() == config.shares.keys():  # people are numbered in the order of the shares
-        differences += _differences(list(begun["shares"]), list(config.shares), ("shares",))
+    if begun["sources"].keys() == config.sources.keys():  # people are numbered in the order of the shares
+        differences += _differences(list(begun["sources"]), list(config.sources), ("sources",))
     changes = [
         f"{'.'.join(keys)}={_word(old)}, not {_word(new)}"
         for keys, old, new in differences
-        if keys[0] not in may and not (keys[0] == "shares" and keys[2:] == ("path",))
+        if keys[0] not in may and not (keys[0] == "sources" and keys[2:] == ("path",))
     ]
     if changes:
         raise RecipeError(

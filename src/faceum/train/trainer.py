@@ -1,4 +1,4 @@
-"""Layer 5. Trainer: everything that a run changes, and the one step that changes it."""
+"""Trainer: everything that a run changes, and the one step that changes it."""
 
 from __future__ import annotations
 
@@ -11,11 +11,16 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from faceum.assets import resolve_model
-from faceum.centres import Centres, share_of_rank
 from faceum.data.corpus import LabelledFace
 from faceum.data.mixture import Batch, with_tasks
-from faceum.distributed import (
+from faceum.errors import RecipeError
+from faceum.model.checkpoint import load_checkpoint
+from faceum.model.heads import EmbeddingHead
+from faceum.model.network import FaceUM
+from faceum.model.router import FaceRouter
+from faceum.tasks import PARSING_CLASSES, TASKS
+from faceum.train.config import RunConfig
+from faceum.train.distributed import (
     average_gradients,
     gather_rows,
     local_rank,
@@ -24,16 +29,11 @@ from faceum.distributed import (
     sum_over_ranks,
     world,
 )
-from faceum.errors import RecipeError
-from faceum.losses import balance_experts
-from faceum.model.checkpoint import load_checkpoint
-from faceum.model.heads import EmbeddingHead
-from faceum.model.network import FaceUM
-from faceum.model.router import FaceRouter
-from faceum.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate, share_overflow
-from faceum.tasks import PARSING_CLASSES, TASKS
+from faceum.train.losses import balance_experts
 from faceum.train.objective import Objective
-from faceum.train.settings import RunConfig
+from faceum.train.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate, share_overflow
+from faceum.train.partial_fc import PartialFC, share_of_rank
+from faceum.weights.registry import resolve_model
 
 MASKS = 1000
 """So many masks, from all over a source, are counted for the weights of parsing classes."""
@@ -57,9 +57,9 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.trunk.recompute = config.recompute
         self.objective = Objective(config, class_weights(faces)).to(self.device)
-        self.centres: Centres | None = None
+        self.centres: PartialFC | None = None
         if config.margin is not None and people:
-            self.centres = Centres(config.margin, people=people, seed=config.seed).to(self.device)
+            self.centres = PartialFC(config.margin, num_identities=people, seed=config.seed).to(self.device)
         same_on_every_rank([*self.network.state_dict().values(), *self.objective.state_dict().values()])
         rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         self.optimizer = build_optimizer(self.network, self.objective, encoder_lr=config.encoder_lr, **rates)
@@ -96,7 +96,7 @@ class Trainer:
         norm = self._update()
         if config.learn == "all":
             for router, load_TRE in zip(routers, loads, strict=True):
-                balance_experts(router.bias, load_TRE, config.balance)
+                balance_experts(router.bias, load_TRE, config.bias_step)
         self.average.update(self.network)
         rate = self.optimizer.param_groups[-1]["lr"]
         self.step += 1
@@ -106,12 +106,12 @@ class Trainer:
         """Every loss of one part, with its gradient, and what the routers chose."""
         batch = batch.to(self.device)
         crop_BCHW = batch.crop_BCHW.float().div_(255).contiguous(memory_format=torch.channels_last)
-        tasks = tuple(batch.wanted)
-        wanted_TB = torch.stack([batch.wanted[task] for task in tasks])
+        tasks = tuple(batch.has_label)
+        has_label_TB = torch.stack([batch.has_label[task] for task in tasks])
         half = {"bfloat16": torch.bfloat16, "float16": torch.float16}.get(self.config.precision)
         autocast = torch.autocast(self.device.type, half, enabled=half is not None)
         with autocast:
-            output = self.forward(crop_BCHW, batch.face_mask_BN, tasks, wanted_TB)
+            output = self.forward(crop_BCHW, batch.face_tokens_BN, tasks, has_label_TB)
         return self.objective(output, batch, self.centres, self.step), output.routing
 
     def _add_gradients(
@@ -139,7 +139,7 @@ class Trainer:
         return loads
 
     def _update(self) -> Tensor:
-        """Share, clip and apply the gradients; returns their norm before the clipping."""
+        """SourceConfig, clip and apply the gradients; returns their norm before the clipping."""
         shared = [one for module in (self.network, self.objective) for one in module.parameters()]
         average_gradients(shared)
         if self.centres is not None:
@@ -150,7 +150,7 @@ class Trainer:
         for optimizer in moved:
             self.scaler.unscale_(optimizer)
         sharded = list(self.centres.parameters()) if self.centres is not None else []
-        norm = clip_gradients(shared, sharded, self.config.clip)
+        norm = clip_gradients(shared, sharded, self.config.grad_clip)
         for optimizer in moved:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -160,7 +160,7 @@ class Trainer:
         self.network.train()
         if self.config.learn == "heads":
             self.network.trunk.eval()
-            self.network.mixtures.eval()
+            self.network.moe_blocks.eval()
 
     def averaged(self) -> FaceUM:
         """A copy of the network with the averaged weights, ready to answer."""
@@ -171,12 +171,12 @@ class Trainer:
     def finished(self) -> FaceUM:
         """What a run is for: `averaged`, its embedding as the teacher's projection sees it if asked for."""
         network = self.averaged()
-        if self.config.fold:
+        if self.config.fold_projection:
             head = network.heads["recognition"] if "recognition" in network.config.tasks else None
             if not isinstance(head, EmbeddingHead):
                 raise RecipeError(
-                    f"fold=true needs a recognition head that ends in a linear layer; {network.config.name} "
-                    "has none, so leave fold out."
+                    f"fold_projection=true needs a recognition head that ends in a linear layer; {network.config.name} "
+                    "has none, so leave fold_projection out."
                 )
             head.transform(self.objective.distillation.root())
         return network
@@ -211,7 +211,7 @@ class Trainer:
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
         if self.centres is not None and self.centres_optimizer is not None:
-            first, end = share_of_rank(self.centres.people)
+            first, end = share_of_rank(self.centres.num_identities)
             saved = {name: value.to(self.device) for name, value in state["centres"].items()}
             with torch.no_grad():
                 self.centres.weight.copy_(saved["weight"][first:end])
@@ -271,15 +271,15 @@ def build_network(config: RunConfig) -> FaceUM:
         network.load_state_dict(there)
     if config.learn == "heads":
         network.trunk.requires_grad_(False)
-        network.mixtures.requires_grad_(False)
+        network.moe_blocks.requires_grad_(False)
     return network
 
 
 def tasks_of_all_ranks(batch: Batch, device: torch.device) -> list[str]:
     """The tasks that some rank has a label for, in their order; device: that of the run."""
     if world() == 1:
-        return list(batch.wanted)
-    have = sum_over_ranks(torch.tensor([float(task in batch.wanted) for task in TASKS], device=device))
+        return list(batch.has_label)
+    have = sum_over_ranks(torch.tensor([float(task in batch.has_label) for task in TASKS], device=device))
     return [task for task, ranks in zip(TASKS, have.tolist(), strict=True) if ranks]
 
 

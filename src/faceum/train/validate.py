@@ -1,4 +1,4 @@
-"""Layer 5. A network and held-out faces in; its losses, simple metrics, and the score that "best" means, out.
+"""A network and held-out faces in; its losses, simple metrics, and the score that "best" means, out.
 
 Faces are cut by their labelled boxes and points. For published protocols, with our detector, see evaluate.
 """
@@ -13,18 +13,18 @@ import torch
 from torch import Tensor
 
 from faceum.data.augment import NO_AUGMENTATION
-from faceum.data.mixture import Batch, Mixture
+from faceum.data.mixture import Batch, MixtureDataset
 from faceum.data.sources import Data
 from faceum.metrics.age import age_scores
 from faceum.metrics.attributes import attribute_scores
 from faceum.metrics.expression import class_scores
 from faceum.metrics.landmarks import landmark_scores
-from faceum.metrics.parsing import parsing_scores, picture_confusion
+from faceum.metrics.parsing import image_confusion, parsing_scores
 from faceum.metrics.verification import roc
 from faceum.model.network import FaceUM
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
+from faceum.train.config import RunConfig
 from faceum.train.objective import ROUTING, Objective
-from faceum.train.settings import RunConfig
 
 ROWS = 32
 """Faces that go through the network together."""
@@ -44,14 +44,14 @@ class HeldOut:
         for spec, tasks in network.config.crops:
             asked = [task for task in tasks if task in network.config.tasks]
             for source, faces in data.faces.items():
-                share = config.shares[source]
+                share = config.sources[source]
                 if not len(faces) or not set(share.tasks) & set(asked):
                     continue
                 for start in range(0, len(faces), ROWS):
                     some = faces[start : start + ROWS]
-                    alone = {source: replace(share, count=len(some), augment=NO_AUGMENTATION)}
+                    alone = {source: replace(share, batch_size=len(some), augment=NO_AUGMENTATION)}
                     self.batches.append(
-                        Mixture({source: some}, alone, spec=spec, seed=0, batches=1, tasks=asked)[0]
+                        MixtureDataset({source: some}, alone, spec=spec, seed=0, batches=1, tasks=asked)[0]
                     )
 
     @torch.no_grad()
@@ -66,11 +66,11 @@ class HeldOut:
         labels: dict[str, list[np.ndarray]] = {}
         for batch in self.batches:
             here = batch.to(device)
-            tasks = tuple(here.wanted)
+            tasks = tuple(here.has_label)
             if not tasks:
                 continue
-            wanted_TB = torch.stack([here.wanted[task] for task in tasks])
-            output = network(here.crop_BCHW.float() / 255, here.face_mask_BN, tasks, wanted_TB)
+            has_label_TB = torch.stack([here.has_label[task] for task in tasks])
+            output = network(here.crop_BCHW.float() / 255, here.face_tokens_BN, tasks, has_label_TB)
             for name, loss in self.objective(output, here).items():
                 if name in ROUTING or (name == "recognition" and not here.labels[name].any()):
                     continue
@@ -119,7 +119,7 @@ def _recognition(embedding_BD: np.ndarray, person_B: np.ndarray) -> dict[str, fl
 
 def _parsing(class_Bhw: np.ndarray, label_Bhw: np.ndarray) -> dict[str, float]:
     pairs = zip(class_Bhw, label_Bhw, strict=True)
-    confusions = np.stack([picture_confusion(ours, true, len(PARSING_CLASSES)) for ours, true in pairs])
+    confusions = np.stack([image_confusion(ours, true, len(PARSING_CLASSES)) for ours, true in pairs])
     return {"parsing_f1": float(parsing_scores(confusions, PARSING_CLASSES).mean_f1 or 0.0)}
 
 

@@ -1,0 +1,113 @@
+"""Many entries in, their results out in order: prepared by worker threads, finished by groups.
+
+The caller's thread takes the entries, a bounded number ahead, and finishes them; so a generator of entries
+runs where its owner expects it, and whoever stops asking stops everything.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import takewhile
+from types import TracebackType
+from typing import Generic, TypeVar
+
+E = TypeVar("E")
+P = TypeVar("P")
+R = TypeVar("R")
+
+GROUPS_AHEAD = 3
+"""Groups that are taken before the first of them has to be ready: one to finish, the others in work."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pace:
+    """How many at a time.
+
+    workers: threads that prepare. group: entries that are finished together. With `GROUPS_AHEAD` these bound
+        how many entries are taken, and held, before their turn.
+    """
+
+    workers: int
+    group: int
+
+    @property
+    def ahead(self) -> int:
+        """Groups that are under way at once: enough for every worker, whatever the group."""
+        return max(GROUPS_AHEAD, 1 + -(-2 * self.workers // self.group))
+
+
+def in_order(
+    entries: Iterable[E],
+    prepare: Callable[[E], P],
+    finish: Callable[[list[P]], list[R]],
+    pace: Pace,
+    *,
+    alone: Callable[[E], P] | None = None,
+) -> Iterator[R]:
+    """One result an entry, in order, as each is done.
+
+    prepare: an entry's own part of the work, run by a worker thread. finish: the prepared of a group of
+    neighbours in, their results out, run by the caller's thread. alone: takes the place of `prepare` where
+    there is one entry in all, which has every processor for itself; run by the caller's thread, too.
+
+    What `prepare` raises is raised when its entry's turn comes, after the results before it; so is what
+    taking an entry raises. Closing the iterator, or an interruption, cancels what has not begun and waits
+    for what has: no thread is left.
+    """
+    source = _Source(iter(entries))
+    under_way: deque[list[Future[P]]] = deque()
+    taken = source.take(pace.group)
+    if len(taken) == 1 and alone is not None:
+        yield from finish([alone(taken[0])])
+        taken = []
+    pool = ThreadPoolExecutor(pace.workers, thread_name_prefix="faceum")
+    try:
+        while True:
+            while taken:
+                under_way.append([pool.submit(prepare, entry) for entry in taken])
+                taken = source.take(pace.group) if len(under_way) < pace.ahead else []
+            if not under_way:
+                break
+            group = under_way.popleft()
+            ready = list(takewhile(lambda one: one.exception() is None, group))
+            yield from finish([one.result() for one in ready]) if ready else ()
+            for failed in group[len(ready) :]:
+                failed.result()
+            taken = source.take(pace.group)
+    finally:
+        pool.shutdown(wait=True, cancel_futures=True)
+    if source.error is not None:
+        raise source.error
+
+
+class _Source(Generic[E]):
+    """Entries, up to where taking one fails; the failure waits until the results before it are out."""
+
+    def __init__(self, entries: Iterator[E]) -> None:
+        self._entries = entries
+        self.error: Exception | None = None
+
+    def take(self, count: int) -> list[E]:
+        """The next `count` entries, or as many as there are."""
+        taken: list[E] = []
+        if self.error is None:
+            with self:
+                for entry in self._entries:
+                    taken.append(entry)
+                    if len(taken) == count:
+                        break
+        return taken
+
+    def __enter__(self) -> _Source[E]:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        # An interruption does not wait.
+        if isinstance(error, Exception):
+            self.error = error
+        return self.error is not None

@@ -1,0 +1,206 @@
+"""Records as text for a terminal: results, weights or findings in, `rich` tables out."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.columns import Columns
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from faceum.cli.doctor import Finding
+from faceum.model.routing_stats import NOT_TAKEN, REGIONS, Inspection
+from faceum.render.palette import expert_colour
+from faceum.render.panel import attribute_words, notable, percent
+from faceum.results import Face, Result
+from faceum.weights.registry import Asset
+
+STATES = {"ok": ("green", "ok"), "absent": ("yellow", "--"), "broken": ("red", "!!")}
+"""A finding's state -> its colour and mark."""
+
+MOST_ATTRIBUTES = 4
+"""So many attributes fit into a line."""
+
+MOST_MAPPED = 256
+"""Maps of more tokens than this are left to the drawing."""
+
+
+def result_table(result: Result) -> RenderableType:
+    """One image: a line about it, and a row a face with the answers that were asked for."""
+    faces = result.faces or []
+    head = Text()
+    head.append(result.source or "image", style="bold")
+    head.append(f"  {result.width} x {result.height}", style="dim")
+    count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    head.append(f"  {count}", style="" if faces else "yellow")
+    if not faces:
+        return head
+    columns = {name: cell for name, cell in COLUMNS.items() if any(cell(face) for face in faces)}
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, padding=(0, 1, 0, 0))
+    table.add_column("#", justify="right", style="dim", no_wrap=True)
+    for name in columns:
+        table.add_column(name, no_wrap=name not in WRAPPED, min_width=WRAPPED.get(name))
+    for number, face in enumerate(faces, 1):
+        table.add_row(str(number), *(Text(cell(face)) for cell in columns.values()))
+    return Group(head, table)
+
+
+def models_table(assets: Iterable[Asset]) -> Table:
+    """The registered weights, with what they may be used for and how good they are."""
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    for name in ("name", "kind", "formats", "licence", "scores"):
+        table.add_column(name, overflow="fold", no_wrap=name in ("name", "kind"))
+    for asset in assets:
+        formats = "\n".join(f"{part} {file.bytes / 1e6:.1f} MB" for part, file in asset.files.items())
+        table.add_row(
+            Text(asset.name, style="bold"),
+            asset.kind,
+            Text(formats),
+            Text(asset.licence),
+            Text("\n".join(score_lines(asset.scores)) or "-"),
+        )
+    return table
+
+
+def findings_table(findings: Sequence[Finding]) -> Table:
+    """A doctor's findings, one a row, with the cure where something is missing."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(width=2)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for finding in findings:
+        colour, mark = STATES[finding.state]
+        words = Text(finding.words)
+        if finding.cure:
+            words.append(f"  ->  {finding.cure}", style="cyan")
+        table.add_row(Text(mark, style=colour), finding.topic, words)
+    return table
+
+
+def inspection_tables(inspection: Inspection) -> RenderableType:
+    """Which expert each token took first, as maps; and by task and moe_block, each expert's load."""
+    parts: list[RenderableType] = []
+    for moe_block in range(1, inspection.moe_blocks + 1):
+        parts.append(Text(f"MoE block {moe_block}", style="bold"))
+        if all(len(crop.face_tokens_N) <= MOST_MAPPED for crop in inspection.crops.values()):
+            maps = [_expert_map(inspection, task, moe_block) for task in inspection.tasks]
+            parts.append(Columns(maps, padding=(0, 4)))
+        parts.append(_load_table(inspection, moe_block))
+    if len(inspection.tasks) > 1:
+        parts.append(_overlap_table(inspection))
+    return Group(*parts)
+
+
+def score_lines(scores: Mapping[str, Any], prefix: str = "") -> list[str]:
+    """Scores, nested or not, as lines of "measure value"; bounds NAME_low and NAME_high stand behind NAME."""
+    lines: list[str] = []
+    for name, value in scores.items():
+        if isinstance(value, Mapping):
+            lines += score_lines(value, f"{prefix}{name} ")
+        elif not any(name.endswith(end) and name.removesuffix(end) in scores for end in ("_low", "_high")):
+            spoken = f"{value:.4g}" if isinstance(value, float) else str(value)
+            if f"{name}_low" in scores and f"{name}_high" in scores:
+                spoken += f" ({scores[f'{name}_low']:.4g} to {scores[f'{name}_high']:.4g})"
+            lines.append(f"{prefix}{name} {spoken}".replace("_", " "))
+    return lines
+
+
+def _load_table(inspection: Inspection, moe_block: int) -> Table:
+    load, weight = inspection.load(moe_block), inspection.weight(moe_block)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("% of choices")
+    table.add_column("region", style="dim")
+    for expert in range(inspection.experts):
+        table.add_column(Text(str(expert), style=_expert_style(expert)), justify="right", min_width=3)
+    table.add_column("weight", justify="right")
+    for row, task in enumerate(inspection.tasks):
+        for region in (1, 0):
+            shares = [f"{100 * share:.0f}" if share >= 0.005 else "." for share in load[row, region]]
+            spoken = "-" if np.isnan(weight[row, region]) else f"{weight[row, region]:.2f}"
+            table.add_row(task if region else "", REGIONS[region], *shares, spoken)
+    return table
+
+
+def _overlap_table(inspection: Inspection) -> Table:
+    overlap = inspection.overlap()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
+    table.add_column("% shared")
+    for task in inspection.tasks:
+        table.add_column(task, justify="right")
+    for task, shares in zip(inspection.tasks, overlap, strict=True):
+        table.add_row(task, *(f"{100 * share:.0f}" for share in shares))
+    return table
+
+
+def _expert_map(inspection: Inspection, task: str, moe_block: int) -> Text:
+    """A digit a token, the first expert's, in its colour; face tokens on a light ground."""
+    mask_N = inspection.crops[task].face_tokens_N
+    grid = round(len(mask_N) ** 0.5)
+    first_N = inspection.route(task, moe_block).topk_experts_NK[:, 0]
+    words = Text(task, style="bold", no_wrap=True)
+    for token, (expert, face) in enumerate(zip(first_N.tolist(), mask_N, strict=True)):
+        if token % grid == 0:
+            words.append("\n")
+        digit = "." if expert == NOT_TAKEN else str(expert)
+        words.append(f"{digit:>2}", style=f"{_expert_style(expert)}{' reverse' if face else ''}")
+    return words
+
+
+def _expert_style(expert: int) -> str:
+    return "not bold rgb({},{},{})".format(*expert_colour(expert))
+
+
+def _box(face: Face) -> str:
+    x0, y0, x1, y1 = face.box.tolist()
+    return f"{round(x0)},{round(y0)} {round(x1 - x0)}x{round(y1 - y0)}"
+
+
+def _score(face: Face) -> str:
+    return "" if face.score is None else f"{face.score:.2f}"
+
+
+def _age(face: Face) -> str:
+    return "" if face.age is None else f"{face.age.years:.0f} ± {face.age.std:.0f}"
+
+
+def _expression(face: Face) -> str:
+    said = face.expression
+    return "" if said is None else f"{said.label} {percent(said.probabilities[said.label])}"
+
+
+def _attributes(face: Face) -> str:
+    if face.attributes is None:
+        return ""
+    seen = notable(face.attributes)[:MOST_ATTRIBUTES]
+    return ", ".join(attribute_words(name) for name, _ in seen) or "none above 50 %"
+
+
+def _also(face: Face) -> str:
+    """The answers that are too long for a table, as far as there are any."""
+    said = []
+    if face.landmarks is not None:
+        said.append(f"{len(face.landmarks)} points")
+    if face.parsing is not None:
+        present = np.unique(face.parsing.class_map)
+        said.append(f"{np.count_nonzero(present)} parts")
+    if face.embedding is not None:
+        said.append(f"{len(face.embedding)}-d")
+    return ", ".join(said)
+
+
+COLUMNS: dict[str, Callable[[Face], str]] = {
+    "box": _box,
+    "score": _score,
+    "age": _age,
+    "expression": _expression,
+    "attributes": _attributes,
+    "also": _also,
+}
+"""Heading -> what its cell says of a face; a column that says nothing of any face is left out."""
+
+WRAPPED = {"attributes": len("cheekbones,"), "also": len("68 points,")}
+"""The columns that take more lines, between words, where the terminal is narrow; and their least width."""

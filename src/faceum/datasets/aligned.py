@@ -1,0 +1,29 @@
+"""Images aligned as insightface's sets are: encoded bytes in, where the five points lie out."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from faceum.errors import ImageError
+from faceum.image_header import read_header
+
+ALIGNED_SIDE = 112
+ALIGNED_POINTS5 = np.array(
+    [[38.2946, 51.6963], [73.5318, 51.5014], [56.0252, 71.7366], [41.5493, 92.3655], [70.7299, 92.2041]]
+) + 0.5  # fmt: skip
+ALIGNED_POINTS5.setflags(write=False)
+"""The targets of the alignment (ArcFace, arXiv 1801.07698) in continuous coordinates; theirs count pixel
+centres from zero."""
+
+
+def aligned_points5(image: bytes) -> np.ndarray | None:
+    """The five points (5, 2) of an image of 112 x 112; None for other sizes and for what is no image.
+
+    image: its bytes, or as many of the first ones as hold its size. The points are one array for all
+    images, which nobody may write to: sets of millions of faces have room for it once.
+    """
+    try:
+        header = read_header(image)
+    except ImageError:
+        return None  # whoever reads the image will say what is wrong with it
+    return ALIGNED_POINTS5 if (header.width, header.height) == (ALIGNED_SIDE, ALIGNED_SIDE) else None

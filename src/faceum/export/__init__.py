@@ -1,0 +1,1 @@
+"""Turn a trained network into files for other runtimes, and check that the answers agree."""

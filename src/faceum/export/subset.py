@@ -1,0 +1,142 @@
+"""A network and some of its tasks in; a smaller network that answers these exactly as before, out.
+
+What goes: the other tasks' heads, their gates in every router, and crop policies that no kept task uses.
+What stays: the trunk and all experts, also those that the kept tasks were never seen to choose. No number of
+faces proves that none would choose one, and each has its share in every softmax: without it the answers would
+be alike, not equal.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from faceum.errors import ModelError, unknown_name
+from faceum.extras import INSTALL_TORCH, torch_is_installed
+from faceum.weights.registry import resolve_model
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from faceum.model.network import FaceUM, FaceUMConfig
+
+
+@dataclass(frozen=True, kw_only=True)
+class Extract:
+    """What was written.
+
+    tasks: what the new network answers. files: its files. before, after: numbers of parameters.
+    """
+
+    tasks: tuple[str, ...]
+    files: tuple[Path, ...]
+    before: int
+    after: int
+
+
+def extract_file(
+    model: str | Path, tasks: Sequence[str], out: Path | None = None, *, onnx: bool = False
+) -> Extract:
+    """Write a network of some tasks cut out of a model's file, and with `onnx` its ONNX file beside it.
+
+    model: a registered name or a .safetensors file. out: a .safetensors file; the new network's name in the
+    current folder by default. Half precision where that changes no value, as for shipped weights, else
+    float32. The header names the model that it comes from; that one's scores stand beside its name.
+    Raises ModelError for unknown tasks, a wrong ending, a missing model, and where torch is not installed.
+    """
+    if not torch_is_installed():
+        raise ModelError(f"Cutting out a network needs torch, and it is not installed: {INSTALL_TORCH}.")
+    import torch
+
+    from faceum.model.checkpoint import load_checkpoint, save_checkpoint
+
+    if out is not None and out.suffix != ".safetensors":
+        raise ModelError(f"The file to write is {str(out)!r}; give it the ending .safetensors.")
+    source = resolve_model(model, "safetensors")
+    whole, metadata = load_checkpoint(source)
+    part = extract_tasks(whole, tasks)
+    kept = part.config.tasks
+    path = out or Path(f"{part.config.name}.safetensors")
+    if path.resolve() == source.resolve():
+        raise ModelError(f"{path} is the model itself; give another file to write.")
+    metadata |= {
+        "labels": {task: words for task, words in metadata.get("labels", {}).items() if task in kept},
+        "extracted": {"from": whole.config.name, "its_scores": metadata.get("scores", {})},
+        "scores": {},
+    }
+    half = all(torch.equal(value, value.half().float()) for value in part.parameters())
+    save_checkpoint(path, part, metadata, dtype=torch.float16 if half else torch.float32)
+    files = [path]
+    if onnx:
+        files.append(_export(path, half=half))
+    return Extract(tasks=kept, files=tuple(files), before=_parameters(whole), after=_parameters(part))
+
+
+def extract_tasks(model: FaceUM, tasks: Sequence[str]) -> FaceUM:
+    """A new network, in evaluation mode, whose answers to these tasks equal the given one's.
+
+    tasks: any of the network's own, in any order. The given network is left as it is.
+    Raises ModelError where there is no task, or one that the network does not answer.
+    """
+    from faceum.model.network import FaceUM
+
+    config = extracted_config(model.config, tasks)
+    part = FaceUM(config)
+    wanted = part.state_dict()
+    state = {name: value for name, value in model.state_dict().items() if name in wanted}
+    ids = [model.config.tasks.index(task) for task in config.tasks]
+    for index, _ in enumerate(model.moe_blocks):
+        gates = f"moe_blocks.{index}.moe.router.weight"
+        if gates in state:  # a dense twin has none
+            state[gates] = state[gates][ids]
+    state["trunk.positions"] = _positions(model, config)
+    part.load_state_dict({name: value.detach().clone() for name, value in state.items()})
+    return part.eval()
+
+
+def extracted_config(config: FaceUMConfig, tasks: Sequence[str]) -> FaceUMConfig:
+    """The config of the network that answers only these tasks, named after them."""
+    for task in tasks:
+        if task not in config.tasks:
+            raise ModelError(unknown_name(task, f"task of {config.name}", config.tasks))
+    if not tasks:
+        raise ModelError(f"No task was asked for; give some of {', '.join(config.tasks)}.")
+    kept = tuple(task for task in config.tasks if task in tasks)
+    crops = [(spec, tuple(task for task in users if task in kept)) for spec, users in config.crops]
+    return replace(
+        config,
+        name=config.name if kept == config.tasks else "-".join((config.name, *kept)),
+        tasks=kept,
+        crops=tuple((spec, users) for spec, users in crops if users),
+        outputs={task: count for task, count in config.outputs.items() if task in kept},
+    )
+
+
+def _positions(model: FaceUM, config: FaceUMConfig) -> Tensor:
+    """The position rows; without the finest grid's task, resized as the trunk would."""
+    from faceum.model.vit import resize_positions
+
+    grid = max(spec.grid for spec, _ in config.crops)
+    return resize_positions(model.trunk.positions, grid, config.class_token)
+
+
+def _export(path: Path, *, half: bool) -> Path:
+    """The ONNX file of a checkpoint, beside it."""
+    try:
+        from faceum.export.onnx import export_onnx
+    except ModuleNotFoundError as error:
+        raise ModelError(
+            f"{path} was written; its ONNX file needs {error.name}: pip install 'moe-faceum[export]'."
+        ) from None
+    from faceum.model.checkpoint import load_checkpoint
+
+    stored, metadata = load_checkpoint(path)
+    exported = path.with_suffix(".onnx")
+    export_onnx(stored, metadata, exported, half=half)
+    return exported
+
+
+def _parameters(model: FaceUM) -> int:
+    return sum(value.numel() for value in model.parameters())

@@ -1,0 +1,145 @@
+"""The processes of one run: torchrun's environment in; who I am, and sums over all ranks, out.
+
+Nothing starts at import. Without `joined()`, or in a run of one process, every function here gives back what
+it was given. Gradients are averaged by `average_gradients` and not by DistributedDataParallel: which heads
+take part changes from step to step, and the class centres of recognition differ from rank to rank.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+
+BUCKET = 1 << 24
+"""Numbers that travel together when gradients are averaged."""
+
+
+def rank() -> int:
+    """This process's number, 0 where it is alone."""
+    return dist.get_rank() if _many() else 0
+
+
+def world() -> int:
+    """How many processes run together."""
+    return dist.get_world_size() if _many() else 1
+
+
+def local_rank() -> int:
+    """This process's number among those of its machine, 0 where it is alone."""
+    return int(os.environ.get("LOCAL_RANK", "0")) if _many() else 0
+
+
+def _many() -> bool:
+    return dist.is_available() and dist.is_initialized()
+
+
+@contextmanager
+def joined() -> Iterator[None]:
+    """Join the processes that torchrun started (WORLD_SIZE above 1), and leave them at the end.
+
+    What lies on a GPU then travels by nccl, what lies on the CPU by gloo: the run's device decides, not what
+    the machine has.
+    """
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _many():
+        yield
+        return
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")
+    try:
+        yield
+    finally:
+        dist.destroy_process_group()
+
+
+class _Sum(torch.autograd.Function):
+    """All ranks' sum; so is its gradient, for every rank's loss depends on every rank's value."""
+
+    @staticmethod
+    def forward(context: object, value: Tensor) -> Tensor:
+        total = value.clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(context: object, *gradients: Tensor) -> Tensor:
+        total = gradients[0].clone(memory_format=torch.contiguous_format)
+        dist.all_reduce(total)
+        return total
+
+
+def sum_over_ranks(value: Tensor) -> Tensor:
+    """The sum of all ranks' values (same shape everywhere), with a gradient.
+
+    Where every rank computes the same loss of such sums, and `average_gradients` follows the backward pass,
+    the gradients are those of one process with all the images.
+    """
+    return _Sum.apply(value) if world() > 1 else value
+
+
+def mean_over_ranks(value_B: Tensor) -> Tensor:
+    """The mean over all ranks' rows; 0 where no rank has one."""
+    count = sum_over_ranks(torch.tensor(float(len(value_B)), device=value_B.device))
+    return sum_over_ranks(value_B.sum()) / count.clamp_min(1)
+
+
+@torch.no_grad()
+def max_over_ranks(value: Tensor) -> Tensor:
+    """The largest of all ranks' values, number by number, without a gradient."""
+    if world() > 1:
+        value = value.clone()
+        dist.all_reduce(value, dist.ReduceOp.MAX)
+    return value
+
+
+def gather_rows(value_BX: Tensor) -> Tensor:
+    """All ranks' rows under each other, rank 0's first, with a gradient; ranks may have different numbers."""
+    if world() == 1:
+        return value_BX
+    counts = torch.zeros(world(), dtype=torch.long, device=value_BX.device)
+    counts[rank()] = len(value_BX)
+    dist.all_reduce(counts)
+    before, after = int(counts[: rank()].sum()), int(counts[rank() + 1 :].sum())
+    blank = value_BX.new_zeros
+    padded = torch.cat([blank(before, *value_BX.shape[1:]), value_BX, blank(after, *value_BX.shape[1:])])
+    return sum_over_ranks(padded)
+
+
+@torch.no_grad()
+def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
+    """Replace each gradient by the mean over ranks; a parameter has one on all ranks or on none."""
+    if world() == 1:
+        return
+    bucket: list[Tensor] = []
+    for parameter in parameters:
+        if parameter.grad is not None:
+            bucket.append(parameter.grad)
+            if sum(gradient.numel() for gradient in bucket) >= BUCKET:
+                _average(bucket)
+                bucket = []
+    if bucket:
+        _average(bucket)
+
+
+def _average(gradients: Sequence[Tensor]) -> None:
+    flat = torch.cat([gradient.flatten() for gradient in gradients])
+    dist.all_reduce(flat)
+    flat /= world()
+    for gradient, part in zip(gradients, flat.split([one.numel() for one in gradients]), strict=True):
+        gradient.copy_(part.view_as(gradient))
+
+
+@torch.no_grad()
+def same_on_every_rank(tensors: Iterable[Tensor]) -> None:
+    """Overwrite each tensor with rank 0's."""
+    if world() > 1:
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)
+
+
+def wait_for_all(device: torch.device) -> None:
+    """Return when every rank has come here; device: that of the run."""
+    sum_over_ranks(torch.zeros((), device=device)).item()

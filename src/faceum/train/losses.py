@@ -1,0 +1,177 @@
+"""The network's answers and labels in, scalar losses out; one loss a kind of task, and the router's.
+
+Every loss is that of all ranks' images together: sums and counts go over the ranks before they are divided.
+
+Letters: B images with the label, T tasks, R regions, E experts, Y age bins, C classes, O points.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from faceum.model.router import Routing
+from faceum.train.distributed import gather_rows, mean_over_ranks, sum_over_ranks
+
+AGE_SIGMA = 2.0
+
+HEAT_SIGMA = 1.5
+"""Spread of a point's target heat, in cells of the map."""
+
+
+class Distillation(nn.Module):
+    """1 - cosine between a teacher's vector and the embedding seen through a bias-free projection.
+
+    The projection is dropped after training. Its rows start orthonormal, so that cosines between
+    embeddings start as cosines between projections.
+    """
+
+    def __init__(self, outputs: int = 512, teacher: int = 256) -> None:
+        super().__init__()
+        self.projection = nn.Linear(outputs, teacher, bias=False)
+        nn.init.orthogonal_(self.projection.weight)
+
+    def forward(self, embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
+        """(B, 512), (B, 256) of any length -> scalar in 0..2."""
+        projected_BV = self.projection(embedding_BD.float())
+        return mean_over_ranks(1 - F.cosine_similarity(projected_BV, teacher_BV.float()))
+
+    @torch.no_grad()
+    def root(self) -> Tensor:
+        """The symmetric matrix (512, 512) after which an embedding's cosines are those of its projections.
+
+        M = (P'P)^(1/2) has a'M'Mb = (Pa)'(Pb) for all a, b.
+        """
+        _, size_V, direction_VD = torch.linalg.svd(self.projection.weight.double(), full_matrices=False)
+        return ((direction_VD.T * size_V) @ direction_VD).float()
+
+
+def relation_loss(embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
+    """Mean squared difference of all pairs' cosines, embedding against teacher (arXiv 1904.05068).
+
+    It teaches the embedding itself, which is what is compared in use, not only its projection.
+    """
+    ours = F.normalize(gather_rows(embedding_BD.float()))
+    theirs = F.normalize(gather_rows(teacher_BV.float()))
+    return (ours @ ours.T - theirs @ theirs.T).square().sum() / max(len(ours) ** 2, 1)
+
+
+def age_loss(logits_BY: Tensor, years_B: Tensor) -> Tensor:
+    """DLDL-v2 (arXiv 1807.10421): KL to a Gaussian of sigma 2 plus the L1 error of the expectation, 1 : 1.
+
+    p = sigmoid(logits) / sum over 0..100, the same p that decodes.
+    """
+    p_BY = torch.sigmoid(logits_BY.float())
+    p_BY = p_BY / p_BY.sum(-1, keepdim=True).clamp_min(1e-6)
+    bin_Y = torch.arange(p_BY.shape[-1], device=p_BY.device, dtype=torch.float32)
+    years_B1 = years_B.float().clamp(0, len(bin_Y) - 1)[:, None]
+    target_BY = torch.softmax(-0.5 * ((bin_Y - years_B1) / AGE_SIGMA).square(), -1)
+    divergence = (target_BY * (target_BY.clamp_min(1e-12).log() - p_BY.clamp_min(1e-12).log())).sum(-1)
+    return mean_over_ranks(divergence + ((p_BY * bin_Y).sum(-1) - years_B1[:, 0]).abs())
+
+
+def attribute_loss(logits_BA: Tensor, label_BA: Tensor) -> Tensor:
+    """Binary cross-entropy with logits, summed over the attributes, mean over images."""
+    each_BA = F.binary_cross_entropy_with_logits(logits_BA.float(), label_BA.float(), reduction="none")
+    return mean_over_ranks(each_BA.sum(-1))
+
+
+def expression_loss(logits_BC: Tensor, votes_BC: Tensor) -> Tensor:
+    """Cross-entropy on the vote distribution (arXiv 1608.01041); a single label is one vote."""
+    share_BC = votes_BC.float() / votes_BC.float().sum(-1, keepdim=True)
+    return mean_over_ranks(F.cross_entropy(logits_BC.float(), share_BC, reduction="none"))
+
+
+def parsing_loss(logits_BChw: Tensor, class_Bhw: Tensor, weight_C: Tensor | None = None) -> Tensor:
+    """Per-pixel cross-entropy plus Dice, logits brought to the labels' size; weight_C for rare classes."""
+    class_Bhw = class_Bhw.long()
+    logits = F.interpolate(
+        logits_BChw.float(), size=class_Bhw.shape[-2:], mode="bilinear", align_corners=False
+    )
+    if weight_C is None:
+        weight_C = logits.new_ones(logits.shape[1])
+    entropy = F.cross_entropy(logits, class_Bhw, weight=weight_C, reduction="sum")
+    entropy = sum_over_ranks(entropy) / sum_over_ranks(weight_C[class_Bhw].sum()).clamp_min(1e-6)
+    return entropy + dice_loss(logits, class_Bhw)
+
+
+def dice_loss(logits_BChw: Tensor, class_Bhw: Tensor) -> Tensor:
+    """1 - Dice, mean over the classes that the batch's labels hold (arXiv 1606.04797)."""
+    share = logits_BChw.softmax(1)
+    truth = F.one_hot(class_Bhw, share.shape[1]).permute(0, 3, 1, 2).float()
+    sums_XC = torch.stack([(share * truth).sum((0, 2, 3)), share.sum((0, 2, 3)), truth.sum((0, 2, 3))])
+    shared_C, share_C, truth_C = sum_over_ranks(sums_XC)
+    each_C = 1 - 2 * shared_C / (share_C + truth_C).clamp_min(1e-6)
+    return (each_C * (truth_C > 0)).sum() / (truth_C > 0).sum().clamp_min(1)
+
+
+def landmark_loss(points_BO2: Tensor, label_BO2: Tensor, eye_distance_B: Tensor, weight_B: Tensor) -> Tensor:
+    """Mean distance in eye distances, as the score counts it, weighted by image."""
+    error_BO = (points_BO2.float() - label_BO2).square().sum(-1).clamp_min(1e-10).sqrt()
+    error_B = error_BO.mean(-1) / eye_distance_B
+    return sum_over_ranks((error_B * weight_B).sum()) / sum_over_ranks(weight_B.sum()).clamp_min(1e-6)
+
+
+def heat_map_loss(logits_BOhw: Tensor, label_BO2: Tensor, weight_B: Tensor) -> Tensor:
+    """Binary cross-entropy of heat maps with a Gaussian around each point, mean over cells.
+
+    label_BO2: x, y in 0..1 of the crop. weight_B: how much each image counts. Of a point outside the crop,
+    the map has the edge of the Gaussian, or nothing.
+    """
+    height, width = logits_BOhw.shape[-2:]
+
+    def falloff(place_BO: Tensor, cells: int) -> Tensor:
+        centre = torch.arange(cells, device=place_BO.device) + 0.5
+        return torch.exp(-0.5 * ((centre - place_BO[..., None] * cells) / HEAT_SIGMA).square())
+
+    x_BOw, y_BOh = falloff(label_BO2[..., 0], width), falloff(label_BO2[..., 1], height)
+    target_BOhw = y_BOh[..., :, None] * x_BOw[..., None, :]
+    each = F.binary_cross_entropy_with_logits(logits_BOhw.float(), target_BOhw, reduction="none")
+    total = sum_over_ranks((each.mean((1, 2, 3)) * weight_B).sum())
+    return total / sum_over_ranks(weight_B.sum()).clamp_min(1e-6)
+
+
+def routing_losses(routing: Sequence[Routing]) -> dict[str, Tensor]:
+    """Switch balance, z and mutual-information losses, mean over the moe_blocks; empty without moe_blocks.
+
+    switch: experts * sum_e f_e P_e with f the share of taken slots and P of probability (arXiv 2101.03961),
+        both over all tasks together, each task weighted equally.
+    z: mean squared log of the experts' partition (arXiv 2202.08906).
+    mutual_information: minus I(task; expert), in nats (arXiv 2212.08066), tasks weighted equally.
+    """
+    if not routing:
+        return {}
+    each = [_routing_loss(routing) for routing in routing]
+    return {name: torch.stack([losses[name] for losses in each]).mean() for name in each[0]}
+
+
+def _routing_loss(routing: Routing) -> dict[str, Tensor]:
+    tokens_T = sum_over_ranks(routing.tokens_T)
+    asked = tokens_T > 0
+    tokens = tokens_T[asked].float()
+    probability_TE = sum_over_ranks(routing.probability_TE)[asked]
+    share_TE = probability_TE / probability_TE.sum(-1, keepdim=True)
+    load_TE = sum_over_ranks(routing.load_TRE).sum(1)[asked].float()
+    load_E = (load_TE / load_TE.sum(-1, keepdim=True)).mean(0)
+    share_E = share_TE.mean(0)
+    joint_TE = share_TE / len(share_TE)
+    ratio = (share_TE.clamp_min(1e-9) / share_E.clamp_min(1e-9)).log()
+    return {
+        "switch": len(share_E) * (load_E * share_E).sum(),
+        "z": (sum_over_ranks(routing.z_T)[asked] / tokens).mean(),
+        "mutual_information": -(joint_TE * ratio).sum(),
+    }
+
+
+@torch.no_grad()
+def balance_experts(bias_RE: Tensor, load_TRE: Tensor, step: float = 1e-3) -> None:
+    """Nudge each region's selection bias towards equal load, in place (arXiv 2408.15664), without a gradient.
+
+    Each task counts the same, however many images it had.
+    """
+    load = sum_over_ranks(load_TRE).float()
+    share_RE = (load / load.sum(-1, keepdim=True).clamp_min(1)).sum(0)
+    bias_RE += step * torch.sign(share_RE.mean(-1, keepdim=True) - share_RE)

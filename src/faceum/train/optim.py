@@ -1,0 +1,113 @@
+"""A network in; its optimiser, learning-rate schedule, clipped gradients and moving average out."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from faceum.train.distributed import max_over_ranks, sum_over_ranks
+
+ENCODER = ("trunk.", "moe_blocks.")
+"""How the names of a network's encoder parameters begin; the others are heads and what only training has."""
+
+
+def parameter_groups(
+    *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
+) -> list[dict]:
+    """AdamW's groups of the parameters that are to learn; each has "params", "weight_decay" and "peak".
+
+    Norms, biases, positions, gates and other vectors are not decayed. encoder_lr: peak rate of trunk and
+    moe_blocks, lr where None; lr: of all else.
+    """
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    for module in modules:
+        for name, parameter in module.named_parameters():
+            if parameter.requires_grad:
+                plain = parameter.dim() < 2 or name.endswith(("positions", "router.weight"))
+                encoder = encoder_lr is not None and name.startswith(ENCODER)
+                key = (
+                    encoder_lr if encoder and encoder_lr is not None else lr,
+                    0.0 if plain else weight_decay,
+                )
+                groups.setdefault(key, []).append(parameter)
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+    return [
+        {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay}
+        for (peak, decay), parameters in ordered
+    ]
+
+
+def build_optimizer(
+    *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
+) -> torch.optim.AdamW:
+    """AdamW over `parameter_groups`."""
+    groups = parameter_groups(*modules, lr=lr, encoder_lr=encoder_lr, weight_decay=weight_decay)
+    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+
+
+def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
+    """Linear warm-up to the peak, then a cosine to zero at `steps`."""
+    if step < warmup:
+        return peak * (step + 1) / warmup
+    return peak * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
+
+
+@torch.no_grad()
+def clip_gradients(shared: Sequence[nn.Parameter], sharded: Sequence[nn.Parameter], limit: float) -> Tensor:
+    """Scale all gradients so that their common norm is at most `limit`; returns the norm before.
+
+    shared: parameters that every rank has. sharded: those of which each rank has a part.
+    """
+    parts = [[one.grad for one in group if one.grad is not None] for group in (shared, sharded)]
+    norm = torch.nn.utils.get_total_norm(parts[0])
+    if parts[1]:
+        others = sum_over_ranks(torch.nn.utils.get_total_norm(parts[1]).square())
+        norm = (norm.square() + others).sqrt()
+    scale = (limit / (norm + 1e-6)).clamp_max(1.0)
+    torch._foreach_mul_([*parts[0], *parts[1]], scale)
+    return norm
+
+
+@torch.no_grad()
+def share_overflow(optimizers: Sequence[torch.optim.Optimizer]) -> None:
+    """Where any gradient of any rank is not finite, make one of each optimiser's infinite, on every rank.
+
+    GradScaler looks at one rank's optimisers one by one: where a rank's own class centres alone overflow, it
+    would leave out that one update there, and ranks' scales would part. After this it leaves out all of it.
+    """
+    gradients = [
+        [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        for optimizer in optimizers
+    ]
+    norm = torch.nn.utils.get_total_norm([gradient for some in gradients for gradient in some])
+    lost = max_over_ranks((~norm.isfinite()).float())
+    for gradient in (next(filter(torch.numel, some), None) for some in gradients):
+        if gradient is not None:
+            gradient.masked_fill_(lost.bool(), math.inf)
+
+
+class MovingAverage:
+    """Exponential moving average of a network's weights; buffers are copied."""
+
+    def __init__(self, network: nn.Module, decay: float) -> None:
+        self.decay = decay
+        self.updates = 0
+        self.state = {name: value.detach().clone() for name, value in network.state_dict().items()}
+
+    @torch.no_grad()
+    def update(self, network: nn.Module) -> None:
+        """Take one step towards the network; the first steps count more."""
+        self.updates += 1
+        keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
+        learned = {name for name, _ in network.named_parameters()}
+        now = network.state_dict()
+        torch._foreach_lerp_(
+            [self.state[name] for name in now if name in learned],
+            [value for name, value in now.items() if name in learned],
+            1 - keep,
+        )
+        for name in now.keys() - learned:
+            self.state[name].copy_(now[name])

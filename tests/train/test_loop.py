@@ -1,0 +1,341 @@
+"""Training: every loss falls on drawn faces, and a run that was cut ends where it would have ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import json
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from faceum.crop import CropSpec, box_from_points, points5_from_landmarks
+from faceum.data.augment import NO_AUGMENTATION
+from faceum.data.corpus import LabelledFace, read_corpus
+from faceum.data.mixture import MixtureDataset, SourceConfig
+from faceum.errors import FaceumError
+from faceum.model.checkpoint import load_checkpoint
+from faceum.model.experts import ExpertsConfig
+from faceum.model.moe import MoEConfig
+from faceum.model.network import FaceUMConfig
+from faceum.model.router import RouterConfig
+from faceum.model.vit import BlockConfig, StemConfig
+from faceum.tasks import PARSING_CLASSES, TASKS
+from faceum.train import RunConfig, Trainer, train
+from faceum.train.checkpoints import Checkpoints
+from faceum.train.trainer import class_weights
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
+
+NETWORK = FaceUMConfig(
+    name="tiny",
+    crops=((CropSpec(policy="similarity", size=64, grid=4), tuple(TASKS)),),
+    stem=StemConfig(kind="conv", channels=(16, 16, 32), blocks=(0, 0, 1)),
+    block=BlockConfig(dim=48, num_heads=2, head_dim=16, hidden_dim=64, activation="silu"),
+    moe=MoEConfig(
+        shared_hidden_dim=48,
+        router=RouterConfig(num_experts=4),
+        experts=ExpertsConfig(hidden_dim=24, activation="silu"),
+    ),
+    depth=1,
+)
+
+
+def drawn_landmarks(x: float, y: float, size: float) -> np.ndarray:
+    """68 points of a plain face, eyes `size` pixels apart around (x, y)."""
+    angle = np.linspace(np.pi, 0, 17)
+    jaw = np.stack([1.1 * np.cos(angle), 0.2 + 1.5 * np.sin(angle)], axis=-1)
+    brows = np.stack([[*np.linspace(-0.8, -0.2, 5), *np.linspace(0.2, 0.8, 5)], [-0.3] * 10], axis=-1)
+    nose = np.array([[0, 0], [0, 0.2], [0, 0.4], [0, 0.61], *([n / 10, 0.7] for n in range(-2, 3))])
+    ring = np.linspace(-np.pi, np.pi, 7)[:6]
+    eyes = [np.stack([cx + 0.2 * np.cos(ring), 0.08 * np.sin(ring)], axis=-1) for cx in (-0.5, 0.5)]
+    lips = [
+        np.stack([w * np.cos(t), 1.03 + h * np.sin(t)], axis=-1)
+        for w, h, t in (
+            (0.44, 0.15, np.linspace(-np.pi, np.pi, 13)[:12]),
+            (0.35, 0.05, np.linspace(-np.pi, np.pi, 9)[:8]),
+        )
+    ]
+    return size * np.concatenate([jaw, brows, nose, *eyes, *lips]) + [x, y]
+
+
+def drawn_row(number: int) -> dict[str, Any]:
+    """A face whose colour, place and size tell its labels."""
+    rng = np.random.default_rng(number)
+    landmarks = drawn_landmarks(*(60 + rng.uniform(-6, 6, 2)), 30 + rng.uniform(-5, 5))
+    mask = np.zeros((130, 120), np.uint8)
+    cv2.fillPoly(mask, [np.round(landmarks[:17]).astype(np.int32)], 1)
+    for which, name in (((36, 42), "l_eye"), ((42, 48), "r_eye"), ((48, 60), "mouth")):
+        cv2.fillPoly(mask, [np.round(landmarks[slice(*which)]).astype(np.int32)], PARSING_CLASSES.index(name))
+    palette = rng.integers(30, 226, (19, 3))
+    image = palette[mask] + rng.integers(-8, 9, (130, 120, 3))
+    points5 = points5_from_landmarks(landmarks)
+    return {
+        "id": f"drawn/{number}",
+        "source": "drawn",
+        "image": cv2.imencode(".png", image.astype(np.uint8))[1].tobytes(),
+        "box": box_from_points(points5).tolist(),
+        "points5": points5.ravel().tolist(),
+        "detector_score": 1.0,
+        "age": float(5 + 11 * number),
+        "attributes": (rng.random(40) < 0.5).tolist(),
+        "expression_votes": np.eye(8, dtype=int)[number % 8].tolist(),
+        "mask": cv2.imencode(".png", mask)[1].tobytes(),
+        "landmarks68": landmarks.ravel().tolist(),
+    }
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Eight drawn faces with every label, and a teacher's vectors for them."""
+    folder = tmp_path_factory.mktemp("corpus")
+    rows = [drawn_row(number) for number in range(8)]
+    parquet.write_table(pa.Table.from_pylist(rows), folder / "drawn.train.parquet")
+    taught = np.random.default_rng(0).integers(-100, 100, (8, 256)).astype(np.int8)
+    table = [
+        {"id": row["id"], "embedding": vector.tobytes()} for row, vector in zip(rows, taught, strict=True)
+    ]
+    parquet.write_table(pa.Table.from_pylist(table), folder / "teacher-embedding.drawn.train.parquet")
+    return folder
+
+
+@pytest.fixture
+def run(corpus: Path, tmp_path: Path) -> RunConfig:
+    """A short run with augmentation and dropout, so that all randomness takes part."""
+    return RunConfig(
+        network=NETWORK,
+        data=str(corpus),
+        out=str(tmp_path / "run"),
+        sources={"drawn": SourceConfig(batch_size=6)},
+        steps=6,
+        warmup=2,
+        workers=0,
+        save_every=2,
+        held_out=None,
+    )
+
+
+def faces_of(run: RunConfig) -> dict[str, list[LabelledFace]]:
+    return read_corpus(run.data, tuple(run.sources), "train")
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two nested states are equal to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)
+
+
+def test_every_loss_falls_on_a_handful_of_faces(run: RunConfig) -> None:
+    still = dataclasses.replace(run, steps=40, warmup=5, lr=5e-3)
+    shares = {"drawn": SourceConfig(batch_size=8, augment=NO_AUGMENTATION)}
+    faces = faces_of(run)
+    batch = MixtureDataset(faces, shares, spec=NETWORK.crops[0][0], seed=0, batches=1)[0]
+    trainer = Trainer(still, faces)
+    history = [trainer.train_step([(batch,)]) for _ in range(still.steps)]
+    assert set(TASKS) | {"switch", "z", "mutual_information", "total"} <= set(history[0])
+    for name in (*TASKS, "total"):
+        first, last = float(history[0][name]), np.mean([float(losses[name]) for losses in history[-5:]])
+        assert last < 0.6 * first, f"{name}: {first:.3f} to {last:.3f}"
+    for router in (mixture.moe.router for mixture in trainer.network.moe_blocks):
+        assert router.bias.abs().max() > 5e-3, "the balance has moved the biases"
+
+
+def last_state(run: RunConfig) -> dict[str, Any]:
+    """The newest checkpoint of a run."""
+    state = Checkpoints(Path(run.out) / "checkpoints").load()
+    assert state is not None
+    return state
+
+
+class Cut(Exception):
+    """Somebody pulls the plug."""
+
+
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = dataclasses.replace(run, out=str(tmp_path / "whole"))
+    answer = train(whole)
+
+    step = Trainer.train_step
+
+    def cut_at_five(self: Trainer, batch: Any) -> dict[str, float]:
+        if self.step == 5:
+            raise Cut
+        return step(self, batch)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Trainer, "train_step", cut_at_five)
+        with pytest.raises(Cut):
+            train(run)
+    assert list(Checkpoints(Path(run.out) / "checkpoints").steps()) == [2, 4]
+    torch.manual_seed(99)  # another process would stand anywhere
+    resumed = train(run)
+
+    states = [last_state(one) for one in (whole, run)]
+    assert states[0]["step"] == 6
+    for part in states[0]:
+        assert same(states[0][part], states[1][part]), part
+    assert same(answer.state_dict(), resumed.state_dict())
+
+
+def test_the_averaged_weights_are_handed_back_and_a_finished_run_is_not_run_again(
+    run: RunConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    network = train(run)
+    state = last_state(run)
+    assert not network.training
+    assert same(dict(network.state_dict()), state["average"])
+    assert not same(state["average"], dict(state["network"]))
+    monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("there is nothing left to train"))
+    assert same(train(run).state_dict(), network.state_dict())
+
+
+def test_a_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
+    plain = train(dataclasses.replace(run, out=run.out + "-plain"))
+    folded = train(dataclasses.replace(run, fold=True))
+    projection = Checkpoints(f"{run.out}/checkpoints").load()["objective"]["distillation.projection.weight"]
+    crops, mask = torch.rand(6, 3, 64, 64), torch.ones(6, 16, dtype=torch.bool)
+    with torch.inference_mode():
+        seen, embedding = (network(crops, mask)["recognition"] for network in (plain, folded))
+        others = folded(crops, mask)["age"] - plain(crops, mask)["age"]
+    expected = torch.nn.functional.normalize(seen @ projection.T)
+    unit = torch.nn.functional.normalize(embedding)
+    torch.testing.assert_close(unit @ unit.T, expected @ expected.T, atol=1e-5, rtol=0)
+    assert not others.any()
+    stored, _ = load_checkpoint(Path(run.out) / "network.safetensors")
+    assert stored.state_dict()["heads.recognition.output.bias"].equal(
+        folded.state_dict()["heads.recognition.output.bias"]
+    )
+
+
+def test_metrics_are_logged_once_a_step_even_after_a_cut(run: RunConfig) -> None:
+    short = dataclasses.replace(
+        run, steps=4, save_every=4, log_every=2, sources={"drawn": SourceConfig(batch_size=2)}
+    )
+    log = Path(run.out) / "metrics.jsonl"
+    log.parent.mkdir()
+    log.write_text('{"step": 2, "age": 1.0}\n{"step": 4, "age": 1.0}\n{"step": 6, "a')
+    train(short)  # no checkpoint: what was logged before belongs to steps that are lost
+    rows = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [row["step"] for row in rows] == [2, 4]
+    assert all(set(TASKS) < set(row) and row["images_per_second"] > 0 for row in rows)
+    train(short)
+    assert len(log.read_text().splitlines()) == 2
+
+
+def test_a_cut_while_saving_leaves_the_old_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save({"step": 1})
+
+    def cut(state: object, beside: Path) -> None:
+        Path(beside).write_bytes(b"half")
+        raise Cut
+
+    monkeypatch.setattr(torch, "save", cut)
+    with pytest.raises(Cut):
+        checkpoints.save({"step": 2})
+    assert checkpoints.load() == {"step": 1}
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_only_the_last_checkpoints_are_kept_and_a_broken_one_is_passed_over(tmp_path: Path) -> None:
+    checkpoints, told = Checkpoints(tmp_path, keep=2), []
+    assert checkpoints.load() is None
+    paths = [checkpoints.save({"step": step}) for step in (5, 90, 100)]
+    assert list(checkpoints.steps().values()) == paths[1:]
+    paths[2].write_bytes(paths[2].read_bytes()[:300])
+    assert checkpoints.load(told.append) == {"step": 90}
+    assert str(paths[2]) in told[0]
+    paths[1].write_bytes(b"")
+    with pytest.raises(FaceumError, match="begin anew"):
+        checkpoints.load()
+
+
+def test_a_dense_twin_is_trained_by_the_same_loop(run: RunConfig) -> None:
+    dense = dataclasses.replace(NETWORK, moe=dataclasses.replace(NETWORK.moe, routed=False))
+    trainer = Trainer(dataclasses.replace(run, network=dense), faces_of(run))
+    mixture = MixtureDataset(faces_of(run), run.sources, spec=NETWORK.crops[0][0], seed=0, batches=1)
+    losses = trainer.train_step([(mixture[0],)])
+    assert "switch" not in losses and set(TASKS) < set(losses)
+
+
+def test_half_precision_steps_are_finite(run: RunConfig) -> None:
+    trainer = Trainer(dataclasses.replace(run, precision="bfloat16"), faces_of(run))
+    mixture = MixtureDataset(faces_of(run), run.sources, spec=NETWORK.crops[0][0], seed=0, batches=3)
+    for number in range(3):
+        assert all(np.isfinite(list(trainer.train_step([(mixture[number],)]).values())))
+    assert all(value.dtype == torch.float32 for value in trainer.network.parameters())
+
+
+def test_a_compiled_network_takes_the_same_step(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The graph is traced as on any backend; "eager" runs it without a compiler."""
+    still = dataclasses.replace(NETWORK, block=dataclasses.replace(NETWORK.block, drop_path=0.0))
+    run = dataclasses.replace(run, network=still)
+    faces = faces_of(run)
+    mixture = MixtureDataset(faces, run.sources, spec=NETWORK.crops[0][0], seed=0, batches=2)
+    monkeypatch.setattr(torch, "compile", functools.partial(torch.compile, backend="eager"))
+    plain, compiled = Trainer(run, faces), Trainer(dataclasses.replace(run, compile=True), faces)
+    assert compiled.forward is not compiled.network
+    for trainer in (plain, compiled):
+        for module in trainer.network.modules():
+            if isinstance(module, torch.nn.Dropout):
+                module.p = 0.0
+    for number in range(2):
+        one, other = (trainer.train_step([(mixture[number],)]) for trainer in (plain, compiled))
+        for name in one:
+            assert float(other[name]) == pytest.approx(float(one[name]), rel=1e-4, abs=1e-6), name
+
+
+def test_the_total_is_the_weighted_mean_and_the_routers_losses(run: RunConfig) -> None:
+    config = dataclasses.replace(run, task_weights={"age": 3.0}, switch=0.5, z=0.0, mutual_information=0.25)
+    trainer = Trainer(config, faces_of(run))
+    losses = {
+        "age": torch.tensor(2.0),
+        "landmarks": torch.tensor(6.0),
+        "switch": torch.tensor(1.0),
+        "z": torch.tensor(100.0),
+        "mutual_information": torch.tensor(-0.4),
+    }
+    assert trainer.objective.total(losses, ("age", "landmarks")).item() == pytest.approx(
+        (3 * 2 + 6) / 4 + 0.5 - 0.1
+    )
+
+
+def test_rare_classes_weigh_more_within_limits() -> None:
+    mask = np.zeros((10, 100), np.uint8)
+    for name in range(1, 18):
+        mask[0, 5 * (name - 1) : 5 * name] = name  # five pixels each; class 18 has none
+    face = LabelledFace(
+        source="made_up",
+        image=np.zeros((10, 100, 3), np.uint8),
+        box=np.array([0, 0, 9, 9], np.float32),
+        points5=None,
+        labels={"parsing": mask},
+    )
+    weights = class_weights({"made_up": [face, face]}).tolist()
+    assert weights[0] == 0.5
+    assert weights[1:18] == pytest.approx([1.0] * 17)
+    assert weights[18] == pytest.approx(10**0.5)
+    assert class_weights({"made_up": []}).tolist() == [1.0] * 19
+
+
+def test_a_run_keeps_where_it_came_from(run: RunConfig) -> None:
+    train(dataclasses.replace(run, steps=2))
+    record = json.loads((Path(run.out) / "run.json").read_text())
+    told = record["recipe"]
+    assert record["data"]["drawn"]["faces"] == 8 and len(record["data"]["drawn"]["sha256"]) == 64
+    assert record["environment"]["packages"]["torch"] == torch.__version__
+    assert told["network"]["name"] == "tiny" and told["sources"]["drawn"]["count"] == 6
