@@ -15,7 +15,7 @@ from PIL import Image
 
 from faceum.errors import ImageError
 from faceum.image import MAX_PIXELS, read_image
-from faceum.image_header import Header, read_header
+from faceum.image_header import IMAGE_SUFFIXES, Header, is_image_name, read_header, sniff
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:
@@ -162,3 +162,21 @@ def test_a_header_alone_is_not_complete():
                 assert not read_header(data[:end]).complete, (format, end)
             except ImageError:
                 continue
+
+
+def test_sniff_goes_by_the_content_and_is_image_name_by_the_suffix(tmp_path):
+    image = Image.new("RGB", (9, 5))
+    names = {"WEBP": "WebP", "JPEG2000": "JPEG 2000"}
+    for format in ("JPEG", "PNG", "WEBP", "BMP", "TIFF", "GIF", "AVIF", "JPEG2000"):
+        data = encode(image, format)
+        path = tmp_path / "no-suffix"
+        path.write_bytes(data)
+        assert sniff(data) == sniff(data[:1024]) == sniff(path) == names.get(format, format)
+    assert sniff(b"\0\0\0\x18ftypheic\0\0\0\0") == "HEIC"
+    for other in (b"", b"hello", b"%PDF-1.7", b"\0\0\0\x18ftypisom", b"BM"):
+        assert sniff(other) is None
+    with pytest.raises(FileNotFoundError):
+        sniff(tmp_path / "none.jpg")
+    assert is_image_name("a/B.JPG") and is_image_name("x.heic") and is_image_name("HIDDEN.TIFF")
+    assert all(is_image_name(f"a{suffix}") for suffix in IMAGE_SUFFIXES)
+    assert not is_image_name("jpg") and not is_image_name("a.jpg.txt")

@@ -7,13 +7,24 @@ TIFF 6.0 and the BigTIFF design, CIPA DC-008 (EXIF, whose block is itself a smal
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from faceum.errors import ImageError
+
+SIGNATURE_BYTES = 1024
+"""The format of a file is known from this many of its first bytes."""
+
+IMAGE_SUFFIXES = (
+    ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".apng", ".webp", ".bmp", ".dib", ".tif", ".tiff", ".gif",
+    ".avif", ".heic", ".heif", ".hif", ".jp2", ".j2k", ".jpf", ".jpx", ".j2c", ".jpc",
+)  # fmt: skip
+"""Usual suffixes of image files, lower case; the content decides, see `sniff`."""
 
 _ORIENTATION_TAG = 274
 _EXTRA_SAMPLES_TAG = 338
@@ -42,6 +53,26 @@ class Header:
     associated_alpha: bool = False
 
 
+def is_image_name(path: str | os.PathLike[str]) -> bool:
+    """Return whether a file name ends like an image's, in small or capital letters; nothing is opened."""
+    return Path(path).suffix.lower() in IMAGE_SUFFIXES
+
+
+def sniff(source: str | os.PathLike[str] | bytes) -> str | None:
+    """Return the image format of a file by its first kilobyte, or None if it is not an image.
+
+    source: a path, or the file's bytes (its first kilobyte is enough).
+    The formats are JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC and JPEG 2000. Raises OSError if a path cannot
+    be opened or read.
+    """
+    if isinstance(source, bytes):
+        start = source[:SIGNATURE_BYTES]
+    else:
+        with open(source, "rb") as file:
+            start = file.read(SIGNATURE_BYTES)
+    return next((name for signature, name in _IMAGE_SIGNATURES.items() if signature.match(start)), None)
+
+
 def read_header(data: bytes) -> Header:
     """The header of an image file given as its bytes; the content decides, not a name.
 
@@ -49,18 +80,18 @@ def read_header(data: bytes) -> Header:
     """
     if not data:
         raise ImageError("is empty: a JPEG, PNG, WebP, BMP or TIFF image is wanted")
-    for signature, reader in _READERS.items():
-        if signature.match(data):
-            header = reader(data)
-            if header.width < 1 or header.height < 1:
-                raise ImageError(
-                    f"is a {header.format} file that says it is {header.width} x {header.height} pixels: "
-                    "an image of at least 1 x 1 is wanted"
-                )
-            return header
-    for signature, name in _OTHER_FORMATS.items():
-        if signature.match(data):
-            raise ImageError(f"is a {name} file: convert it to JPEG, PNG, WebP, BMP or TIFF")
+    name = sniff(data)
+    if name in _READERS:
+        header = _READERS[name](data)
+        if header.width < 1 or header.height < 1:
+            raise ImageError(
+                f"is a {header.format} file that says it is {header.width} x {header.height} pixels: "
+                "an image of at least 1 x 1 is wanted"
+            )
+        return header
+    other = next((name for signature, name in _OTHER_FORMATS.items() if signature.match(data)), name)
+    if other is not None:
+        raise ImageError(f"is a {other} file: convert it to JPEG, PNG, WebP, BMP or TIFF")
     raise ImageError("is not an image: JPEG, PNG, WebP, BMP or TIFF is wanted, whatever the file's name")
 
 
@@ -202,20 +233,28 @@ def _exif_orientation(block: bytes) -> int:
     return orientation if 1 <= orientation <= 8 else 1
 
 
-_READERS: dict[re.Pattern[bytes], Callable[[bytes], Header]] = {
-    re.compile(rb"\xff\xd8\xff"): _read_jpeg,
-    re.compile(rb"\x89PNG\r\n\x1a\n"): _read_png,
-    re.compile(rb"RIFF.{4}WEBP", re.DOTALL): _read_webp,
-    re.compile(rb"BM.{8}.{2}\0\0[\x0c-\x7c]\0\0\0", re.DOTALL): _read_bmp,
-    re.compile(rb"II[*+]\0|MM\0[*+]"): _read_tiff,
-}
-
-_OTHER_FORMATS: dict[re.Pattern[bytes], str] = {
+_IMAGE_SIGNATURES: dict[re.Pattern[bytes], str] = {
+    re.compile(rb"\xff\xd8\xff"): "JPEG",
+    re.compile(rb"\x89PNG\r\n\x1a\n"): "PNG",
+    re.compile(rb"RIFF.{4}WEBP", re.DOTALL): "WebP",
+    re.compile(rb"BM.{8}.{2}\0\0[\x0c-\x7c]\0\0\0", re.DOTALL): "BMP",
+    re.compile(rb"II[*+]\0|MM\0[*+]"): "TIFF",
     re.compile(rb"GIF8[79]a"): "GIF",
     re.compile(rb".{4}ftyp(avif|avis)", re.DOTALL): "AVIF",
     re.compile(rb".{4}ftyp(hei|hev|mif1|msf1)", re.DOTALL): "HEIC",
-    re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ", re.DOTALL): "video",
     re.compile(rb"\0\0\0\x0cjP  |\xff\x4f\xff\x51"): "JPEG 2000",
+}
+
+_READERS: dict[str, Callable[[bytes], Header]] = {
+    "JPEG": _read_jpeg,
+    "PNG": _read_png,
+    "WebP": _read_webp,
+    "BMP": _read_bmp,
+    "TIFF": _read_tiff,
+}
+
+_OTHER_FORMATS: dict[re.Pattern[bytes], str] = {
+    re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ", re.DOTALL): "video",
     re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "JPEG XL",
     re.compile(rb"%PDF-"): "PDF",
     re.compile(rb"8BPS"): "Photoshop",

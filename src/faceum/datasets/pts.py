@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 
 from faceum.data.sample import Sample
-from faceum.datasets.tables import IMAGE_SUFFIXES, box_by_points, choose, find, numbers, read_or_tell
+from faceum.datasets.tables import box_by_points, choose, find, numbers, read_or_tell
 from faceum.errors import DataError
+from faceum.image_header import IMAGE_SUFFIXES
 
 SPLITS_300W = {
     "train": ("afw", "helen/trainset", "lfpw/trainset"),

@@ -16,9 +16,9 @@ import numpy as np
 
 from faceum.crop import box_from_points
 from faceum.errors import DataError, ImageError
+from faceum.image_header import is_image_name
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
-IMAGE_SUFFIXES = (".jpg", ".jpeg", ".png", ".bmp", ".webp", ".tif", ".tiff")
 T = TypeVar("T")
 
 
@@ -61,11 +61,7 @@ def in_split(key: str, split: str, source: str) -> bool:
 
 def images_in(folder: Path) -> list[Path]:
     """The images in a folder and its subfolders, sorted; hidden ones left out."""
-    return sorted(
-        path
-        for path in folder.rglob("*")
-        if path.suffix.lower() in IMAGE_SUFFIXES and not path.name.startswith(".")
-    )
+    return sorted(path for path in folder.rglob("*") if is_image_name(path) and not path.name.startswith("."))
 
 
 def folders_in(folder: Path) -> list[Path]:
