@@ -7,7 +7,7 @@ import re
 
 import pytest
 
-from faceum.data.pairs import read_bin
+from faceum.datasets.insightface_bin import read_bin
 from faceum.datasets.registry import PAIR_SETS, read_dataset
 from faceum.datasets.tables import read_csv
 from faceum.errors import DataError

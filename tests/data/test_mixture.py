@@ -55,7 +55,7 @@ def same(one: Batch, other: Batch) -> bool:
             b.eye_distance,
             b.landmark_weight,
             *b.labels.values(),
-            *b.wanted.values(),
+            *b.has_label.values(),
         ]
         for b in (one, other)
     ]
@@ -156,7 +156,7 @@ def test_labels_are_gathered_for_the_faces_that_have_them(landmarks68: np.ndarra
 
 
 def test_a_task_without_labels_in_a_batch_is_not_asked() -> None:
-    assert tuple(mixture()[0].wanted) == ("age",)
+    assert tuple(mixture()[0].has_label) == ("age",)
 
 
 def test_an_empty_source_is_a_sentence() -> None:

@@ -12,8 +12,8 @@ from faceum.data.check import check_packed, fingerprint
 from faceum.data.corpus import read_corpus
 from faceum.data.pack import PackConfig, cut_around, pack, pack_pairs
 from faceum.data.packed import read_packed
-from faceum.data.pairs import PairSet
-from faceum.data.parquet import Pairs, read_pairs, read_rows
+from faceum.data.pairs import Pairs, PairSet
+from faceum.data.parquet import read_pairs, read_rows
 from faceum.data.sample import Sample
 from faceum.detect.protocol import Detection
 from faceum.errors import DataError

@@ -7,8 +7,10 @@ import cv2
 import numpy as np
 import pytest
 
-from faceum.data.pairs import read_bin, read_lfw, read_rmfd_pairs
+from faceum.datasets.insightface_bin import read_bin
+from faceum.datasets.lfw import read_lfw
 from faceum.datasets.registry import PAIR_SETS, read_dataset
+from faceum.datasets.rmfd import read_rmfd_pairs
 from faceum.errors import DataError
 
 

@@ -15,14 +15,15 @@ from faceum.data.sample import Sample
 from faceum.data.sources import read_sources
 from faceum.data.synthetic import draw_face, read_generated
 from faceum.datasets.recordio import Record
+from faceum.datasets.registry import read_dataset
 from faceum.errors import DataError
 
 SHARE = SourceConfig(batch_size=1, reader="generated", path="12")
 
 
 def test_lazy_and_decoded_faces_are_the_same() -> None:
-    now = read_sources({"drawn": SHARE}, "")
-    later = read_sources({"drawn": replace(SHARE, lazy=True)}, "")
+    now = read_sources({"drawn": SHARE}, "", read_dataset)
+    later = read_sources({"drawn": replace(SHARE, lazy=True)}, "", read_dataset)
     assert now.fingerprint == later.fingerprint and now.fingerprint["drawn"]["faces"] == 12
     assert len(later.faces["drawn"][2:7]) == 5
     for one, other in zip(now.faces["drawn"], later.faces["drawn"], strict=True):
@@ -31,7 +32,7 @@ def test_lazy_and_decoded_faces_are_the_same() -> None:
 
 
 def test_people_are_numbered_over_all_sources() -> None:
-    data = read_sources({"a": SHARE, "b": replace(SHARE, path="20")}, "", people=True)
+    data = read_sources({"a": SHARE, "b": replace(SHARE, path="20")}, "", read_dataset, people=True)
     numbers = [int(face.labels["identity"]) for faces in data.faces.values() for face in faces]
     assert set(numbers) == set(range(data.people))
     drawn = [sample.identity for sample in read_generated("12")]
@@ -41,16 +42,21 @@ def test_people_are_numbered_over_all_sources() -> None:
 
 def test_people_of_a_source_that_does_not_train_recognition_are_not_counted() -> None:
     shares = {"a": SHARE, "b": replace(SHARE, path="20", tasks=("age",))}
-    data = read_sources(shares, "", people=True)
-    assert data.people == read_sources({"a": SHARE}, "", people=True).people > 0
+    data = read_sources(shares, "", read_dataset, people=True)
+    assert data.people == read_sources({"a": SHARE}, "", read_dataset, people=True).people > 0
     assert all("identity" not in face.labels for face in data.faces["b"])
 
 
+def reader_of(**splits: list[Sample]) -> sources.ReadDataset:
+    """A function that reads these samples, by split, whatever the data set."""
+    return lambda name, path, split: iter(splits[split])
+
+
 @pytest.fixture
-def wrong(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
-    """A reader of two good samples among ones that cannot be right."""
+def wrong() -> list[Sample]:
+    """Two good samples among ones that cannot be right."""
     good = draw_face("good")
-    samples = [
+    return [
         good,
         replace(good, id="old", age=300.0),
         replace(good, id="short", landmarks68=good.landmarks68[:67]),
@@ -60,12 +66,10 @@ def wrong(monkeypatch: pytest.MonkeyPatch) -> list[Sample]:
         replace(good, id="lost", image=Path("no/such.png")),
         replace(good, id="last"),
     ]
-    monkeypatch.setattr(sources, "read_dataset", lambda reader, path, split: iter(samples))
-    return samples
 
 
 def test_wrong_labels_are_named_and_skipped(wrong: list[Sample]) -> None:
-    data = read_sources({"drawn": SHARE}, "")
+    data = read_sources({"drawn": SHARE}, "", reader_of(train=wrong))
     assert len(data.faces["drawn"]) == 2
     told = "\n".join(data.skipped)
     for said in (
@@ -82,18 +86,17 @@ def test_wrong_labels_are_named_and_skipped(wrong: list[Sample]) -> None:
 
 def test_or_the_first_is_refused(wrong: list[Sample]) -> None:
     with pytest.raises(DataError, match="old: its age is 300"):
-        read_sources({"drawn": SHARE}, "", refuse=True)
+        read_sources({"drawn": SHARE}, "", reader_of(train=wrong), refuse=True)
     del wrong[1:5]
     with pytest.raises(DataError, match="generated broken"):
-        read_sources({"drawn": SHARE}, "", refuse=True)
+        read_sources({"drawn": SHARE}, "", reader_of(train=wrong), refuse=True)
 
 
-def test_images_of_the_other_split_are_left_out(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_images_of_the_other_split_are_left_out() -> None:
     splits = {"train": [draw_face("a"), draw_face("b"), draw_face("c")], "val": [draw_face("b")]}
-    monkeypatch.setattr(sources, "read_dataset", lambda reader, path, split: iter(splits[split]))
-    apart = read_sources({"drawn": SHARE}, "", apart_from="val")
+    apart = read_sources({"drawn": SHARE}, "", reader_of(**splits), apart_from="val")
     assert apart.fingerprint["drawn"]["faces"] == 2
-    assert read_sources({"drawn": SHARE}, "").fingerprint["drawn"]["faces"] == 3
+    assert read_sources({"drawn": SHARE}, "", reader_of(**splits)).fingerprint["drawn"]["faces"] == 3
 
 
 def test_the_fingerprint_tells_of_any_label() -> None:
@@ -117,7 +120,7 @@ def test_the_fingerprint_tells_of_images_in_files(tmp_path: Path) -> None:
     first, moved, other = map(print_of, paths)
     assert first == moved, "the folder may move"
     assert first != other
-    paths[0].write_bytes(b"another")
+    paths[0].write_bytes(b"other")
     assert print_of(paths[0]) == first, "files are not opened"
     paths[0].write_bytes(b"a larger one")
     larger = print_of(paths[0])
@@ -144,26 +147,25 @@ def utkface(folder: Path) -> dict[str, SourceConfig]:
 
 
 def test_images_of_lazy_shares_are_missed_at_the_start(folder: Path) -> None:
-    data = read_sources(utkface(folder), "")
+    data = read_sources(utkface(folder), "", read_dataset)
     assert len(data.faces["made"]) == data.fingerprint["made"]["faces"] == 3
     missing, empty = data.skipped
     assert "2_0_0_b.jpg cannot be read (No such file or directory); bring the image back" in missing
     assert "3_0_0_c.jpg is empty; bring the image back" in empty
     with pytest.raises(DataError, match=r"2_0_0_b\.jpg cannot be read"):
-        read_sources(utkface(folder), "", refuse=True)
+        read_sources(utkface(folder), "", read_dataset, refuse=True)
 
 
-def test_bytes_of_lazy_shares_are_missed_at_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_bytes_of_lazy_sources_are_missed_at_the_start() -> None:
     samples = [draw_face("a"), replace(draw_face("b"), image=b"")]
-    monkeypatch.setattr(sources, "read_dataset", lambda reader, path, split: iter(samples))
-    data = read_sources({"drawn": replace(SHARE, lazy=True)}, "")
+    data = read_sources({"drawn": replace(SHARE, lazy=True)}, "", reader_of(train=samples))
     assert len(data.faces["drawn"]) == 1 and "generated b is empty" in data.skipped[0]
 
 
 def test_the_next_image_stands_in_for_one_that_cannot_be_decoded(
     folder: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    faces = read_sources(utkface(folder), "").faces["made"]
+    faces = read_sources(utkface(folder), "", read_dataset).faces["made"]
     ages = [int(faces[index].labels["age"]) for index in (1, 1, -2, 2, 1)]
     assert ages == [5, 5, 5, 5, 5]
     assert [record.name for record in caplog.records] == ["faceum"], "one warning an image"
@@ -189,7 +191,7 @@ def test_a_disk_that_is_gone_ends_the_drawing(caplog: pytest.LogCaptureFixture) 
 def test_or_it_is_refused(folder: Path) -> None:
     for name in ("2_0_0_b.jpg", "3_0_0_c.jpg"):
         (folder / name).unlink()
-    faces = read_sources(utkface(folder), "", refuse=True).faces["made"]
+    faces = read_sources(utkface(folder), "", read_dataset, refuse=True).faces["made"]
     with pytest.raises(DataError, match=r"4_0_0_d\.jpg"):
         faces[1]
     with pytest.raises(DataError, match=r"4_0_0_d\.jpg"):

@@ -263,10 +263,10 @@ def rafdb(tmp_path, put):
 def test_training_skips_or_refuses(rafdb):
     for lazy in (False, True):
         shares = {"rafdb": SourceConfig(batch_size=1, reader="rafdb", path=str(rafdb), lazy=lazy)}
-        data = read_sources(shares, "")
+        data = read_sources(shares, "", read_dataset)
         assert len(data.faces["rafdb"]) == 1 and "line 1 has label 9" in data.skipped[0]
         with pytest.raises(DataError, match="train_1.jpg: .*line 1 has label 9"):
-            read_sources(shares, "", refuse=True)
+            read_sources(shares, "", read_dataset, refuse=True)
 
 
 def test_packing_skips_or_refuses(rafdb):

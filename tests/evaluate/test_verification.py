@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from faceum.data.parquet import Pairs
+from faceum.data.pairs import Pairs
 from faceum.errors import DataError
 from faceum.evaluate.samples import cut_faces
 from faceum.evaluate.verification import embed, evaluate_verification, masked_rows, masked_sides

@@ -17,6 +17,7 @@ from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.corpus import LabelledFace, read_corpus
 from faceum.data.mixture import Batch, MixtureDataset, SourceConfig
 from faceum.data.sources import Data, read_sources
+from faceum.datasets.registry import read_dataset
 from faceum.model.network import FaceUM
 from faceum.tasks import TASKS
 from faceum.train import RunConfig, Trainer, train
@@ -61,7 +62,7 @@ def blind_scores(learned: Batch, held: Batch) -> dict[str, float]:
 def test_smoke_learns_every_task(tmp_path: Path) -> None:
     words = ["validate_every=400", "log_every=1", "workers=0", f"out={tmp_path}"]
     run = load_recipe(RECIPES / "smoke.py", words)
-    held = read_sources(run.sources, "", split="val", most=128, people=True)
+    held = read_sources(run.sources, "", read_dataset, split="val", most=128, people=True)
     scores: dict[str, float] = {}
 
     def look(network: FaceUM) -> dict[str, float]:
@@ -74,7 +75,7 @@ def test_smoke_learns_every_task(tmp_path: Path) -> None:
     for task in TASKS:
         first, last = (np.mean([row[task] for row in some]) for some in (rows[:10], rows[-20:]))
         assert last < 0.85 * first, f"{task}: {first:.3f} to {last:.3f}"
-    known = read_sources(run.sources, "", split="train", most=500)
+    known = read_sources(run.sources, "", read_dataset, split="train", most=500)
     blind = blind_scores(*(every_face(run, data.faces["drawn"]) for data in (known, held)))
     assert scores["age_mae"] < 0.85 * blind["age_mae"]
     assert scores["attributes_accuracy"] > blind["attributes_accuracy"] + 0.02
@@ -104,7 +105,7 @@ def test_heads_alone_leave_the_encoder_and_other_heads_alone(
 def test_recomputing_and_accumulating_change_nothing_but_memory(drawn_run: Callable[..., RunConfig]) -> None:
     network = load_recipe(RECIPES / "smoke.py").network
     network = replace(network, block=replace(network.block, drop_path=0.3))
-    data = read_sources(drawn_run().shares, "", people=True)
+    data = read_sources(drawn_run().shares, "", read_dataset, people=True)
     spec = network.crops[0][0]
     batch = MixtureDataset(data.faces, drawn_run().shares, spec=spec, seed=0, batches=1)[0]
     values = []
@@ -128,7 +129,7 @@ def numbers(values: Mapping[str, torch.Tensor | float]) -> dict[str, float]:
 
 def test_uncertain_tasks_learn_how_much_they_count(drawn_run: Callable[..., RunConfig]) -> None:
     run = drawn_run(weighting="uncertainty", lr=1e-2, warmup=0)
-    data = read_sources(run.sources, "", people=True)
+    data = read_sources(run.sources, "", read_dataset, people=True)
     trainer = Trainer(run, data.faces, data.people)
     batch = MixtureDataset(data.faces, run.sources, spec=run.network.crops[0][0], seed=0, batches=1)[0]
     losses = trainer.train_step([(batch,)])

@@ -12,6 +12,7 @@ import torch
 from faceum.crop import CropSpec
 from faceum.data.mixture import SourceConfig
 from faceum.data.sources import read_sources
+from faceum.datasets.registry import read_dataset
 from faceum.errors import RecipeError
 from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS
 from faceum.model.experts import ExpertsConfig
@@ -37,7 +38,7 @@ DRAWN = SourceConfig(reader="generated", path="6", batch_size=3, lazy=True)
 def test_each_part_has_its_tasks_and_every_task_learns(drawn_run: Callable[..., RunConfig]) -> None:
     shares = {"all": DRAWN, "masks": replace(DRAWN, count=2, tasks=("parsing",))}
     run = drawn_run(network=NETWORK, sources=shares, encoder_lr=1e-4, lr=1e-3, warmup=0, recompute=True)
-    data = read_sources(run.sources, "", people=True)
+    data = read_sources(run.sources, "", read_dataset, people=True)
     trainer = Trainer(run, data.faces, data.people)
     images, dense = parts = stream(run, trainer.network, data)[0]
     assert tuple(images.wanted) == IMAGE_TASKS and images.crop_BCHW.shape == (3, 3, 32, 32)

@@ -15,8 +15,8 @@ import numpy as np
 
 from faceum.data.packed import open_parquet, read_packed
 from faceum.data.parquet import face_row
-from faceum.data.sample import Sample
-from faceum.datasets.tables import box_by_points, find
+from faceum.data.sample import Sample, box_by_points
+from faceum.errors import DataError
 
 TEACHER_DISAGREEMENT = 0.08
 """Teachers' landmarks that differ by more than this share of the eye distance are left out."""
@@ -90,7 +90,9 @@ def read_corpus(folder: str | Path, sources: tuple[str, ...], split: str) -> dic
 def read_taught(folder: str | Path, source: str, split: str) -> Iterator[Sample]:
     """The samples of one source and split of a corpus, with teachers' answers where there are some."""
     folder = Path(folder)
-    path = find(folder, f"The corpus' {source}", f"{source}.{split}.parquet")
+    path = folder / f"{source}.{split}.parquet"
+    if not path.exists():
+        raise DataError(f"The corpus has no {path.name}: looked for it in {folder}; give the corpus folder.")
     embeddings = _teacher(folder / f"teacher-embedding.{source}.{split}.parquet")
     landmarks = _teacher(folder / f"teacher-landmarks.{source}.{split}.parquet")
     for sample in read_packed(path):

@@ -20,8 +20,7 @@ import cv2
 import numpy as np
 
 from faceum.data.pairs import PairSet
-from faceum.data.sample import Sample, check_sample
-from faceum.datasets.tables import box_by_points
+from faceum.data.sample import Sample, box_by_points, check_sample
 from faceum.detect.protocol import Detection, Detector
 from faceum.errors import DataError
 from faceum.files import whole_file

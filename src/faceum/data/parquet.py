@@ -11,6 +11,7 @@ import cv2
 import numpy as np
 
 from faceum.data.packed import open_parquet, read_packed, require_faces
+from faceum.data.pairs import Pairs
 from faceum.data.sample import Sample, check_sample
 from faceum.errors import DataError
 
@@ -31,19 +32,6 @@ class FaceRow:
     box: np.ndarray | None
     points5: np.ndarray | None
     labels: dict[str, Any]
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Pairs:
-    """A verification set's pairs, in file order: fold (P,) ids, a and b (P,) face ids, same (P,) bool."""
-
-    fold: np.ndarray
-    a: np.ndarray
-    b: np.ndarray
-    same: np.ndarray
-
-    def __len__(self) -> int:
-        return len(self.same)
 
 
 def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:

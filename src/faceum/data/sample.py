@@ -13,7 +13,8 @@ from typing import Protocol
 
 import numpy as np
 
-from faceum.errors import DataError, FaceumError
+from faceum.crop import box_from_points
+from faceum.errors import DataError, FaceumError, ImageError
 from faceum.image import read_image
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
 
@@ -118,6 +119,23 @@ def checked(samples: Iterable[Sample], *, refuse: bool, skipped: list[str]) -> I
             skipped.append(str(error))
             continue
         yield sample
+
+
+def one_vote(expression: str) -> np.ndarray:
+    """Votes (8,) float32 with a single one, for sets that give each face one expression."""
+    votes = np.zeros(len(EXPRESSIONS), np.float32)
+    votes[EXPRESSIONS.index(expression)] = 1
+    return votes
+
+
+def box_by_points(points: np.ndarray) -> np.ndarray | None:
+    """The box (4,) of a face by its 5 or 68 points; None where they are of another number or no face's."""
+    if np.shape(points) not in ((5, 2), (68, 2)):
+        return None
+    try:
+        return box_from_points(points)
+    except ImageError:
+        return None  # whoever checks the points will say what is wrong with them
 
 
 def _first_problem(sample: Sample) -> str | None:

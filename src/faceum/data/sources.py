@@ -16,12 +16,14 @@ import numpy as np
 from faceum.data.corpus import LabelledFace, labelled_face, read_taught
 from faceum.data.mixture import SourceConfig
 from faceum.data.sample import Piece, Sample, checked
-from faceum.datasets.registry import read_dataset
 from faceum.errors import DataError
 from faceum.threads import usable_threads
 
 LOG = logging.getLogger("faceum")
 Answer = TypeVar("Answer")
+
+ReadDataset = Callable[[str, str | Path, str], Iterator[Sample]]
+"""A function that reads a data set by its name, its folder and the split."""
 
 MOST_BROKEN = 100
 """So many images in a row that cannot be read mean that their disk is gone."""
@@ -91,6 +93,7 @@ class Data:
 def read_sources(
     sources: Mapping[str, SourceConfig],
     data: str | Path,
+    read: ReadDataset,
     *,
     split: str | None = None,
     most: int | None = None,
@@ -100,7 +103,8 @@ def read_sources(
 ) -> Data:
     """Read every share's source.
 
-    data: the corpus folder, for sources without a path. split: instead of the sources' own. most: at most so
+    data: the corpus folder, for sources without a path. read: reads a source that names a reader.
+    split: instead of the sources' own. most: at most so
     many faces of each. refuse: the first label or image that cannot be right ends the reading; otherwise
     it is skipped and told. Of a lazy share's images only the presence is seen here, see LazyFaces for the
     rest. people: number the persons over all sources that train recognition; who the others are is dropped.
@@ -112,9 +116,12 @@ def read_sources(
     prints = {}
     for source, share in sources.items():
         account = _Account()
-        given: Iterable[Sample] = _samples(source, share, data, split or share.split)
+        given: Iterable[Sample] = _samples(source, share, data, split or share.split, read)
         if apart_from is not None:
-            held = {pixels for _, pixels in _side_by_side(_pixels, _samples(source, share, data, apart_from))}
+            held = {
+                pixels
+                for _, pixels in _side_by_side(_pixels, _samples(source, share, data, apart_from, read))
+            }
             given = (sample for sample, pixels in _side_by_side(_pixels, given) if pixels not in held)
         given = islice(given, most)
         known = numbers if "recognition" in share.tasks else None
@@ -131,10 +138,12 @@ def read_sources(
     return Data(faces=faces, people=len(numbers or ()), skipped=skipped, fingerprint=prints)
 
 
-def _samples(source: str, share: SourceConfig, data: str | Path, split: str) -> Iterator[Sample]:
+def _samples(
+    source: str, share: SourceConfig, data: str | Path, split: str, read: ReadDataset
+) -> Iterator[Sample]:
     if share.reader is None:
         return read_taught(share.path or data, source, split)
-    return read_dataset(share.reader, share.path or data, split)
+    return read(share.reader, share.path or data, split)
 
 
 def _pixels(sample: Sample) -> bytes:

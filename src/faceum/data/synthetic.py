@@ -18,8 +18,7 @@ import cv2
 import numpy as np
 
 from faceum.crop import box_from_points, points5_from_landmarks
-from faceum.data.sample import Sample
-from faceum.datasets.tables import one_vote
+from faceum.data.sample import Sample, one_vote
 from faceum.errors import DataError
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
 

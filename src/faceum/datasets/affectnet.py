@@ -8,14 +8,13 @@ from pathlib import Path
 import numpy as np
 
 from faceum.crop import points5_from_landmarks
-from faceum.data.sample import Sample
+from faceum.data.sample import Sample, one_vote
 from faceum.datasets.tables import (
     NO_VOTES,
     choose,
     counted,
     find,
     numbers,
-    one_vote,
     read_columns,
     read_or_tell,
     whole_number,

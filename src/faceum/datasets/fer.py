@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.data.sample import Sample
+from faceum.data.sample import Sample, one_vote
 from faceum.datasets.tables import (
     NO_VOTES,
     choose,
@@ -17,7 +17,6 @@ from faceum.datasets.tables import (
     folders_in,
     images_in,
     numbers,
-    one_vote,
     read_csv,
     read_or_tell,
     whole_number,

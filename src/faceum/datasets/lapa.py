@@ -15,17 +15,8 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.sample import Sample
-from faceum.datasets.tables import (
-    box_by_points,
-    choose,
-    find,
-    images_in,
-    numbers,
-    read_lines,
-    read_mask,
-    read_or_tell,
-)
+from faceum.data.sample import Sample, box_by_points
+from faceum.datasets.tables import choose, find, images_in, numbers, read_lines, read_mask, read_or_tell
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
 

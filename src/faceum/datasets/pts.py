@@ -7,8 +7,8 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.sample import Sample
-from faceum.datasets.tables import box_by_points, choose, find, numbers, read_or_tell
+from faceum.data.sample import Sample, box_by_points
+from faceum.datasets.tables import choose, find, numbers, read_or_tell
 from faceum.errors import DataError
 from faceum.image_header import IMAGE_SUFFIXES
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.data.sample import Sample
+from faceum.data.sample import Sample, one_vote
 from faceum.datasets.tables import (
     NO_VOTES,
     choose,
@@ -15,7 +15,6 @@ from faceum.datasets.tables import (
     find,
     find_any,
     numbers,
-    one_vote,
     read_lines,
     read_or_tell,
     whole_number,

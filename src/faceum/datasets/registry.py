@@ -6,19 +6,22 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from faceum.data.packed import read_packed
-from faceum.data.pairs import PairSet, read_bin, read_lfw, read_rmfd_pairs
+from faceum.data.pairs import PairSet
 from faceum.data.sample import Sample
 from faceum.data.synthetic import read_generated
 from faceum.datasets.affectnet import read_affectnet
 from faceum.datasets.celeba import read_celeba
 from faceum.datasets.celebamask import read_celebamask
 from faceum.datasets.fer import read_fer2013, read_ferplus
-from faceum.datasets.folders import read_folders, read_rmfd
+from faceum.datasets.folders import read_folders
+from faceum.datasets.insightface_bin import read_bin
 from faceum.datasets.lapa import read_lapa
+from faceum.datasets.lfw import read_lfw
 from faceum.datasets.morph import read_morph
 from faceum.datasets.pts import read_300w, read_helen
 from faceum.datasets.rafdb import read_rafdb
 from faceum.datasets.recordio import read_recordio
+from faceum.datasets.rmfd import read_rmfd, read_rmfd_pairs
 from faceum.datasets.utkface import read_utkface
 from faceum.datasets.wflw import read_wflw
 from faceum.errors import DataError, unknown_name

@@ -14,8 +14,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from faceum.crop import box_from_points
-from faceum.errors import DataError, ImageError
+from faceum.errors import DataError
 from faceum.image_header import is_image_name
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
@@ -156,16 +155,6 @@ def whole_number(word: str, where: object) -> int:
     return int(value)
 
 
-def box_by_points(points: np.ndarray) -> np.ndarray | None:
-    """The box (4,) of a face by its 5 or 68 points; None where they are of another number or no face's."""
-    if np.shape(points) not in ((5, 2), (68, 2)):
-        return None
-    try:
-        return box_from_points(points)
-    except ImageError:
-        return None  # whoever checks the points will say what is wrong with them
-
-
 def signs(words: list[str], where: object) -> np.ndarray:
     """CelebA's attributes of a face (40,) bool, from words 1 and -1 (or 0); DataError naming `where`."""
     if len(words) != len(ATTRIBUTES):
@@ -180,13 +169,6 @@ NO_VOTES = np.zeros(len(EXPRESSIONS), np.float32)
 """Stand for labels that `Sample.problem` says are wrong, so that nobody takes the face for one without."""
 NO_SIGNS.setflags(write=False)
 NO_VOTES.setflags(write=False)
-
-
-def one_vote(expression: str) -> np.ndarray:
-    """Votes (8,) float32 with a single one, for sets that give each face one expression."""
-    votes = np.zeros(len(EXPRESSIONS), np.float32)
-    votes[EXPRESSIONS.index(expression)] = 1
-    return votes
 
 
 def read_mask(path: Path) -> np.ndarray:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from faceum.data.parquet import FaceRow, Pairs, face_row
+from faceum.data.pairs import Pairs
+from faceum.data.parquet import FaceRow, face_row
 from faceum.errors import DataError
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression

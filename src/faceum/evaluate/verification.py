@@ -26,7 +26,8 @@ from faceum.metrics.intervals import bootstrap, bootstrap_mean
 from faceum.metrics.verification import OperatingPoint, operating_point, roc, squared_distances, verify_folds
 
 if TYPE_CHECKING:
-    from faceum.data.parquet import FaceRow, Pairs
+    from faceum.data.pairs import Pairs
+    from faceum.data.parquet import FaceRow
     from faceum.detect.protocol import Detector
     from faceum.runner import Runner
 

@@ -14,6 +14,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from faceum.data.mixture import Batch, MixtureDataset, Parts
 from faceum.data.sources import Data, read_sources
+from faceum.datasets.registry import read_dataset
 from faceum.errors import RecipeError
 from faceum.model.checkpoint import save_checkpoint
 from faceum.model.network import FaceUM
@@ -98,6 +99,7 @@ def read_data(config: RunConfig) -> Data:
     return read_sources(
         config.sources,
         config.data,
+        read_dataset,
         refuse=config.wrong_labels == "refuse",
         people=config.margin is not None,
         apart_from=config.held_out if config.apart else None,
@@ -109,7 +111,12 @@ def held_out(config: RunConfig, trainer: Trainer) -> Validate | None:
     if config.held_out is None:
         return None
     data = read_sources(
-        config.sources, config.data, split=config.held_out, most=config.held_out_faces, people=True
+        config.sources,
+        config.data,
+        read_dataset,
+        split=config.held_out,
+        most=config.held_out_faces,
+        people=True,
     )
     numbers = HeldOut(config, data, trainer.network, trainer.objective.parsing_weight_C.cpu())
     return lambda network: numbers(network, trainer.objective.distillation.state_dict())

@@ -1,0 +1,57 @@
+"""Read LFW's lists of pairs and its folder of people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from faceum.data.pairs import Pairs, PairSet
+from faceum.data.sample import Sample
+from faceum.datasets.tables import choose, find, read_lines, whole_number
+from faceum.errors import DataError
+
+LISTS = {"test": "pairs.txt", "val": "pairsDevTest.txt", "train": "pairsDevTrain.txt"}
+"""Split -> LFW's list of pairs."""
+
+
+def read_lfw(root: str | Path, split: str = "test") -> PairSet:
+    """LFW by its lists of pairs: test is pairs.txt (10 folds), train and val the development lists (1 fold).
+
+    root holds the list and the folder of people, lfw, lfw_funneled, lfw-deepfunneled or lfw_aligned.
+    """
+    path = find(root, "LFW's list of pairs", choose(split, LISTS, "LFW"))
+    names = ("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_aligned")
+    people = find(root, "LFW's folder of people", *names)
+    header, *lines = list(read_lines(path)) or [(f"{path}, line 1,", [])]
+    folds, size = _promise(*header)
+    if len(lines) != 2 * folds * size:
+        raise DataError(f"{path} promises {folds} x {2 * size} pairs and holds {len(lines)}.")
+    faces: dict[str, Sample] = {}
+    rows = []
+    for index, (where, words) in enumerate(lines):
+        if len(words) not in (3, 4):
+            raise DataError(f"{where}: a pair is 'name 1 2' or 'name 1 other 2'; came {' '.join(words)!r}.")
+        same = len(words) == 3
+        ends = ((words[0], words[1]), (words[0] if same else words[2], words[-1]))
+        a, b = (_lfw_face(people, person, whole_number(count, where), faces) for person, count in ends)
+        rows.append((index // (2 * size), a, b, same))
+    return PairSet(samples=list(faces.values()), pairs=Pairs.from_rows(rows))
+
+
+def _promise(where: str, words: list[str]) -> tuple[int, int]:
+    """The number of folds, and of equal pairs in each, by the first line of a list of LFW."""
+    counts = [whole_number(word, where) for word in words]
+    if len(counts) not in (1, 2) or min(counts) < 1:
+        raise DataError(
+            f"{where} should say the number of folds, where there are some, and of pairs in each, "
+            f"such as '10 300' or '500'; came {' '.join(words)!r}."
+        )
+    return (1, *counts)[-2], counts[-1]
+
+
+def _lfw_face(people: Path, person: str, count: int, faces: dict[str, Sample]) -> str:
+    name = f"{person}_{count:04d}"
+    if name not in faces:
+        faces[name] = Sample(
+            id=f"lfw-{name}", source="lfw", image=people / person / f"{name}.jpg", identity=person
+        )
+    return faces[name].id

@@ -1,0 +1,65 @@
+"""Read RMFD: the same people with and without real face masks, as faces or as pairs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from faceum.data.pairs import Pairs, PairSet
+from faceum.data.sample import Sample
+from faceum.datasets.folders import read_person
+from faceum.datasets.tables import choose, find, folders_in, in_split
+from faceum.errors import DataError
+
+TREES = {False: "AFDB_face_dataset", True: "AFDB_masked_face_dataset"}
+"""Wears a mask -> the folder of people."""
+
+
+def read_rmfd(root: str | Path, split: str = "all") -> Iterator[Sample]:
+    """Faces of RMFD's part for recognition (RMFRD): the same people without and with real face masks.
+
+    root, or root/self-built-masked-face-recognition-dataset, holds AFDB_face_dataset and
+    AFDB_masked_face_dataset, each with a folder a person. The set has no split: "train", "val" and "test" are
+    people 80:10:10 by a hash of their name, the same in both trees.
+    """
+    choose(split, dict.fromkeys(("train", "val", "test", "all")), "RMFD")
+    for masked, tree in TREES.items():
+        outer = f"self-built-masked-face-recognition-dataset/{tree}"
+        for person in folders_in(find(root, f"RMFD's {tree}", tree, outer)):
+            if in_split(person.name, split, "RMFD"):
+                yield from read_person(person, "rmfd", masked=masked)
+
+
+def read_rmfd_pairs(root: str | Path, split: str = "all") -> PairSet:
+    """Pairs of a masked and a bare face from RMFD: for every masked face one of the person, one of another.
+
+    Such pairs are ours: the set comes with none. They are drawn with a fixed seed. Folds are five groups of
+    people, by whose masked face it is; the other face of a differing pair is of the same group.
+    """
+    bare, masked = _by_person(read_rmfd(root, split))
+    both = sorted(bare.keys() & masked.keys())
+    rng = np.random.default_rng(0)
+    rows: list[tuple[int, str, str, bool]] = []
+    used: dict[str, Sample] = {}
+    for fold in range(5):
+        group = both[fold::5]
+        if len(group) < 2:
+            raise DataError(f"{root} has {len(both)} people with and without masks; 10 are needed for pairs.")
+        for person in group:
+            for face in masked[person]:
+                other = group[(group.index(person) + int(rng.integers(1, len(group)))) % len(group)]
+                for name, same in ((person, True), (other, False)):
+                    partner = bare[name][int(rng.integers(len(bare[name])))]
+                    rows.append((fold, face.id, partner.id, same))
+                    used |= {face.id: face, partner.id: partner}
+    return PairSet(samples=list(used.values()), pairs=Pairs.from_rows(rows))
+
+
+def _by_person(samples: Iterator[Sample]) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
+    """Person -> faces, bare and masked."""
+    trees: tuple[dict[str, list[Sample]], dict[str, list[Sample]]] = ({}, {})
+    for sample in samples:
+        trees[bool(sample.masked)].setdefault(str(sample.identity), []).append(sample)
+    return trees
