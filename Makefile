@@ -1,34 +1,55 @@
-# make demo, make test, make check: each installs what it needs into .venv, once.
+# Every target installs what it needs into .venv, once.
 # A stamp file in .venv remembers an install; it is redone when pyproject.toml or constraints.txt changes.
 
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+WORKERS ?= auto
 PYTEST_ARGS ?=
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile
+
+OLDEST_PYTHON ?= python3.10
+NEWEST_PYTHON ?= python3
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test check format clean
+.PHONY: help demo test test-fast test-minimums test-newest check format docs clean
 
 help:
-	@echo "make demo    install the base package (no torch) and analyse the example portrait"
-	@echo "make test    install everything and run the tests (PYTEST_ARGS='-k crop' to choose)"
-	@echo "make check   ruff, mypy and the layers of imports"
-	@echo "make format  let ruff format and fix what it can"
-	@echo "make clean   remove caches, results and the environment"
+	@echo "make demo           install the base package (no torch) and analyse the example portrait"
+	@echo "make test           run all tests in parallel (PYTEST_ARGS='-k crop' to choose, WORKERS=2)"
+	@echo "make test-fast      run the tests that are not marked slow"
+	@echo "make test-minimums  run the base tests with the oldest declared versions on $(OLDEST_PYTHON)"
+	@echo "make test-newest    run the base tests with the newest versions on $(NEWEST_PYTHON)"
+	@echo "make check          run ruff, mypy and the import contracts"
+	@echo "make docs           build the documentation site into site/"
+	@echo "make format         let ruff format and fix what it can"
+	@echo "make clean          remove caches, results and the environments"
 
 demo: $(VENV)/base.stamp
 	$(BIN)/faceum analyze examples/astronaut.png --out results/demo
 	@echo "Look at results/demo/astronaut.png; the numbers are in results/demo/astronaut.json."
 
 test: $(VENV)/dev.stamp
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(PYTEST) $(PYTEST_ARGS)
+
+test-fast: $(VENV)/dev.stamp
+	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
+
+test-minimums:
+	$(OLDEST_PYTHON) tools/test_versions.py minimums
+
+test-newest:
+	$(NEWEST_PYTHON) tools/test_versions.py newest
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
+
+docs: $(VENV)/dev.stamp
+	$(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
@@ -42,7 +63,7 @@ $(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@$(PIP_INSTALL) -e .
 	@touch $@
 
-# torch goes first and alone, so that nothing else gets to choose its version.
+# torch goes first and alone, so that nothing else chooses its version.
 $(VENV)/dev.stamp: $(VENV)/base.stamp
 	@echo "Installing torch and the development tools into $(VENV) (first time only) ..."
 	@$(PIP_INSTALL) torch
@@ -50,4 +71,4 @@ $(VENV)/dev.stamp: $(VENV)/base.stamp
 	@touch $@
 
 clean:
-	rm -rf $(VENV) build dist results .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) build dist results site .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache

@@ -1,12 +1,12 @@
-"""Write MODEL_CARD.md, and README's table of scores, from what the shipped weights say of themselves.
+"""Write MODEL_CARD.md and README's table of scores from the header of the shipped weights.
 
-    python tools/write_card.py           writes both
-    python tools/write_card.py --check   exit code 1 where one of them is not what the weights say
+    python tools/write_card.py           write both
+    python tools/write_card.py --check   exit with 1 if one of them is out of date
 
-The card is `tools/model_card.md` with its marks replaced. The numbers stand in the header of each network's
-safetensors file, where `tools/ship_weights.py` put them: `scores`, name -> number, as
-`faceum.evaluate.record.headline_scores` names them ("lfw_accuracy", "utkface_mae", shares in per cent, ages
-in years), `tables` of groups and classes, `recipes`, `data`. The registry must hold the same scores.
+The card is `tools/model_card.md` with its marks replaced. `tools/ship_weights.py` put the numbers into the
+header of the network's safetensors file: `scores` (name -> number, named as in
+`faceum.evaluate.record.headline_scores`: "lfw_accuracy", "utkface_mae"; percentages, and years for ages),
+`tables` of groups and classes, `recipes` and `data`. The registry must hold the same scores.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from faceum.old_names import run_config
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = ("<!-- scores:start -->", "<!-- scores:end -->")
@@ -40,7 +42,7 @@ SETS = {
 
 @dataclass(frozen=True, kw_only=True)
 class Measure:
-    """What a score's name means: in words, its unit, and which way is better ("up", "down" or "")."""
+    """The words for a score, its unit, and which direction is better ("up", "down" or "")."""
 
     words: str
     unit: str = "%"
@@ -88,16 +90,16 @@ HEADLINES = (
     ("parsing", "celebamask_f1_15"),
     ("68 points", "helen_afw_nme"),
 )
-"""What README shows, in its order: the question in words, and the score's name."""
+"""The rows of README's table, in order: the question in words, and the score's name."""
 
 ERRORS = ("MAE", "NME")
-"""How the heading of a column begins in which less is better."""
+"""The first words of a column's heading where less is better."""
 
 ARROWS = {"up": "higher is better", "down": "lower is better", "": ""}
 
 
 def meaning(name: str) -> tuple[str, Measure]:
-    """A score's set and measure, in words; a name that is not known stands for itself."""
+    """Return a score's data set and measure in words; an unknown name is returned as it is."""
     for word, dataset in SETS.items():
         if name.startswith(f"{word}_"):
             rest = name[len(word) + 1 :]
@@ -106,7 +108,7 @@ def meaning(name: str) -> tuple[str, Measure]:
 
 
 def shown(value: Any, unit: str) -> str:
-    """A number as people read it; anything else as it is."""
+    """Format a number with its unit; return anything else as text."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         return str(value)
     if isinstance(value, int) and not unit:
@@ -115,18 +117,18 @@ def shown(value: Any, unit: str) -> str:
 
 
 def bounds(scores: Mapping[str, Any], key: str) -> str:
-    """A score's 95 % interval; nothing where it has none."""
+    """Format a score's 95 % interval; empty if it has none."""
     low, high = scores.get(f"{key}_low"), scores.get(f"{key}_high")
     return "" if low is None or high is None else f"{low:.2f} to {high:.2f}"
 
 
 def is_bound(scores: Mapping[str, Any], key: str) -> bool:
-    """Whether this number is one end of another's interval."""
+    """Return whether this number is one end of another score's interval."""
     return any(key.endswith(end) and key.removesuffix(end) in scores for end in ("_low", "_high"))
 
 
 def readme_table(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """One row a question, one column for each model with scores."""
+    """Return README's table: a row per question, a column per model with scores."""
     scored = {name: entry["scores"] for name, entry in weights.items() if is_scored_model(entry)}
     rows = []
     for question, key in HEADLINES:
@@ -154,7 +156,7 @@ def readme_table(weights: Mapping[str, Mapping[str, Any]]) -> list[str]:
 
 
 def score_table(scores: Mapping[str, Any]) -> list[str]:
-    """Every score with its 95 % interval, the headlines first."""
+    """Return the table of all scores with 95 % intervals, the headlines first."""
     if not scores:
         return [NOTHING]
     first = [key for _, key in HEADLINES]
@@ -169,7 +171,7 @@ def score_table(scores: Mapping[str, Any]) -> list[str]:
 
 
 def group_tables(tables: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A table a set and kind of group or class."""
+    """Return one table per data set and kind of group or class."""
     lines: list[str] = []
     for table in tables:
         rows = [[cell(value) for value in row] for row in table["rows"]]
@@ -181,7 +183,7 @@ def group_tables(tables: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def worst_lines(tables: Iterable[Mapping[str, Any]]) -> list[str]:
-    """Where each table's first score is best and worst, a line a table."""
+    """Return a line per table: where its first score is best and worst."""
     lines = []
     for table in tables:
         score = table["columns"][2]
@@ -199,7 +201,7 @@ def worst_lines(tables: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def data_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
-    """The register of data."""
+    """Return the table of data sets."""
     head = [
         "data set",
         "images for training",
@@ -214,28 +216,28 @@ def data_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def recipe_lines(recipes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """A line a stage: what a reader would want to know first; the whole recipe stands in the header."""
+    """One line per stage of training; the whole recipe is in the header of the weights file."""
     lines = []
-    for number, recipe in enumerate(recipes, 1):
-        shares = {source: share["count"] for source, share in recipe["sources"].items()}
+    for number, recipe in enumerate(map(run_config, recipes), 1):
+        shares = {name: source["batch_size"] for name, source in recipe["sources"].items()}
         begun = f"from {recipe['initial']}" if recipe.get("initial") else "from nothing"
         lines.append(
             f"{number}. {recipe['out']}: {begun}, {recipe['steps']:,} steps of {sum(shares.values())} faces "
-            f"({', '.join(f'{source} {count}' for source, count in shares.items())}), "
+            f"({', '.join(f'{name} {number}' for name, number in shares.items())}), "
             f"peak rate {recipe['lr']}, {recipe['precision']}, seed {recipe['seed']}."
         )
     return lines or [NOT_RECORDED]
 
 
 def cell(value: Any) -> str:
-    """A table's cell as people read it."""
+    """Format a table's cell."""
     if isinstance(value, float):
         return f"{value:.2f}"
     return f"{value:,}" if isinstance(value, int) else "-" if value is None else str(value)
 
 
 def card(template: str, header: Mapping[str, Any]) -> str:
-    """The card's text; SystemExit where the template lacks a mark."""
+    """Return the card's text. Raises SystemExit if the template lacks a mark."""
     tables = header.get("tables", ())
     grouped = [table for table in tables if table["columns"][-1] == "to"]
     parts = {
@@ -254,17 +256,17 @@ def card(template: str, header: Mapping[str, Any]) -> str:
 
 
 def is_scored_model(entry: Mapping[str, Any]) -> bool:
-    """Whether a registry entry is a network with scores."""
+    """Return whether a registry entry is a network with scores."""
     return entry["kind"] == "model" and bool(entry.get("scores"))
 
 
 def markdown(head: list[str], rows: Iterable[list[str]]) -> list[str]:
-    """A Markdown table as lines."""
+    """Return the lines of a Markdown table."""
     return [f"| {' | '.join(row)} |" for row in (head, ["---"] * len(head), *rows)]
 
 
 def with_table(text: str, table: list[str]) -> str:
-    """`text` with the lines between the marks replaced by `table`."""
+    """Return `text` with the lines between the marks replaced by `table`."""
     start, end = MARKS
     if text.count(start) != 1 or text.count(end) != 1:
         raise SystemExit(
@@ -275,7 +277,7 @@ def with_table(text: str, table: list[str]) -> str:
 
 
 def header_of(path: Path) -> dict[str, Any]:
-    """What a safetensors file says of itself: eight bytes of length, then JSON."""
+    """Read our metadata from a safetensors file: eight bytes of length, then JSON."""
     with open(path, "rb") as file:
         (length,) = struct.unpack("<Q", file.read(8))
         header = json.loads(file.read(length))
@@ -283,23 +285,24 @@ def header_of(path: Path) -> dict[str, Any]:
 
 
 def header_of_network(weights: Mapping[str, Mapping[str, Any]], folder: Path) -> dict[str, Any]:
-    """The header of the one network that has scores; SystemExit where the registry has other scores."""
+    """Return the header of the network that has scores. Raises SystemExit if the registry disagrees."""
     for name, entry in weights.items():
         file = entry["files"].get("safetensors")
         if file and is_scored_model(entry):
             header = header_of(folder / file["file"])
             if header.get("scores", {}) != entry["scores"]:
                 raise SystemExit(
-                    f"The scores of {name} in the registry are not those in {file['file']}; write both anew."
+                    f"The scores of {name} in the registry are not those in {file['file']}; "
+                    "run tools/ship_weights.py again."
                 )
             return header
     return {}
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Command line; 1 where --check finds a text that is not up to date."""
+    """Run the command line; return 1 if --check finds a text that is out of date."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("--check", action="store_true", help="change nothing, only tell")
+    parser.add_argument("--check", action="store_true", help="change nothing, only report")
     parser.add_argument("--root", type=Path, default=ROOT, help="the repository's folder")
     options = parser.parse_args(arguments)
     folder = options.root / "src" / "faceum" / "weights"

@@ -1,7 +1,8 @@
-"""What the guards share: the repository's files and the package's modules, as fixtures to run over."""
+"""Fixtures that the guards share: the repository's files and the package's modules."""
 
 from __future__ import annotations
 
+import ast
 import subprocess
 from pathlib import Path
 
@@ -35,15 +36,6 @@ def project_files() -> list[Path]:
     return sorted(ROOT / name for name in set(listed.stdout.split("\0")) if name and (ROOT / name).is_file())
 
 
-def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
-    """A test with the argument `module` runs once a module, one with `python_file` once a Python file."""
-    if "module" in metafunc.fixturenames:
-        metafunc.parametrize("module", list(module_files()))
-    if "python_file" in metafunc.fixturenames:
-        files = [path for folder in PYTHON_FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
-        metafunc.parametrize("python_file", files, ids=lambda path: str(path.relative_to(ROOT)))
-
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     """The repository's folder."""
@@ -54,6 +46,19 @@ def root() -> Path:
 def modules() -> dict[str, Path]:
     """Every module of the package by its dotted name."""
     return module_files()
+
+
+@pytest.fixture(scope="session")
+def python_files() -> list[Path]:
+    """Every Python file of the package, its tests, tools, benchmarks and examples."""
+    found = [path for folder in PYTHON_FOLDERS for path in sorted((ROOT / folder).rglob("*.py"))]
+    return [*found, *sorted(ROOT.glob("*.py"))]
+
+
+@pytest.fixture(scope="session")
+def trees(python_files: list[Path]) -> dict[Path, ast.Module]:
+    """The syntax tree of every Python file."""
+    return {path: ast.parse(path.read_text(encoding="utf-8")) for path in python_files}
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""What the package needs to be imported: never torchvision, and for the base install no torch either."""
+"""What importing the package needs: never torchvision, and in the base install no torch."""
 
 from __future__ import annotations
 
@@ -8,15 +8,13 @@ import subprocess
 import sys
 from pathlib import Path
 
-import pytest
-
 BEYOND_THE_BASE_INSTALL = (
     "torch", "pyarrow", "tensorboard", "onnx", "onnxscript", "matplotlib", "PIL", "scipy", "sklearn",
 )  # fmt: skip
 """Import names that only extras bring."""
 
 NEEDS_AN_EXTRA = (
-    "faceum.data", "faceum.datasets", "faceum.export", "faceum.model", "faceum.recipes", "faceum.train",
+    "faceum.data", "faceum.export", "faceum.model", "faceum.recipes", "faceum.train",
 )  # fmt: skip
 """Modules, and packages with all that is in them, that may need an extra to be imported."""
 
@@ -66,62 +64,38 @@ def import_all(
     )
 
 
-@pytest.fixture(scope="session")
-def with_torchvision_absent(modules: dict[str, Path], root: Path) -> dict[str, str]:
-    return import_all(modules, root, blocked=("torchvision",))
-
-
-@pytest.fixture(scope="session")
-def with_torchvision_broken(
-    modules: dict[str, Path], root: Path, tmp_path_factory: pytest.TempPathFactory
-) -> dict[str, str]:
-    fakes = tmp_path_factory.mktemp("fakes")
-    (fakes / "torchvision").mkdir()
-    (fakes / "torchvision" / "__init__.py").write_text(
-        "raise RuntimeError('operator torchvision::nms does not exist')\n"
-    )
-    return import_all(modules, root, fakes=fakes)
-
-
-@pytest.fixture(scope="session")
-def with_the_base_install(modules: dict[str, Path], root: Path) -> dict[str, str]:
-    return import_all(modules, root, blocked=BEYOND_THE_BASE_INSTALL)
-
-
 def may_need_an_extra(module: str) -> bool:
+    """Whether the module may need more than the base install."""
     return any(module == name or module.startswith(f"{name}.") for name in NEEDS_AN_EXTRA)
 
 
-def test_imports_with_torchvision_absent(module: str, with_torchvision_absent: dict[str, str]) -> None:
-    assert with_torchvision_absent.get(module, "") == ""
+def failures(outcome: dict[str, str]) -> dict[str, str]:
+    """The modules that could not be imported, with the error of each."""
+    return {name: error for name, error in outcome.items() if error}
 
 
-def test_imports_with_torchvision_broken(module: str, with_torchvision_broken: dict[str, str]) -> None:
-    assert with_torchvision_broken.get(module, "") == ""
-
-
-def test_imports_with_the_base_install_alone(module: str, with_the_base_install: dict[str, str]) -> None:
-    if may_need_an_extra(module):
-        pytest.skip("may need an extra")
-    assert with_the_base_install.get(module, "") == ""
-
-
-@pytest.mark.parametrize("listed", NEEDS_AN_EXTRA)
-def test_the_list_of_modules_that_need_an_extra_is_no_longer_than_true(
-    listed: str, modules: dict[str, Path], with_the_base_install: dict[str, str]
+def test_every_module_imports_beside_a_broken_torchvision(
+    modules: dict[str, Path], root: Path, tmp_path: Path
 ) -> None:
-    there = [name for name in modules if name == listed or name.startswith(f"{listed}.")]
-    filled = [name for name in there if modules[name].name != "__init__.py"]
-    if not filled:
-        pytest.skip(f"{listed} is not written yet")
-    assert any(with_the_base_install[name] for name in filled)
+    (tmp_path / "torchvision").mkdir()
+    (tmp_path / "torchvision" / "__init__.py").write_text(
+        "raise RuntimeError('operator torchvision::nms does not exist')\n"
+    )
+    assert not failures(import_all(modules, root, fakes=tmp_path))
 
 
-def test_the_front_door_loads_no_runtime(root: Path) -> None:
+def test_the_base_install_imports_all_but_the_listed_modules(modules: dict[str, Path], root: Path) -> None:
+    failed = failures(import_all(modules, root, blocked=BEYOND_THE_BASE_INSTALL))
+    assert not {name: error for name, error in failed.items() if not may_need_an_extra(name)}
+    for listed in NEEDS_AN_EXTRA:
+        assert any(name == listed or name.startswith(f"{listed}.") for name in failed), listed
+
+
+def test_the_package_loads_no_runtime(root: Path) -> None:
     code = "import faceum, sys; print(sorted({'torch', 'onnxruntime', 'cv2'} & set(sys.modules)))"
     assert run_python(code, root=root) == "[]"
 
 
-def test_the_front_door_knows_its_names_and_says_so(root: Path) -> None:
+def test_the_package_lists_its_names(root: Path) -> None:
     code = "import faceum; print(set(faceum.__all__) <= set(dir(faceum)) and len(faceum.__all__) > 3)"
     assert run_python(code, root=root) == "True"

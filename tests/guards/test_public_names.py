@@ -1,4 +1,4 @@
-"""Public names say what they are: documented and annotated, in every module and at the front door."""
+"""Public names are documented and annotated, in every module and in the package itself."""
 
 from __future__ import annotations
 
@@ -27,31 +27,33 @@ def is_overload(node: Definition) -> bool:
     return any(getattr(decorator, "id", "") == "overload" for decorator in node.decorator_list)
 
 
-def test_public_definitions_are_documented(module: str, modules: dict[str, Path]) -> None:
-    tree = ast.parse(modules[module].read_text(encoding="utf-8"))
+def test_public_definitions_are_documented(modules: dict[str, Path], trees: dict[Path, ast.Module]) -> None:
     silent = [
-        name
-        for name, node in public_definitions(tree.body)
+        f"{module}.{name}"
+        for module, path in modules.items()
+        for name, node in public_definitions(trees[path].body)
         if not ast.get_docstring(node) and node.name not in SPEAKS_FOR_ITSELF and not is_overload(node)
     ]
-    assert not silent, f"without a docstring in {module}: {silent}"
+    assert not silent
 
 
-def test_public_functions_are_annotated(module: str, modules: dict[str, Path]) -> None:
-    tree = ast.parse(modules[module].read_text(encoding="utf-8"))
+def test_public_functions_are_annotated(modules: dict[str, Path], trees: dict[Path, ast.Module]) -> None:
     bare = []
-    for name, node in public_definitions(tree.body):
-        if isinstance(node, ast.ClassDef):
-            continue
-        given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
-        given += [one for one in (node.args.vararg, node.args.kwarg) if one is not None]
-        unannotated = [one.arg for one in given if one.annotation is None and one.arg not in ("self", "cls")]
-        if unannotated or node.returns is None:
-            bare.append(f"{name}({', '.join(unannotated)})")
-    assert not bare, f"without annotations in {module}: {bare}"
+    for module, path in modules.items():
+        for name, node in public_definitions(trees[path].body):
+            if isinstance(node, ast.ClassDef):
+                continue
+            arguments = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            arguments += [one for one in (node.args.vararg, node.args.kwarg) if one is not None]
+            missing = [
+                one.arg for one in arguments if one.annotation is None and one.arg not in ("self", "cls")
+            ]
+            if missing or node.returns is None:
+                bare.append(f"{module}.{name}({', '.join(missing)})")
+    assert not bare
 
 
-def test_the_front_door_hands_out_documented_things() -> None:
+def test_exported_names_are_documented() -> None:
     import faceum
 
     assert len(faceum.__all__) == len(set(faceum.__all__))
@@ -65,7 +67,7 @@ def test_the_front_door_hands_out_documented_things() -> None:
     assert not silent
 
 
-def test_an_unknown_name_at_the_front_door_is_an_attribute_error() -> None:
+def test_an_unknown_name_raises_attribute_error() -> None:
     import faceum
 
     assert not hasattr(faceum, "no_such_name")

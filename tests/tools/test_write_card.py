@@ -1,4 +1,4 @@
-"""The tables of scores say what the weights say: on a made-up registry, and on the one that ships."""
+"""The model card and README's table hold the numbers of the weights: made-up ones and the shipped ones."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def test_tables_hold_the_registrys_numbers(checkout: Path) -> None:
 def test_the_card_holds_groups_data_and_recipes(checkout: Path) -> None:
     columns = ["age band", "faces", "MAE, years", "95 % from", "to"]
     rows = [["20-29", 1505, 3.0, 2.5, 3.5], ["70+", 12, 9.5, 8.0, 11.0], ["03-09", 30, 5.0, 4.0, 6.0]]
-    share = {"count": 14}
+    batch, old = {"batch_size": 14}, {"count": 14}
     write_header(
         checkout / "src" / "faceum" / "weights" / "small.safetensors",
         SCORES,
@@ -76,7 +76,7 @@ def test_the_card_holds_groups_data_and_recipes(checkout: Path) -> None:
         data=[{"name": "UTKFace", "train": 19279, "held_out": 1680, "labels": "age", "teachers": "none",
                "terms": "research"}],
         recipes=[{"out": "small-2", "initial": "small", "steps": 13000, "lr": 0.001, "seed": 0,
-                  "precision": "bfloat16", "sources": {"utkface": share, "celeba": share}}],
+                  "precision": "bfloat16", "sources": {"utkface": batch, "celeba": old}}],
     )  # fmt: skip
     assert run("--root", str(checkout)).returncode == 0
     card = (checkout / "MODEL_CARD.md").read_text()
