@@ -18,16 +18,6 @@ from faceum.tasks import TASKS
 if TYPE_CHECKING:
     from faceum.crop import Crop
 
-FIELDS = {
-    "recognition": "embedding",
-    "age": "age",
-    "attributes": "attributes",
-    "expression": "expression",
-    "parsing": "parsing",
-    "landmarks": "landmarks",
-}
-"""The field of `Face` that holds a task's answer."""
-
 
 def decode_answers(
     outputs: Mapping[str, np.ndarray],
@@ -52,7 +42,7 @@ def decode_answers(
             )
         decoded = DECODERS[task.kind](values.astype(np.float32, copy=False), crops, words)
         for answer, value in zip(answers, decoded, strict=True):
-            answer[FIELDS[name]] = value
+            answer[task.result_field] = value
     return answers
 
 

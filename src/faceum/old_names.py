@@ -38,6 +38,9 @@ SOURCE: dict[str, str] = {"count": "batch_size"}
 AUGMENT: dict[str, str] = {"mask": "mask_probability"}
 """Old field of a source's augmentation -> new field."""
 
+COLUMNS: dict[str, str] = {"mask": "parsing", "masked": "wears_mask"}
+"""Old column of a packed Parquet file, or label in a run's record of its data -> new name."""
+
 INPUTS: dict[str, str] = {"face_mask_BN": "face_tokens_BN", "picture": "image"}
 """Old input of an ONNX file -> new input."""
 

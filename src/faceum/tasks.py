@@ -1,4 +1,4 @@
-"""The one table of tasks: name, kind and labels; words only, no code that depends on them."""
+"""The table of tasks: what each one answers, and which labels teach it. Words and numbers only."""
 
 from __future__ import annotations
 
@@ -28,31 +28,96 @@ PARSING_CLASSES = (
 class Task:
     """One question about a face.
 
-    name: the word used from the command line to the layer.
+    name: its name from the command line to the layer.
     kind: what its answer is: "embedding", "number", "labels" (independent yes/no), "classes" (one of many),
-        "pixels" (a class a pixel) or "points".
+        "pixels" (one class per pixel) or "points".
     outputs: the length of the answer: embedding size, age bins, labels, classes or points.
-    labels: the words of the answer, empty where it has none.
+    labels: the names of its labels or classes, empty if it has none.
+    result_field: the field of `faceum.results.Face` that holds the answer.
+    label_columns: the fields of `faceum.data.sample.Sample`, and columns of a packed set, that teach it. The
+        last one is `label`, which training batches stack.
+    label_dtype, label_shape: dtype and shape of one face's label in a batch; None in the shape is the side of
+        the crop in pixels.
     """
 
     name: str
     kind: str
     outputs: int
     labels: tuple[str, ...] = ()
+    result_field: str
+    label_columns: tuple[str, ...]
+    label_dtype: str
+    label_shape: tuple[int | None, ...]
+
+    @property
+    def label(self) -> str:
+        """The column that training batches stack."""
+        return self.label_columns[-1]
 
 
 TASKS: dict[str, Task] = {
     task.name: task
     for task in (
-        Task(name="recognition", kind="embedding", outputs=512),
-        Task(name="age", kind="number", outputs=101),
-        Task(name="attributes", kind="labels", outputs=len(ATTRIBUTES), labels=ATTRIBUTES),
-        Task(name="expression", kind="classes", outputs=len(EXPRESSIONS), labels=EXPRESSIONS),
-        Task(name="parsing", kind="pixels", outputs=len(PARSING_CLASSES), labels=PARSING_CLASSES),
-        Task(name="landmarks", kind="points", outputs=68),
+        Task(
+            name="recognition",
+            kind="embedding",
+            outputs=512,
+            result_field="embedding",
+            label_columns=("identity", "embedding"),
+            label_dtype="float32",
+            label_shape=(256,),
+        ),
+        Task(
+            name="age",
+            kind="number",
+            outputs=101,
+            result_field="age",
+            label_columns=("age",),
+            label_dtype="float32",
+            label_shape=(),
+        ),
+        Task(
+            name="attributes",
+            kind="labels",
+            outputs=len(ATTRIBUTES),
+            labels=ATTRIBUTES,
+            result_field="attributes",
+            label_columns=("attributes",),
+            label_dtype="bool",
+            label_shape=(len(ATTRIBUTES),),
+        ),
+        Task(
+            name="expression",
+            kind="classes",
+            outputs=len(EXPRESSIONS),
+            labels=EXPRESSIONS,
+            result_field="expression",
+            label_columns=("expression_votes",),
+            label_dtype="float32",
+            label_shape=(len(EXPRESSIONS),),
+        ),
+        Task(
+            name="parsing",
+            kind="pixels",
+            outputs=len(PARSING_CLASSES),
+            labels=PARSING_CLASSES,
+            result_field="parsing",
+            label_columns=("parsing",),
+            label_dtype="uint8",
+            label_shape=(None, None),
+        ),
+        Task(
+            name="landmarks",
+            kind="points",
+            outputs=68,
+            result_field="landmarks",
+            label_columns=("landmarks68",),
+            label_dtype="float32",
+            label_shape=(68, 2),
+        ),
     )
 }
-"""The six tasks in the published order; a task's position is its id in the router of a network
-of all six."""
+"""The six tasks in the published order. A task's position is its id in the router of a network that answers
+all six."""
 
 KINDS = ("embedding", "number", "labels", "classes", "pixels", "points")

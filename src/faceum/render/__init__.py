@@ -14,7 +14,6 @@ from typing import Any
 import cv2
 import numpy as np
 
-from faceum.decode import FIELDS
 from faceum.geometry import warp
 from faceum.render import overlay, panel
 from faceum.render.layout import arrange, draw_legend
@@ -105,7 +104,7 @@ def _draw_on_photo(
 
 def _answers(face: Face) -> list[tuple[Painter, Any]]:
     """The face's answers with their painters, in the painters' order."""
-    by_kind = {TASKS[task].kind: getattr(face, field) for task, field in FIELDS.items()}
+    by_kind = {task.kind: getattr(face, task.result_field) for task in TASKS.values()}
     return [(painter, by_kind[kind]) for kind, painter in PAINTERS.items() if by_kind[kind] is not None]
 
 
