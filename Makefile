@@ -60,7 +60,7 @@ $(BIN)/python:
 
 $(VENV)/base.stamp: pyproject.toml constraints.txt | $(BIN)/python
 	@echo "Installing the base package into $(VENV) (first time only) ..."
-	@$(PIP_INSTALL) -e .
+	@$(PIP_INSTALL) -e '.[cpu]'
 	@touch $@
 
 # torch goes first and alone, so that nothing else chooses its version.

@@ -1,13 +1,43 @@
-"""What the base install can live without: whether it is there, and how to get it."""
+"""The packages that only some installs have: which extra brings each, and how to install it."""
 
 from __future__ import annotations
 
 import importlib.util
 
-INSTALL_TORCH = "pip install 'moe-faceum[torch]'"
-"""What brings the torch runtime, conversion and training."""
+EXTRAS = {
+    "onnxruntime": "cpu",
+    "torch": "torch",
+    "tensorboard": "train",
+    "pyarrow": "eval",
+    "matplotlib": "eval",
+    "onnx": "export",
+    "onnxscript": "export",
+    "PIL": "formats",
+    "pillow_heif": "formats",
+    "pandas": "pandas",
+}
+"""Import name -> the extra in pyproject.toml that brings it and as little else as possible."""
+
+
+def install_command(module: str) -> str:
+    """Return the command that installs an optional module, such as "pip install 'moe-faceum[eval]'"."""
+    return f"pip install 'moe-faceum[{EXTRAS[module]}]'"
+
+
+def missing(purpose: str, module: str) -> str:
+    """Return the sentence for an absent module; purpose: what cannot be done, such as "Packing data"."""
+    return f"{purpose} needs {module}, which is not installed: {install_command(module)}."
+
+
+INSTALL_TORCH = install_command("torch")
+"""The command that installs torch, for training, conversion and the torch runtime."""
+
+
+def is_installed(module: str) -> bool:
+    """Return whether a module can be found; it is not imported."""
+    return importlib.util.find_spec(module) is not None
 
 
 def torch_is_installed() -> bool:
-    """Whether torch can be imported; it is not imported for that."""
-    return importlib.util.find_spec("torch") is not None
+    """Return whether torch can be found; it is not imported."""
+    return is_installed("torch")

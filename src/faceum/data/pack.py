@@ -23,6 +23,7 @@ from faceum.data.pairs import PairSet
 from faceum.data.sample import Sample, box_by_points, check_sample
 from faceum.detect.protocol import Detection, Detector
 from faceum.errors import DataError
+from faceum.extras import missing
 from faceum.files import whole_file
 from faceum.geometry import boxes_iou, compose, transform_points, warp
 
@@ -260,5 +261,5 @@ def _pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise DataError("Packing data needs pyarrow: pip install 'moe-faceum[train]'.") from error
+        raise DataError(missing("Packing data", "pyarrow")) from error
     return pyarrow, parquet

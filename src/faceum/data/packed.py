@@ -15,6 +15,7 @@ import numpy as np
 
 from faceum.data.sample import Sample
 from faceum.errors import DataError
+from faceum.extras import missing
 
 
 def read_packed(root: str | Path, split: str = "train") -> Iterator[Sample]:
@@ -57,7 +58,7 @@ def open_parquet(path: Path) -> Any:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise DataError("Packed data needs pyarrow: pip install 'moe-faceum[train]'.") from error
+        raise DataError(missing("Reading packed data", "pyarrow")) from error
     try:
         return parquet.ParquetFile(path)
     except (pyarrow.ArrowInvalid, FileNotFoundError) as error:

@@ -10,6 +10,7 @@ import numpy as np
 
 from faceum.errors import DataError
 from faceum.evaluate.record import Evaluation
+from faceum.extras import missing
 from faceum.files import whole_file
 
 DPI = 110
@@ -52,7 +53,7 @@ def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.0
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
     except ImportError as error:
-        raise DataError("Plots need matplotlib: pip install 'moe-faceum[eval]'.") from error
+        raise DataError(missing("Drawing plots", "matplotlib")) from error
     figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     return figure, figure.subplots(rows, columns)

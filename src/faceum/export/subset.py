@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from faceum.errors import ModelError, unknown_name
-from faceum.extras import INSTALL_TORCH, torch_is_installed
+from faceum.extras import missing, torch_is_installed
 from faceum.weights.registry import resolve_model
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def extract_file(
     Raises ModelError for unknown tasks, a wrong ending, a missing model, and where torch is not installed.
     """
     if not torch_is_installed():
-        raise ModelError(f"Cutting out a network needs torch, and it is not installed: {INSTALL_TORCH}.")
+        raise ModelError(missing("Extracting a network", "torch"))
     import torch
 
     from faceum.model.checkpoint import load_checkpoint, save_checkpoint
@@ -127,9 +127,7 @@ def _export(path: Path, *, half: bool) -> Path:
     try:
         from faceum.export.onnx import export_onnx
     except ModuleNotFoundError as error:
-        raise ModelError(
-            f"{path} was written; its ONNX file needs {error.name}: pip install 'moe-faceum[export]'."
-        ) from None
+        raise ModelError(f"Wrote {path}. {missing('Its ONNX file', error.name or 'onnx')}") from None
     from faceum.model.checkpoint import load_checkpoint
 
     stored, metadata = load_checkpoint(path)

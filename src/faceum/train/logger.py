@@ -12,6 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from faceum.errors import RecipeError
+from faceum.extras import missing
 from faceum.files import write_text
 
 SHOWN = ("total", "recognition", "age", "attributes", "expression", "parsing", "landmarks", "score")
@@ -90,7 +91,5 @@ def _tensorboard(folder: Path, start: int) -> Any:
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise RecipeError(
-            "tensorboard=true needs TensorBoard: pip install 'moe-faceum[train]', or leave it out."
-        ) from error
+        raise RecipeError(missing("tensorboard=true", "tensorboard")) from error
     return SummaryWriter(str(folder / "tensorboard"), purge_step=start + 1)
