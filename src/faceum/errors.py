@@ -22,6 +22,10 @@ class DataError(FaceumError):
     """A data set's folder, file or label is missing, broken or out of range."""
 
 
+class GalleryError(FaceumError):
+    """A gallery of people cannot be opened, or what is asked of it does not fit what it holds."""
+
+
 class RecipeError(FaceumError):
     """A recipe or one of its keys cannot be used."""
 

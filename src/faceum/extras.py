@@ -15,6 +15,9 @@ EXTRAS = {
     "PIL": "formats",
     "pillow_heif": "formats",
     "pandas": "pandas",
+    "psycopg": "postgres",
+    "pgvector": "postgres",
+    "scipy": "cluster",
 }
 """Import name -> the extra in pyproject.toml that brings it and as little else as possible."""
 
