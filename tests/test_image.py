@@ -370,6 +370,7 @@ def test_the_limit_can_be_set_and_holds_for_every_source(tmp_path, rgb, image):
 def test_a_file_too_large_for_any_image_is_not_read_whole(tmp_path):
     path = tmp_path / "sparse.png"
     with path.open("wb") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
         file.truncate(2**40)
     assert "larger than any image" in sentence_of(path, max_pixels=100)
 
@@ -400,7 +401,7 @@ def test_what_is_no_image_at_all(source):
 def test_floating_point_images_are_refused(image):
     deep = Image.fromarray(np.zeros((4, 4), np.float32))
     assert "floating-point" in sentence_of(deep)
-    assert "float32" in sentence_of(encode(deep, "TIFF"))
+    assert "floating-point" in sentence_of(encode(deep, "TIFF"))
     assert "16 bits" in sentence_of(Image.fromarray(np.full((4, 4), 70_000, np.int32)))
 
 

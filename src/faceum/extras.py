@@ -12,7 +12,6 @@ EXTRAS = {
     "matplotlib": "eval",
     "onnx": "export",
     "onnxscript": "export",
-    "PIL": "formats",
     "pillow_heif": "formats",
     "pandas": "pandas",
     "psycopg": "postgres",

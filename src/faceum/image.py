@@ -7,21 +7,36 @@ refused instead of coming out half gray.
 
 from __future__ import annotations
 
+import contextlib
+import io
+import logging
 import os
-import struct
-import zlib
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
 
 from faceum.errors import ImageError
 from faceum.files import write_bytes
-from faceum.image_header import Header, read_header
+from faceum.image_colour import Transform, srgb_transform
+from faceum.image_decode import (
+    PILLOW_ERRORS,
+    captured_stderr,
+    decode_with_opencv,
+    open_with_pillow,
+    say_noise,
+)
+from faceum.image_header import SIGNATURE_BYTES, read_header, require_image
+from faceum.image_tags import ORIENTATION_TAG, find_orientation, valid_orientation
 
-MAX_PIXELS = 200_000_000
-"""Images that promise more pixels than this are refused before decoding; callers may set another limit."""
+LOG = logging.getLogger("faceum")
+MAX_PIXELS = 100_000_000
+"""Images of more pixels than this are refused before decoding; callers may set another limit."""
+
+_PART_PIXELS = 2**20
+_SAID: set[str] = set()
 
 Source: TypeAlias = Any
 """str or Path | bytes, bytearray or memoryview | PIL image | numpy uint8 (h, w[, 1 | 3 | 4])."""
@@ -56,10 +71,9 @@ def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXEL
     try:
         if isinstance(source, np.ndarray):
             return _from_array(source, bgr=bgr, max_pixels=max_pixels)
-        if isinstance(source, (bytes, bytearray, memoryview)):
-            return _from_bytes(bytes(source), max_pixels=max_pixels)
-        if isinstance(source, (str, os.PathLike)):
-            return _from_bytes(_file_bytes(Path(source), max_pixels=max_pixels), max_pixels=max_pixels)
+        if isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)):
+            with _opened(source) as file:
+                return _from_file(file, name, max_pixels=max_pixels)
         if _is_pil(source):
             return _from_pil(source, max_pixels=max_pixels)
     except ImageError as error:
@@ -131,70 +145,110 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
         )
 
 
-def _file_bytes(path: Path, *, max_pixels: int) -> bytes:
-    """The bytes of a regular file that could be an image within the limit."""
+@contextlib.contextmanager
+def _opened(source: Any) -> Iterator[BinaryIO]:
+    """Open a path or bytes for reading; ImageError for what is no regular file."""
+    if isinstance(source, (bytes, bytearray, memoryview)):
+        yield io.BytesIO(bytes(source))
+        return
+    path = Path(source)
     try:
         if path.is_dir():
             raise ImageError("is a folder: name the images in it")
         if not path.exists():
             raise ImageError("does not exist: check the path")
         if not path.is_file():
-            raise ImageError("is not a regular file: an image file is wanted")
+            raise ImageError("is not a regular file: expected an image file")
         with path.open("rb") as file:
-            # Sixteen bits of four channels are 8 bytes a pixel: what is larger is no image we take.
-            most = 8 * max_pixels + 2**26
-            data = file.read(most + 1)
+            yield file
     except (OSError, ValueError) as error:  # ValueError: a null character in the path
         if isinstance(error, ImageError):
             raise
         reason = error.strerror if isinstance(error, OSError) else None
         raise ImageError(f"cannot be read ({reason or error}): check the path and its rights") from error
-    if len(data) > most:
-        raise ImageError(f"is larger than any image of {max_pixels} pixels: raise max_pixels if it is one")
-    return data
 
 
-def _from_bytes(data: bytes, *, max_pixels: int) -> np.ndarray:
+def _from_file(file: BinaryIO, name: str, *, max_pixels: int) -> np.ndarray:
     """Check the header, decode the pixels as stored, and turn them upright."""
-    header = read_header(data)
+    format = require_image(file.read(SIGNATURE_BYTES))
+    if file.seek(0, os.SEEK_END) > 8 * max_pixels + 2**26:  # four channels of 16 bits are 8 bytes a pixel
+        raise ImageError(f"is larger than any image of {max_pixels} pixels: raise max_pixels if it is one")
+    if format in ("GIF", "AVIF", "HEIC", "JPEG 2000"):
+        file.seek(0)
+        image = open_with_pillow(file, format)
+        if getattr(image, "is_animated", False):
+            _say_first(name, format)
+        return _from_pil(image, max_pixels=max_pixels)
+    header = read_header(file)
     _check_size(header.width, header.height, max_pixels)
     if not header.complete:
         raise ImageError(f"is a {header.format} image that ends too early: get a complete copy of it")
-    if header.orientation_at is not None:
-        data = _without_tiff_orientation(data, header.orientation_at)
-    try:
-        # As it is: no conversion by OpenCV, whose choices differ from format to format, and no EXIF turn.
-        stored = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED)
-    except cv2.error:
-        stored = None
-    if stored is None or stored.shape[:2] != (header.height, header.width):
-        raise ImageError(
-            f"is a damaged or unusual {header.format} image that cannot be decoded: "
-            "get another copy or save it anew"
-        )
-    if stored.ndim == 3 and stored.shape[2] >= 3:
-        stored = _red_first(stored)
-    return _upright(_to_rgb(stored, premultiplied=_is_premultiplied(header, stored)), header.orientation)
+    if header.several:
+        _say_first(name, format)
+    if header.decoder == "pillow":
+        file.seek(0)
+        return _from_pil(open_with_pillow(file, format), max_pixels=max_pixels)
+    stored = decode_with_opencv(file, header)
+    transform = srgb_transform(header.icc) if stored.ndim == 3 else None
+    if transform is None and stored.dtype == np.uint8 and stored.ndim == 3 and stored.shape[2] == 3:
+        return _upright(_red_first(stored), header.orientation)
+
+    def read_part(rows: slice, columns: slice) -> np.ndarray:
+        part = stored[rows, columns]
+        if part.ndim == 3 and part.shape[2] >= 3:
+            return _red_first(np.ascontiguousarray(part))
+        if header.transparent_gray is not None:
+            top = np.iinfo(part.dtype).max
+            clear = part == header.transparent_gray * top // 65535
+            return np.where(clear, part.dtype.type(top), part)
+        return part
+
+    rgb = _in_parts(
+        header.height,
+        header.width,
+        read_part,
+        premultiplied=not header.straight_alpha,
+        transform=transform,
+    )
+    return _upright(rgb, header.orientation)
+
+
+def _say_first(name: str, format: str) -> None:
+    """Say in the log, once a format, that only the first of several images is read."""
+    if format not in _SAID:
+        _SAID.add(format)
+        LOG.warning("%s holds several images; of such %s files the first is read", name, format)
+
+
+def _in_parts(
+    height: int,
+    width: int,
+    read_part: Callable[[slice, slice], np.ndarray],
+    *,
+    premultiplied: bool = False,
+    transform: Transform | None = None,
+) -> np.ndarray:
+    """Return RGB uint8 (height, width, 3), made in parts, so that none of its steps holds all of the image.
+
+    read_part: rows and columns -> those pixels, see _to_rgb.
+    """
+    rgb = np.empty((height, width, 3), np.uint8)
+    across = min(width, _PART_PIXELS)
+    down = max(1, _PART_PIXELS // across)
+    for top in range(0, height, down):
+        for left in range(0, width, across):
+            rows, columns = slice(top, min(top + down, height)), slice(left, min(left + across, width))
+            part = read_part(rows, columns)
+            rgb[rows, columns] = _to_rgb(part, premultiplied=premultiplied, transform=transform)
+    return rgb
 
 
 def _red_first(stored: np.ndarray) -> np.ndarray:
-    """Blue, green, red and what follows -> red, green, blue and what follows."""
+    """Reorder blue, green, red and what follows to red, green, blue and what follows."""
     codes = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
     if stored.shape[2] in codes and stored.dtype in (np.uint8, np.uint16):
         return np.asarray(cv2.cvtColor(stored, codes[stored.shape[2]]))  # numpy takes far longer
     return stored[..., [2, 1, 0, *range(3, stored.shape[2])]]
-
-
-def _without_tiff_orientation(data: bytes, position: int) -> bytes:
-    """The same file with orientation 1: OpenCV turns TIFF (alone) by itself, and not in every version."""
-    patched = bytearray(data)
-    patched[position : position + 2] = struct.pack("<H" if data[:2] == b"II" else ">H", 1)
-    return bytes(patched)
-
-
-def _is_premultiplied(header: Header, stored: np.ndarray) -> bool:
-    """Libtiff multiplies 8-bit colours by their alpha where the file has not; all else comes as stored."""
-    return header.format == "TIFF" and (header.associated_alpha or stored.dtype == np.uint8)
 
 
 def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
@@ -212,28 +266,53 @@ def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
 
 
 def _from_pil(image: Any, *, max_pixels: int) -> np.ndarray:
-    """Decode a PIL image by its own means, with its EXIF orientation."""
+    """Decode a PIL image by its own means, with its orientation and colour profile."""
     width, height = image.size
     _check_size(width, height, max_pixels)
+    if image.mode == "F":
+        raise ImageError("holds floating-point values: expected 8 or 16 bits a channel")
+    noise: list[str] = []
     try:
-        image.load()  # before the EXIF: Pillow turns TIFF by itself while loading, and then drops the tag
-        orientation = image.getexif().get(274, 1)
-        if image.mode.startswith("I"):
-            stored = _sixteen_bits(np.asarray(image))
-        elif image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
-            straight = image.convert("LA") if image.mode == "La" else image
-            stored = np.asarray(straight.convert("RGBA"))
-        elif image.mode == "F":
-            raise ImageError("holds floating-point values: 8 or 16 bits a channel are wanted")
-        else:
-            stored = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError, EOFError, struct.error, zlib.error) as error:
-        if isinstance(error, ImageError):
-            raise
+        with captured_stderr(noise) if image.format == "TIFF" else contextlib.nullcontext():
+            image.load()  # before the EXIF: Pillow turns TIFF by itself while loading, and then drops the tag
+        width, height = image.size
+        orientation = _orientation_of_pil(image)
+        sixteen = image.mode.startswith("I")
+        mode = "RGB"
+        if image.mode in ("RGBA", "LA", "PA", "RGBa", "La") or "transparency" in image.info:
+            mode = "RGBA"
+        transform = None
+        if image.mode in ("RGB", "RGBA", "RGBX", "P", "PA"):
+            transform = srgb_transform(image.info.get("icc_profile"))
+
+        def read_part(rows: slice, columns: slice) -> np.ndarray:
+            part = image.crop((columns.start, rows.start, columns.stop, rows.stop))
+            if sixteen:
+                return _sixteen_bits(np.asarray(part))
+            return np.asarray((part.convert("LA") if part.mode == "La" else part).convert(mode))
+
+        rgb = _in_parts(height, width, read_part, transform=transform)
+    except ImageError:
+        raise
+    except PILLOW_ERRORS as error:
         raise ImageError(f"cannot be decoded by Pillow ({error}): get a complete copy of it") from error
-    if stored.size == 0:
-        raise ImageError("has no pixels: an image of at least 1 x 1 is wanted")
-    return _upright(np.array(_to_rgb(stored, premultiplied=False), order="C"), orientation)
+    finally:
+        say_noise(noise)
+    if rgb.size == 0:
+        raise ImageError("has no pixels: expected at least 1 x 1")
+    return _upright(rgb, orientation)
+
+
+def _orientation_of_pil(image: Any) -> int:
+    """Return the orientation 1..8 in EXIF, else in XMP; 1 if neither says one, or is broken."""
+    try:
+        value = image.getexif().get(ORIENTATION_TAG)
+    except PILLOW_ERRORS:
+        value = None
+    if value is not None:
+        return valid_orientation(value)
+    texts = (image.info.get(key) for key in ("xmp", "XML:com.adobe.xmp"))
+    return find_orientation([], [text.encode() if isinstance(text, str) else text for text in texts if text])
 
 
 def _sixteen_bits(values: np.ndarray) -> np.ndarray:
@@ -243,16 +322,21 @@ def _sixteen_bits(values: np.ndarray) -> np.ndarray:
     return values.astype(np.uint16)
 
 
-def _to_rgb(stored: np.ndarray, *, premultiplied: bool) -> np.ndarray:
-    """Gray, RGB or RGB with alpha, uint8 or uint16 -> RGB uint8, composited over white."""
+def _to_rgb(stored: np.ndarray, *, premultiplied: bool, transform: Transform | None = None) -> np.ndarray:
+    """Turn gray, RGB or RGB with alpha, uint8 or uint16, into RGB uint8 over white.
+
+    premultiplied: colours are stored multiplied by their alpha. transform: from the colours' space to sRGB.
+    """
     if stored.dtype == np.uint16:
         stored = ((stored.astype(np.uint32) + 128) // 257).astype(np.uint8)
     if stored.dtype != np.uint8:
-        raise ImageError(f"holds {stored.dtype} values: 8 or 16 bits a channel are wanted")
+        raise ImageError(f"holds {stored.dtype} values: expected 8 or 16 bits a channel")
     if stored.ndim == 2:
         stored = stored[..., None]
     if stored.shape[2] == 1:
         return np.repeat(stored, 3, axis=2)
+    if transform is not None:
+        stored = np.concatenate([transform(stored[..., :3]), stored[..., 3:]], axis=2)
     if stored.shape[2] == 3:
         return stored
     colour, alpha = stored[..., :3].astype(np.uint16), stored[..., 3:].astype(np.uint16)

@@ -9,7 +9,8 @@ import sys
 from pathlib import Path
 
 BEYOND_THE_BASE_INSTALL = (
-    "torch", "pyarrow", "tensorboard", "onnx", "onnxscript", "matplotlib", "PIL", "scipy", "sklearn",
+    "torch", "pyarrow", "tensorboard", "onnx", "onnxscript", "matplotlib", "pillow_heif", "scipy",
+    "sklearn",
 )  # fmt: skip
 """Import names that only extras bring."""
 
