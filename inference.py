@@ -369,10 +369,10 @@ def images_of(settings: dict[str, Any]) -> list[Path]:
             paths += [Path(line.strip()) for line in lines if line.strip()]
         else:
             paths.append(Path(name))
-    images, empty = list_images(paths, leave_out=Path(settings["results_path"]))
-    if not images:
-        raise FaceumError(empty[0] if empty else "No photo was named; say --image_path FILE.")
-    return images
+    images = list_images(paths, leave_out=Path(settings["results_path"]))
+    if not images.files:
+        raise FaceumError([*images.problems, "No photo was named; give --image_path FILE."][0])
+    return images.files
 
 
 def run(settings: dict[str, Any]) -> int:

@@ -18,6 +18,7 @@ from typer.testing import CliRunner
 from faceum.cli.app import app
 from faceum.results import result_schema
 from faceum.tasks import TASKS
+from faceum.weights.registry import load_registry
 
 
 @pytest.fixture
@@ -122,6 +123,60 @@ def test_the_others_are_done_when_some_fail(faceum, hostile, portrait_path, tmp_
     assert "truncated.png" in json.loads((tmp_path / "out/truncated.json").read_text())["error"]
 
 
+def test_a_result_that_cannot_be_written_costs_itself_only(faceum, portrait_path, tmp_path):
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).symlink_to(portrait_path)
+    (tmp_path / "out" / "a.json").mkdir(parents=True)
+    done = faceum("analyze", tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "out")
+    assert done.exit_code == 1 and done.stderr.count("\n") == 1 and "a.png" in done.stderr
+    assert (tmp_path / "out" / "b.json").is_file() and not list((tmp_path / "out" / "a.json").iterdir())
+
+
+def test_a_file_deleted_after_analysis_costs_itself_only(faceum, portrait_path, tmp_path, monkeypatch):
+    import faceum.cli.analyze as command
+
+    for name in ("a.png", "b.png"):
+        (tmp_path / name).write_bytes(portrait_path.read_bytes())
+    show = command._show
+    monkeypatch.setattr(
+        command,
+        "_show",
+        lambda result, json: (show(result, json), (tmp_path / "a.png").unlink(missing_ok=True)),
+    )
+    done = faceum("analyze", tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "out")
+    assert done.exit_code == 1 and "a.png" in done.stderr
+    assert (tmp_path / "out" / "b.png").is_file()
+
+
+def test_what_a_folder_leaves_out_is_one_line(faceum, portrait_path, tmp_path):
+    (tmp_path / "x.png").symlink_to(portrait_path)
+    for name in ("notes.text", "data.csv", ".hidden"):
+        (tmp_path / name).write_text("text")
+    done = faceum("analyze", tmp_path)
+    assert done.exit_code == 0 and done.stderr.splitlines() == [
+        "faceum: Left out of the folders: 2 not images, 1 hidden."
+    ]
+
+
+def test_standard_input_is_analysed(tiny_model, portrait_path, tmp_path):
+    words = ("analyze", "-", "--json", "--model", tiny_model.with_suffix(".onnx"), "--out", tmp_path / "out")
+    with portrait_path.open("rb") as image:
+        pipe = subprocess.Popen(["cat"], stdin=image, stdout=subprocess.PIPE)
+        out, err = start(*words, stdin=pipe.stdout).communicate(timeout=120)
+    assert err == "" and json.loads(out)["source"] == "-" and len(json.loads(out)["faces"]) == 1
+    assert (tmp_path / "out" / "stdin.png").is_file()
+
+
+def test_names_cannot_steer_the_terminal(faceum, portrait_path, tmp_path):
+    name = "a\x1b[31m\nb\x9b.png"
+    (tmp_path / name).symlink_to(portrait_path)
+    done = faceum("analyze", tmp_path / name, tmp_path / f"no{name}", "--out", tmp_path / "out")
+    assert "\x1b" not in done.output and "\x9b" not in done.output
+    assert "a\\x1b[31m\\nb\\x9b.png" in done.stdout and done.stderr.count("\n") == 1
+    (line,) = faceum("analyze", tmp_path / name, "--json").stdout.splitlines()
+    assert "\x9b" not in line and json.loads(line)["source"] == str(tmp_path / name)
+
+
 @pytest.mark.parametrize("shape", [(1, 1), (100, 20_000)])
 def test_odd_but_valid_images_have_no_face(faceum, tmp_path, shape):
     cv2.imwrite(str(tmp_path / "odd.png"), np.full((*shape, 3), 99, np.uint8))
@@ -184,11 +239,21 @@ def test_compare_uses_the_largest_face(faceum, portrait_path, portrait, tmp_path
     assert "2 faces" in done.stderr and float(done.stdout.split()[1]) > 0.99
 
 
-def test_models_lists_licences():
+def test_models_prints_a_line_per_model_and_all_about_one():
     done = CliRunner().invoke(app, ["models"])
-    assert done.exit_code == 0 and "centerface" in done.stdout and "MIT" in done.stdout
+    assert done.exit_code == 0
+    (line,) = [line for line in done.stdout.splitlines() if line.split()[:1] == ["compact"]]
+    registered = load_registry()["compact"].scores
+    assert "all six" in line and "research" in line
+    for score in ("lfw_accuracy", "utkface_mae", "helen_afw_nme"):
+        assert f"{registered[score]:.2f}" in line
+    assert done.stdout.split().count("centerface") == 1
+    details = CliRunner().invoke(app, ["models", "compact"]).stdout
+    assert load_registry()["compact"].files["onnx"].sha256 in details.replace("\n", "").replace(" ", "")
     listed = json.loads(CliRunner().invoke(app, ["models", "--json"]).stdout)
     assert {"name", "kind", "files", "licence", "source", "scores"} <= set(listed[0])
+    unknown = CliRunner().invoke(app, ["models", "compcat"])
+    assert unknown.exit_code == 2 and "'compact'" in unknown.stderr
 
 
 def test_doctor_says_what_would_run(tiny_model):
@@ -208,7 +273,7 @@ def test_doctor_finds_what_is_broken(tmp_path):
 
 
 def start(*words, **options):
-    """The real command in a process of its own."""
+    """Start the real command in a process of its own."""
     return subprocess.Popen(
         [sys.executable, "-m", "faceum", *map(str, words)],
         stdout=subprocess.PIPE,
@@ -266,7 +331,7 @@ def test_a_mistake_of_ours_is_said_without_a_traceback():
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 1 and "Traceback" not in done.stderr
-    assert "mistake in faceum itself (ZeroDivisionError" in done.stderr
+    assert "bug in faceum (ZeroDivisionError" in done.stderr
 
 
 def test_ctrl_c_ends_cleanly(tiny_model, portrait_path, tmp_path):

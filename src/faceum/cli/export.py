@@ -43,7 +43,7 @@ def export_command(
     from faceum.export.exporter import export_file
     from faceum.tasks import TASKS
 
-    found, _ = list_images(images) if images else ([], [])
+    found = list_images(images or ()).files
     exported = export_file(
         model,
         out,

@@ -1,7 +1,9 @@
-"""Records as text for a terminal: results, weights or findings in, `rich` tables out."""
+"""Tables for the terminal: results, weights, findings and inspections as `rich` renderables."""
 
 from __future__ import annotations
 
+import json
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
@@ -12,28 +14,31 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from faceum.cli.doctor import Finding
+from faceum.cli.findings import Finding
+from faceum.cli.terminal import printable
 from faceum.model.routing_stats import NOT_TAKEN, REGIONS, Inspection
+from faceum.onnx_session import metadata_of
 from faceum.render.palette import expert_colour
 from faceum.render.panel import attribute_words, notable, percent
 from faceum.results import Face, Result
-from faceum.weights.registry import Asset
+from faceum.tasks import TASKS
+from faceum.weights.registry import Asset, asset_path
 
 STATES = {"ok": ("green", "ok"), "absent": ("yellow", "--"), "broken": ("red", "!!")}
 """A finding's state -> its colour and mark."""
 
 MOST_ATTRIBUTES = 4
-"""So many attributes fit into a line."""
+"""Attributes that fit into a line."""
 
 MOST_MAPPED = 256
-"""Maps of more tokens than this are left to the drawing."""
+"""Maps with more tokens are left to the drawing."""
 
 
 def result_table(result: Result) -> RenderableType:
-    """One image: a line about it, and a row a face with the answers that were asked for."""
+    """Return one image's table: a line about the image, and a row per face with the answers."""
     faces = result.faces or []
     head = Text()
-    head.append(result.source or "image", style="bold")
+    head.append(printable(result.source or "image"), style="bold")
     head.append(f"  {result.width} x {result.height}", style="dim")
     count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     head.append(f"  {count}", style="" if faces else "yellow")
@@ -50,24 +55,58 @@ def result_table(result: Result) -> RenderableType:
 
 
 def models_table(assets: Iterable[Asset]) -> Table:
-    """The registered weights, with what they may be used for and how good they are."""
+    """Return a table of the registered weights, one row each."""
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in ("name", "kind", "formats", "licence", "scores"):
-        table.add_column(name, overflow="fold", no_wrap=name in ("name", "kind"))
+    for name in ("name", "tasks", "MB", "licence", "LFW %", "age ±", "NME %"):
+        table.add_column(name, no_wrap=name != "tasks")
     for asset in assets:
-        formats = "\n".join(f"{part} {file.bytes / 1e6:.1f} MB" for part, file in asset.files.items())
+        largest = max(file.bytes for file in asset.files.values()) / 1e6
+        scores = (asset.scores.get(name) for name in ("lfw_accuracy", "utkface_mae", "helen_afw_nme"))
         table.add_row(
             Text(asset.name, style="bold"),
-            asset.kind,
-            Text(formats),
-            Text(asset.licence),
-            Text("\n".join(score_lines(asset.scores)) or "-"),
+            _tasks_of(asset),
+            f"{largest:.1f}",
+            Text(re.split(r"[ ,(]", asset.licence)[0]),
+            *("-" if score is None else f"{score:.2f}" for score in scores),
         )
     return table
 
 
+def model_details(asset: Asset) -> Table:
+    """Return everything that the registry says about one asset."""
+    table = Table(box=None, pad_edge=False, show_header=False)
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    files = "\n".join(
+        f"{part}: {file.file}, {file.bytes / 1e6:.1f} MB, SHA-256 {file.sha256}"
+        for part, file in asset.files.items()
+    )
+    rows = {
+        "name": asset.name,
+        "kind": asset.kind,
+        "summary": asset.summary,
+        "tasks": _tasks_of(asset),
+        "licence": asset.licence,
+        "source": asset.source,
+        "files": files,
+        "scores": "\n".join(score_lines(asset.scores)) or "-",
+    }
+    for name, words in rows.items():
+        table.add_row(name, Text(words))
+    return table
+
+
+def _tasks_of(asset: Asset) -> str:
+    """Return the tasks of a network as its ONNX file names them; detectors find faces."""
+    if asset.kind != "model":
+        return "detection"
+    onnx = asset_path(asset.name, "onnx").read_bytes()
+    offered = json.loads(metadata_of(onnx)["faceum"])["config"]["tasks"]
+    return "all six" if set(offered) == set(TASKS) else ", ".join(offered)
+
+
 def findings_table(findings: Sequence[Finding]) -> Table:
-    """A doctor's findings, one a row, with the cure where something is missing."""
+    """Return the findings of `faceum doctor`, one per row, with the cure if something is missing."""
     table = Table(box=None, pad_edge=False, show_header=False)
     table.add_column(width=2)
     table.add_column(style="bold", no_wrap=True)
@@ -82,7 +121,7 @@ def findings_table(findings: Sequence[Finding]) -> Table:
 
 
 def inspection_tables(inspection: Inspection) -> RenderableType:
-    """Which expert each token took first, as maps; and by task and moe_block, each expert's load."""
+    """Return maps of the expert that each token took first, and each expert's load by task and block."""
     parts: list[RenderableType] = []
     for moe_block in range(1, inspection.moe_blocks + 1):
         parts.append(Text(f"MoE block {moe_block}", style="bold"))
@@ -96,7 +135,7 @@ def inspection_tables(inspection: Inspection) -> RenderableType:
 
 
 def score_lines(scores: Mapping[str, Any], prefix: str = "") -> list[str]:
-    """Scores, nested or not, as lines of "measure value"; bounds NAME_low and NAME_high stand behind NAME."""
+    """Return a line "measure value (low to high)" per score; nested scores begin with their group's name."""
     lines: list[str] = []
     for name, value in scores.items():
         if isinstance(value, Mapping):
@@ -137,7 +176,7 @@ def _overlap_table(inspection: Inspection) -> Table:
 
 
 def _expert_map(inspection: Inspection, task: str, moe_block: int) -> Text:
-    """A digit a token, the first expert's, in its colour; face tokens on a light ground."""
+    """Return a map with one digit per token, its first expert; face tokens are shown in reverse."""
     mask_N = inspection.crops[task].face_tokens_N
     grid = round(len(mask_N) ** 0.5)
     first_N = inspection.route(task, moe_block).topk_experts_NK[:, 0]
@@ -180,7 +219,7 @@ def _attributes(face: Face) -> str:
 
 
 def _also(face: Face) -> str:
-    """The answers that are too long for a table, as far as there are any."""
+    """Return the sizes of the answers that are too long for a table."""
     said = []
     if face.landmarks is not None:
         said.append(f"{len(face.landmarks)} points")
@@ -200,7 +239,7 @@ COLUMNS: dict[str, Callable[[Face], str]] = {
     "attributes": _attributes,
     "also": _also,
 }
-"""Heading -> what its cell says of a face; a column that says nothing of any face is left out."""
+"""Heading -> the text of a face's cell; a column without any text is left out."""
 
 WRAPPED = {"attributes": len("cheekbones,"), "also": len("68 points,")}
-"""The columns that take more lines, between words, where the terminal is narrow; and their least width."""
+"""Column that may wrap between words on a narrow terminal -> its least width."""

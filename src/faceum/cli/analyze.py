@@ -1,0 +1,113 @@
+"""`faceum analyze`: find the faces in images, print the answers, and write them to files."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faceum.cli.options import (
+    CroppedOption,
+    DetectorOption,
+    DeviceOption,
+    ModelOption,
+    RuntimeOption,
+    TasksOption,
+    ThreadsOption,
+    parse_tasks,
+)
+from faceum.cli.terminal import console, print_json, printable, say
+from faceum.errors import FaceumError
+
+if TYPE_CHECKING:
+    from faceum.results import Result
+    from faceum.save import OutputStems
+
+
+def analyze_command(
+    paths: Annotated[
+        list[Path],
+        typer.Argument(metavar="PATH", help="Images, folders, .txt lists of paths, or - for standard input."),
+    ],
+    json: Annotated[bool, typer.Option("--json", help="Print one JSON object per image and line.")] = False,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write each image's <stem>.json, .png, .parsing.png and .npz into this folder."),
+    ] = None,
+    tasks: TasksOption = None,
+    model: ModelOption = "compact",
+    device: DeviceOption = "auto",
+    runtime: RuntimeOption = "auto",
+    detector: DetectorOption = "auto",
+    max_faces: Annotated[int | None, typer.Option(min=1, help="Keep only this many largest faces.")] = None,
+    min_score: Annotated[
+        float | None, typer.Option(min=0.0, max=1.0, help="Leave out faces with a lower detector score.")
+    ] = None,
+    threads: ThreadsOption = None,
+    cropped: CroppedOption = False,
+) -> None:
+    """Find the faces in images and answer the six tasks for each.
+
+    Exit code 1 if some images failed, 2 if all did. Nothing is written without --out.
+    """
+    from faceum.analyzer import MIN_SCORE, FaceAnalyzer
+    from faceum.cli.paths import list_images
+    from faceum.save import OutputStems
+
+    images = list_images(paths, leave_out=out)
+    if out is not None:
+        out.mkdir(parents=True, exist_ok=True)
+    stems = None if out is None else OutputStems(out, images.files)
+    analyzer = FaceAnalyzer(
+        model,
+        tasks=parse_tasks(tasks),
+        device=device,
+        runtime=runtime,
+        detector=detector,
+        min_score=MIN_SCORE if min_score is None else min_score,
+        max_faces=max_faces,
+        threads=threads,
+    )
+    for sentence in (*images.problems, *filter(None, [images.summary()])):
+        say(sentence)
+    failed = len(images.problems)
+    results = analyzer.analyze_many(images.sources.values(), cropped=cropped)
+    for (name, source), result in zip(images.sources.items(), results, strict=True):
+        error = result.error if result.error is None or name in result.error else f"{name}: {result.error}"
+        result = replace(result, source=name, error=error)
+        _show(result, json)
+        failed += result.error is not None
+        if out is not None and stems is not None and not _save(result, source, out, stems, json):
+            failed += result.error is None
+    if failed:
+        raise typer.Exit(2 if failed == len(images.sources) + len(images.problems) else 1)
+
+
+def _show(result: "Result", json: bool) -> None:
+    if result.error is not None:
+        say(result.error)
+    if json:
+        print_json(result.to_dict())
+    elif result.error is None:
+        from faceum.cli.tables import result_table
+
+        console().print(result_table(result))
+
+
+def _save(result: "Result", source: Path | bytes, out: Path, stems: "OutputStems", json: bool) -> bool:
+    """Write the files of one image; return False, after a sentence, if that fails."""
+    from faceum.cli.paths import result_name
+    from faceum.image import read_image
+    from faceum.save import save_result
+
+    name = result.source or ""
+    try:
+        image = None if result.error is not None else read_image(source)
+        written = save_result(result, image, out, stems.name(result_name(name)))
+    except (FaceumError, OSError, MemoryError) as error:  # costs this image's files; the others go on
+        reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
+        say(f"The results of {name} were not written: {reason.rstrip('.') or type(error).__name__}.")
+        return False
+    if not json and result.error is None:
+        typer.echo(f"  -> {printable(', '.join(str(path) for path in written))}")
+    return True

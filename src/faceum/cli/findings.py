@@ -1,0 +1,161 @@
+"""What `faceum doctor` finds: the packages, devices, weights and engine that this machine offers."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+
+from faceum.analyzer import FaceAnalyzer
+from faceum.errors import FaceumError
+from faceum.extras import EXTRAS, install_command
+from faceum.runner import choose_engine, gpu_is_present
+from faceum.threads import usable_threads
+from faceum.weights.registry import asset_path, load_registry
+
+NEEDED = ("numpy", "opencv-python-headless", "onnxruntime", "safetensors", "typer", "rich")
+"""Distributions that analysing images needs."""
+
+OPTIONAL = {
+    "torch": ("torch", "training, conversion and the torch runtime"),
+    "onnx": ("onnx", "export"),
+    "onnxscript": ("onnxscript", "export"),
+    "pyarrow": ("pyarrow", "data sets: training and evaluation"),
+    "matplotlib": ("matplotlib", "plots in reports"),
+    "pillow": ("PIL", "more image formats and colour profiles"),
+    "pillow-heif": ("pillow_heif", "HEIC images"),
+    "pandas": ("pandas", "results as a DataFrame"),
+}
+"""Distribution -> its import name, and what it is for."""
+
+ELSEWHERE = {
+    "opencv-python-headless": ("opencv-python", "opencv-contrib-python", "opencv-contrib-python-headless"),
+    "onnxruntime": ("onnxruntime-gpu",),
+}
+"""Distribution -> others that bring the same module."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Finding:
+    """One line of the report.
+
+    topic: what was examined. state: "ok", "absent" (not needed to analyse images) or "broken". words: what
+    was found. cure: the command that would change it, empty if nothing is wrong.
+    """
+
+    topic: str
+    state: str
+    words: str
+    cure: str = ""
+
+    def to_dict(self) -> dict[str, str]:
+        """Return the fields as plain values."""
+        return asdict(self)
+
+
+def examine(model: str = "compact") -> list[Finding]:
+    """Examine all that analysing images with this model needs, and what else could be used."""
+    return [
+        Finding(topic="faceum", state="ok", words=_version("moe-faceum") or "from a source tree"),
+        Finding(topic="python", state="ok", words=f"{platform.python_version()} in {sys.prefix}"),
+        Finding(topic="machine", state="ok", words=_machine()),
+        Finding(topic="threads", state="ok", words=str(usable_threads())),
+        *(_needed(name) for name in NEEDED),
+        *(_optional(name) for name in OPTIONAL),
+        _gpu(),
+        *_weights(),
+        _engine(model),
+        _trial(model),
+    ]
+
+
+def is_healthy(findings: list[Finding]) -> bool:
+    """Return whether images can be analysed."""
+    return all(finding.state != "broken" for finding in findings)
+
+
+def _version(name: str) -> str | None:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return None
+
+
+def _needed(name: str) -> Finding:
+    for installed in (name, *ELSEWHERE.get(name, ())):
+        found = _version(installed)
+        if found is not None:
+            words = found if installed == name else f"{found} as {installed}"
+            return Finding(topic=name, state="ok", words=words)
+    cure = install_command(name) if name in EXTRAS else f"pip install {name}"
+    return Finding(topic=name, state="broken", words="not installed", cure=cure)
+
+
+def _optional(name: str) -> Finding:
+    found, (module, purpose) = _version(name), OPTIONAL[name]
+    if found is not None:
+        return Finding(topic=name, state="ok", words=f"{found}, for {purpose}")
+    words = f"not installed; it is for {purpose}"
+    return Finding(topic=name, state="absent", words=words, cure=install_command(module))
+
+
+def _machine() -> str:
+    """Name the system and the instructions that decide how fast 8-bit networks run."""
+    try:
+        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+    except OSError:  # not Linux
+        flags = set()
+    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI"}
+    named = [name for flag, name in known.items() if flag in flags]
+    return ", ".join([f"{platform.system()} {platform.machine()}", *named])
+
+
+def _gpu() -> Finding:
+    if not gpu_is_present():
+        return Finding(topic="gpu", state="absent", words="no NVIDIA GPU; the CPU is used")
+    return Finding(topic="gpu", state="ok", words="an NVIDIA GPU is present")
+
+
+def _weights() -> list[Finding]:
+    findings = []
+    for asset in load_registry().values():
+        for part, file in asset.files.items():
+            topic = f"weights {asset.name} ({part})"
+            try:
+                asset_path(asset.name, part, kind=asset.kind)
+            except FaceumError as error:
+                findings.append(_broken(topic, error))
+            else:
+                words = f"{file.file}, {file.bytes / 1e6:.1f} MB, SHA-256 as registered"
+                findings.append(Finding(topic=topic, state="ok", words=words))
+    return findings
+
+
+def _engine(model: str) -> Finding:
+    try:
+        engine = choose_engine(model)
+    except FaceumError as error:
+        return _broken(f"{model} by", error)
+    words = f"{engine.runtime} on {engine.device}: {engine.reason}"
+    return Finding(topic=f"{model} by", state="ok", words=words)
+
+
+def _trial(model: str) -> Finding:
+    """Run the detector and the network on a gray image."""
+    topic = "trial run"
+    gray = np.full((64, 64, 3), 127, np.uint8)
+    try:
+        analyzer = FaceAnalyzer(model)
+        analyzer.analyze(gray)
+        analyzer.analyze(gray, cropped=True)
+    except FaceumError as error:
+        return _broken(topic, error)
+    return Finding(topic=topic, state="ok", words=f"answers {', '.join(analyzer.tasks)}")
+
+
+def _broken(topic: str, error: FaceumError) -> Finding:
+    return Finding(topic=topic, state="broken", words=str(error))
