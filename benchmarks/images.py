@@ -153,24 +153,34 @@ def measure(path: str) -> None:
     print(json.dumps([outcome, pixels, seconds, peak * 1024]))
 
 
+def run(*words: str) -> subprocess.CompletedProcess[str]:
+    """Run this file again, so that no process inherits the peak of another."""
+    return subprocess.run([sys.executable, __file__, *words], capture_output=True, text=True, check=False)
+
+
 def main() -> None:
     """Write each case and measure it in a process of its own."""
-    if len(sys.argv) > 2 and sys.argv[1] == "--measure":
+    if sys.argv[1:2] == ["--make"]:
+        name, path = sys.argv[2:]
+        with open(path, "wb") as file:
+            file.write(CASES[name]())
+            file.truncate(FILE_LENGTHS.get(name))
+        return
+    if sys.argv[1:2] == ["--measure"]:
         measure(sys.argv[2])
         return
     chosen = sys.argv[1:]
-    for name, make in CASES.items():
+    for name in CASES:
         if chosen and not any(word in name for word in chosen):
             continue
         with tempfile.TemporaryDirectory() as folder:
             path = Path(folder) / "case"
-            path.write_bytes(make())
-            if name in FILE_LENGTHS:
-                with path.open("r+b") as file:
-                    file.truncate(FILE_LENGTHS[name])
+            made = run("--make", name, str(path))
+            if made.returncode:
+                print(f"{name:34} not written: {made.stderr.strip().splitlines()[-1:]}")
+                continue
             size = path.stat().st_size
-            command = [sys.executable, __file__, "--measure", str(path)]
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            done = run("--measure", str(path))
         if done.returncode:
             print(f"{name:34} failed: {done.stderr.strip().splitlines()[-1:]}")
             continue

@@ -116,8 +116,14 @@ def captured_stderr(lines: list[str]) -> Iterator[None]:
             cv2.utils.logging.setLogLevel(level)
             sink.seek(0)
             for line in sink.read(2**16).splitlines(keepends=True):
-                if line.startswith(_NOISE) or b".tif: " in line or b"TIFF" in line or b"PIL" in line:
-                    lines.append(line.decode("utf-8", "replace").strip())
+                if (
+                    line.startswith(_NOISE)
+                    or b".tif: " in line
+                    or b"TIFF" in line
+                    or b"PIL" in line
+                    or not line.strip()
+                ):
+                    lines += [line.decode("utf-8", "replace").strip()] if line.strip() else []
                 else:
                     os.write(2, line)
 

@@ -215,12 +215,15 @@ def _check_jpeg(marker: int, precision: int, components: int) -> None:
         raise ImageError(f"is a {name}, which is not supported: save it as an 8-bit baseline JPEG or PNG")
 
 
+_DEFLATE_RATIO = 1032  # no deflate stream unpacks to more
+
+
 def _read_png(source: ByteSource) -> Header:
     """Read IHDR, then walk the chunks; the decoder gets those that make pixels, whose checksums must hold."""
     width, height, bits, colour = source.unpack(">IIBB", 16)
     parts: list[bytes | tuple[int, int]] = [(0, 8)]
     texts: dict[bytes, bytes] = {}
-    complete, several, position = False, False, 8
+    complete, several, position, packed = False, False, 8, 0
     for _ in range(MAX_PARTS):
         if position + 12 > source.size:
             break
@@ -228,6 +231,7 @@ def _read_png(source: ByteSource) -> Header:
         end = position + 12 + length
         if kind in (b"IHDR", b"PLTE", b"tRNS", b"IDAT", b"IEND"):
             parts.append((position, end))
+            packed += length if kind == b"IDAT" else 0
         elif kind == b"acTL":
             several = True
         elif kind in (b"eXIf", b"iCCP", b"tEXt", b"zTXt", b"iTXt") and length <= MAX_TEXT:
@@ -239,6 +243,9 @@ def _read_png(source: ByteSource) -> Header:
         if kind == b"IEND":
             complete = end <= source.size
             break
+    channels = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}.get(colour, 1)
+    if packed * _DEFLATE_RATIO + 1024 < width * height * bits * channels // 8:
+        complete = False
     level = None
     if b"tRNS" in texts and colour == 0 and bits in (1, 2, 4, 8, 16):
         level = int.from_bytes(texts[b"tRNS"], "big") % (1 << bits) * 65535 // ((1 << bits) - 1)

@@ -120,6 +120,7 @@ _TIFF_PACKED = {
     50001: "WebP", 50002: "JPEG XL", 52546: "JPEG XL",
 }  # fmt: skip
 _TIFF_READABLE = (1, 2, 3, 4, 5, 7, 8, 32946, 32773, 34925, 50000)
+_TIFF_PREDICTED = (5, 8, 32946, 34925, 50000)
 _TIFF_KINDS = {2: "signed", 3: "floating-point", 5: "complex", 6: "complex"}
 _TIFF_COLOURS = {
     4: "a transparency mask", 8: "CIELab colours", 9: "ICCLab colours", 10: "ITULab colours",
@@ -143,6 +144,8 @@ def check_tiff(fields: dict[int, tuple[int, ...]]) -> None:
         wrong = f"with {_TIFF_COLOURS.get(colour, f'colour space {colour}')}"
     elif len(set(bits)) > 1 or bits[0] not in (1, 2, 4, 8, 16):
         wrong = f"of {'+'.join(map(str, bits))} bits a channel"
+    elif fields.get(317, (1,))[0] not in ((1, 2) if compression in _TIFF_PREDICTED else (1,)):
+        wrong = f"with predictor {fields[317][0]} for compression {compression}"
     elif not 1 <= samples <= 5:
         wrong = f"with {samples} channels"
     elif bits[0] == 16 and (separate or colour not in (1, 2) or samples not in (1, 3, 4)):
