@@ -35,7 +35,7 @@ def test_it_loads(recipe: Path) -> None:
     run = load_recipe(recipe)
     assert isinstance(run, RunConfig)
     assert Path(run.out).name == recipe.stem
-    assert {share.reader for share in run.sources.values()} <= {None, *DATASETS}
+    assert {source.reader for source in run.sources.values()} <= {None, *DATASETS}
 
 
 def test_it_says_how_it_is_run(recipe: Path) -> None:
@@ -68,7 +68,7 @@ def test_its_network_can_be_built_and_every_source_trains_something(recipe: Path
     parts = stream(run, network, type("Data", (), {"faces": faces}))
     assert len(parts) == run.steps * run.accumulate
     for source in run.sources:
-        assert any(moe_block.tasks[source] for moe_block in parts.moe_blocks), source
+        assert any(dataset.tasks[source] for dataset in parts.datasets), source
 
 
 def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:

@@ -13,7 +13,7 @@ pytest.importorskip("onnxscript")
 
 from typer.testing import CliRunner  # noqa: E402
 
-from faceum import export_file as module  # noqa: E402
+from faceum.export import exporter as module  # noqa: E402
 from faceum.analyzer import FaceAnalyzer  # noqa: E402
 from faceum.cli.app import app  # noqa: E402
 from faceum.crop import FACE_TOKENS, POLICIES, crop_matrix  # noqa: E402

@@ -27,13 +27,13 @@ DENSE = {"parsing": ("parsing", 19), "landmarks": ("align", 68)}
 class Sizes:
     """The network's widths; the defaults are the published ones."""
 
-    width: int = 768
-    heads: int = 12
-    hidden: int = 3072
+    dim: int = 768
+    num_heads: int = 12
+    hidden_dim: int = 3072
     dense_blocks: int = 10
     moe_blocks: int = 2
-    experts: int = 8
-    expert_hidden: int = 1536
+    num_experts: int = 8
+    expert_hidden_dim: int = 1536
     channels: int = 512
     squeezed: int = 32
     grid: int = 32
@@ -41,12 +41,14 @@ class Sizes:
 
 
 FULL = Sizes()
-NARROW = Sizes(width=48, heads=3, hidden=96, dense_blocks=2, expert_hidden=40, channels=32, squeezed=2)
+NARROW = Sizes(
+    dim=48, num_heads=3, hidden_dim=96, dense_blocks=2, expert_hidden_dim=40, channels=32, squeezed=2
+)
 
 
 def encoder_shapes(sizes: Sizes, rows: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of what FaRL's file and a published checkpoint share, without the MLPs."""
-    d = sizes.width
+    d = sizes.dim
     shapes: dict[str, tuple[int, ...]] = {
         "conv1.weight": (d, 3, 16, 16),
         "class_embedding": (d,),
@@ -65,8 +67,8 @@ def encoder_shapes(sizes: Sizes, rows: int) -> dict[str, tuple[int, ...]]:
 
 
 def mlp_shapes(prefix: str, sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    return linear(f"{prefix}.c_fc", sizes.width, sizes.hidden) | linear(
-        f"{prefix}.c_proj", sizes.hidden, sizes.width
+    return linear(f"{prefix}.c_fc", sizes.dim, sizes.hidden_dim) | linear(
+        f"{prefix}.c_proj", sizes.hidden_dim, sizes.dim
     )
 
 
@@ -90,7 +92,7 @@ def farl_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 def reference_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
     """A published checkpoint, without `module.`."""
-    d, e, h = sizes.width, sizes.experts, sizes.expert_hidden
+    d, e, h = sizes.dim, sizes.num_experts, sizes.expert_hidden_dim
     encoder = encoder_shapes(sizes, sizes.grid**2 + 1)
     for i in range(sizes.dense_blocks):
         encoder |= mlp_shapes(f"transformer.resblocks.{i}.mlp", sizes)
@@ -108,7 +110,7 @@ def reference_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
 
 
 def head_shapes(sizes: Sizes) -> dict[str, tuple[int, ...]]:
-    d, c = sizes.width, sizes.channels
+    d, c = sizes.dim, sizes.channels
     shapes: dict[str, tuple[int, ...]] = {"recog.norm.weight": (d,), "recog.norm.bias": (d,)}
     shapes |= {"recog.head.0.weight": (d, d), "recog.head.2.weight": (512, d)}
     shapes |= batch_norm("recog.head.1", d) | batch_norm("recog.head.3", 512)
@@ -208,9 +210,9 @@ def dense_block(block: State, sizes: Sizes, x: Tensor) -> Tensor:
 
 def attention(block: State, sizes: Sizes, x: Tensor) -> Tensor:
     query, key, value = (x @ block["attn.in_proj_weight"].T + block["attn.in_proj_bias"]).chunk(3, dim=1)
-    size = sizes.width // sizes.heads
+    size = sizes.dim // sizes.num_heads
     answers = []
-    for h in range(sizes.heads):
+    for h in range(sizes.num_heads):
         own = slice(h * size, (h + 1) * size)
         weight = (query[:, own] @ key[:, own].T / size**0.5).softmax(1)
         answers.append(weight @ value[:, own])

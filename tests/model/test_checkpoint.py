@@ -129,7 +129,7 @@ def changed(config: dict[str, Any], place: str, value: object) -> dict[str, Any]
         ("temperature", 2, "temperature"),
         ("moe.router.noise", 1.0, "noise"),
         ("crops.0.0.border", 1, "border"),
-        ("block.dim", ..., "width"),
+        ("block.dim", ..., "dim"),
         ("depth", "two", "'two'"),
         ("depth", True, "True"),
         ("tasks", "age", "'age'"),

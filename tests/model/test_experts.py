@@ -15,18 +15,18 @@ from faceum.model.router import Routing
 WIDTH, HIDDEN = 6, 5
 
 
-def made_choice(topk_experts_PNK: Tensor, active_PNK: Tensor, weights_PNK: Tensor) -> Routing:
+def made_routing(topk_experts_PNK: Tensor, active_PNK: Tensor, weights_PNK: Tensor) -> Routing:
     """A routing whose sums nobody reads."""
     nothing = torch.zeros(0)
     return Routing(topk_experts_PNK, weights_PNK, active_PNK, nothing, nothing, nothing, nothing)
 
 
-def random_choice(seed: int, *, experts: int, pairs: int = 3, tokens: int = 5, slots: int = 3) -> Routing:
+def random_routing(seed: int, *, experts: int, pairs: int = 3, tokens: int = 5, slots: int = 3) -> Routing:
     generator = torch.Generator().manual_seed(seed)
     order = torch.rand(pairs, tokens, experts, generator=generator).argsort(-1)[..., :slots]
     taken = torch.arange(slots) < torch.randint(slots + 1, (pairs, tokens, 1), generator=generator)
     gate = torch.rand(pairs, tokens, slots, generator=generator, dtype=torch.float64) * taken
-    return made_choice(order, taken, gate.requires_grad_())
+    return made_routing(order, taken, gate.requires_grad_())
 
 
 def filled(experts: int, seed: int = 0) -> Experts:
@@ -88,7 +88,7 @@ def test_half_precision_meets_few_sizes_on_a_cpu() -> None:
 
 @pytest.mark.parametrize("experts", [3, 7, 40])
 def test_the_grouped_call_equals_the_loop_in_values_and_gradients(experts: int) -> None:
-    layer, routing = filled(experts), random_choice(experts, experts=experts)
+    layer, routing = filled(experts), random_routing(experts, experts=experts)
     x_PND = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     x_PND.requires_grad_()
     towards = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
@@ -108,7 +108,7 @@ def test_the_grouped_call_equals_the_loop_in_values_and_gradients(experts: int) 
 def test_experts_that_nobody_chose_get_no_gradient() -> None:
     layer = filled(4)
     chosen = torch.full((1, 3, 1), 2)
-    routing = made_choice(chosen, torch.ones_like(chosen, dtype=torch.bool), torch.ones(1, 3, 1).double())
+    routing = made_routing(chosen, torch.ones_like(chosen, dtype=torch.bool), torch.ones(1, 3, 1).double())
     layer(torch.randn(1, 3, WIDTH).double(), routing).sum().backward()
     assert layer.fc2.grad.flatten(1).abs().sum(-1).nonzero().flatten().tolist() == [2]
 
@@ -116,7 +116,7 @@ def test_experts_that_nobody_chose_get_no_gradient() -> None:
 def test_tokens_without_an_expert_get_nothing() -> None:
     layer = filled(4)
     chosen = torch.zeros(2, 3, 2, dtype=torch.long)
-    routing = made_choice(chosen, chosen.bool(), torch.zeros(2, 3, 2).double())
+    routing = made_routing(chosen, chosen.bool(), torch.zeros(2, 3, 2).double())
     x_PND = torch.randn(2, 3, WIDTH).double().requires_grad_()
     answer = layer(x_PND, routing)
     assert answer.shape == x_PND.shape and not answer.any()
@@ -125,7 +125,7 @@ def test_tokens_without_an_expert_get_nothing() -> None:
 
 def test_fresh_experts_add_nothing_and_yet_learn() -> None:
     layer = Experts(ExpertsConfig(hidden_dim=HIDDEN), num_experts=4, dim=WIDTH)
-    answer = layer(torch.randn(3, 5, WIDTH), random_choice(0, experts=4))
+    answer = layer(torch.randn(3, 5, WIDTH), random_routing(0, experts=4))
     assert not answer.any()
     answer.sum().backward()
     assert layer.fc2.grad.abs().max() > 0
@@ -145,7 +145,7 @@ def test_grouped_rows_meet_their_own_matrix(learning: bool) -> None:
 
 
 def test_autocast_computes_in_its_type() -> None:
-    layer, routing = filled(4).float(), random_choice(3, experts=4)
+    layer, routing = filled(4).float(), random_routing(3, experts=4)
     x_PND = torch.randn(3, 5, WIDTH)
     with torch.autocast("cpu", torch.bfloat16):
         rough = layer(x_PND, routing)

@@ -40,9 +40,9 @@ def with_full_experts(module: nn.Module) -> nn.Module:
 def test_the_mixture_is_shared_plus_gated_experts() -> None:
     moe_block = with_full_experts(MoE(CONFIG, dim=16, tasks=6, activation="silu"))
     x_SND, face_PN = tokens()
-    answer, choice = moe_block(x_SND, ROW_P, TASK_P, face_PN)
-    assert choice is not None
-    routed = moe_block.experts(x_SND[ROW_P], choice)
+    answer, routing = moe_block(x_SND, ROW_P, TASK_P, face_PN)
+    assert routing is not None
+    routed = moe_block.experts(x_SND[ROW_P], routing)
     assert routed.abs().max() > 0.01
     torch.testing.assert_close(answer, moe_block.shared(x_SND[ROW_P]) + routed)
 
@@ -83,7 +83,7 @@ def test_a_fresh_block_equals_its_dense_twin() -> None:
     weights = block.state_dict()
     twin.load_state_dict({name: weights[name] for name in twin.state_dict()})
     x_SND, face_PN = tokens()
-    answer, choice = block(x_SND, ROW_P, TASK_P, face_PN)
+    answer, routing = block(x_SND, ROW_P, TASK_P, face_PN)
     dense, nothing = twin(x_SND, ROW_P, TASK_P, face_PN)
-    assert choice is not None and nothing is None
+    assert routing is not None and nothing is None
     torch.testing.assert_close(answer, dense, atol=1e-6, rtol=0)

@@ -61,7 +61,7 @@ def closeness(router: FaceRouter, inputs: tuple[Tensor, Tensor, Tensor]) -> Tens
 
 
 def clear_pairs(network: FaceUM, run: Callable[[], Output]) -> tuple[Output, Tensor]:
-    """An answer, and which pairs of task and image (T, B) have no token that is close to another choice."""
+    """An answer, and which pairs of task and image (T, B) have no token that is close to another routing."""
     closest: list[Tensor] = []
     hooks = [
         router.register_forward_hook(lambda one, inputs, _: closest.append(closeness(one, inputs)))
@@ -96,9 +96,9 @@ def test_a_batch_answers_as_its_images_do_alone(
 def test_routing_in_that_property_is_not_trivial(small: FaceUM) -> None:
     crop_BCHW, mask_BN = images(8)
     output = small(crop_BCHW, mask_BN)
-    for choice in output.routing:
-        assert (choice.load_TRE.sum((0, 1)) > 0).all(), "every expert is used"
-        assert len(choice.active_PNK.sum(-1).unique()) > 1, "some tokens take one expert, some more"
+    for routing in output.routing:
+        assert (routing.load_TRE.sum((0, 1)) > 0).all(), "every expert is used"
+        assert len(routing.active_PNK.sum(-1).unique()) > 1, "some tokens take one expert, some more"
     other = small(crop_BCHW, ~mask_BN)
     assert (output["age"] - other["age"]).abs().max() > 1e-3, "the face mask matters"
 
@@ -124,7 +124,7 @@ def test_wanted_images_get_the_full_answers_rows(small: FaceUM) -> None:
     for task, wanted_B in zip(tasks, has_label_TB, strict=True):
         assert some.images[task].tolist() == wanted_B.nonzero().flatten().tolist()
         torch.testing.assert_close(some[task], full[task][wanted_B], atol=1e-5, rtol=1e-5)
-    tokens = [choice.tokens_T.tolist() for choice in some.routing]
+    tokens = [routing.tokens_T.tolist() for routing in some.routing]
     assert tokens == [[0, 16 * 5, 0, 0, 16 * 2, 16 * 1]] * 2
 
 

@@ -145,17 +145,17 @@ def test_choice_is_that_of_the_two_passes(sharpness: float, experts: int) -> Non
     x_PND = torch.randn(5, patches + 1, width)
     face_PN = torch.stack([torch.arange(patches + 1) < taken for taken in (1, 3, 9, 16, 17)])
     task_P = torch.tensor([0, 3, 3, 5, 1])
-    choice = router(x_PND, task_P, face_PN)
-    assert not choice.active_PNK[:, 0].any()
+    routing = router(x_PND, task_P, face_PN)
+    assert not routing.active_PNK[:, 0].any()
     for pair in range(5):
         weight = router.weight[task_P[pair]].detach()
         expert, gate, _ = two_passes(weight, x_PND[pair, 1:], face_PN[pair, 1:])
-        ours = choice.topk_experts_PNK[pair, 1:].masked_fill(~choice.active_PNK[pair, 1:], -1)
-        if sharpness:  # where all are alike, the rule leaves the choice open
+        ours = routing.topk_experts_PNK[pair, 1:].masked_fill(~routing.active_PNK[pair, 1:], -1)
+        if sharpness:  # where all are alike, the rule leaves the routing open
             assert torch.equal(ours, expert)
         assert torch.equal((ours >= 0).sum(1), (expert >= 0).sum(1))
-        torch.testing.assert_close(choice.weights_PNK[pair, 1:].detach(), gate)
-    assert choice.load_TRE.sum() == choice.active_PNK.sum()
+        torch.testing.assert_close(routing.weights_PNK[pair, 1:].detach(), gate)
+    assert routing.load_TRE.sum() == routing.active_PNK.sum()
 
 
 @pytest.mark.parametrize(

@@ -58,7 +58,7 @@ def routed(config: RouterConfig, seed: int, pairs: int = 4, tokens: int = 7):
 
 configs = st.builds(
     RouterConfig,
-    experts=st.integers(3, 6),
+    num_experts=st.integers(3, 6),
     top_p=st.floats(0.05, 1.0),
     k_min=st.integers(0, 1),
     k_max_face=st.integers(1, 3),
@@ -201,7 +201,7 @@ def test_routing_is_not_rounded_by_autocast() -> None:
 
 
 @pytest.mark.parametrize(
-    "wrong", [{"k_min": 2}, {"experts": 1}, {"k_max_face": 9}, {"k_min": -1}, {"k_max_background": 0}]
+    "wrong", [{"k_min": 2}, {"num_experts": 1}, {"k_max_face": 9}, {"k_min": -1}, {"k_max_background": 0}]
 )
 def test_limits_that_cannot_be_met_are_refused(wrong: dict[str, int]) -> None:
     with pytest.raises(ModelError):

@@ -37,7 +37,7 @@ def test_what_a_run_cannot_change_midway_is_named_with_both_values(begun: Callab
     before = (folder / "run.json").read_bytes()
     ages = run.task_weights.get("age", "none")
     block = replace(run.network.block, hidden_dim=96)
-    share = replace(DRAWN, count=5, lazy=True)
+    share = replace(DRAWN, batch_size=5, lazy=True)
     for settings, said in (
         ({"lr": 1e-4}, [f"lr={run.lr}, not 0.0001"]),
         ({"weight_decay": 0.0}, [f"weight_decay={run.weight_decay}, not 0.0"]),
@@ -67,14 +67,14 @@ def test_what_it_can_change_is_taken(begun: Callable[..., RunConfig]) -> None:
     train(
         begun(
             out=moved, data="elsewhere", steps=2, workers=1, device="cpu", recompute=True, log_every=2,
-            save_every=2, keep=1, held_out=None, held_out_faces=8,
+            save_every=2, keep_checkpoints=1, held_out=None, held_out_faces=8,
         )
     )  # fmt: skip
     assert list(Checkpoints(f"{moved}/checkpoints").steps()) == [2]
     record = json.loads(Path(moved, "run.json").read_text())
     assert (record["step"], record["recipe"]["steps"], record["earlier"][0]["recipe"]["steps"]) == (1, 2, 1)
     shares = {**SHARES, "drawn": replace(DRAWN, path="another folder")}
-    require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, sources=shares))
+    require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, sources=sourcess))
 
 
 def test_a_folder_without_checkpoints_begins_anew(begun: Callable[..., RunConfig]) -> None:

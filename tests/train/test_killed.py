@@ -73,9 +73,9 @@ def test_kill_9_and_resume(
         "a half file lies there"
     )
 
-    share = train_share()
-    resumed = train(drawn_run(out=str(cut), sources=share, workers=workers))
-    wanted = train(drawn_run(out=str(whole), sources=share))
+    sources = train_sources()
+    resumed = train(drawn_run(out=str(cut), sources=sources, workers=workers))
+    wanted = train(drawn_run(out=str(whole), sources=sources))
     torch.set_num_threads(threads)
     for name, value in wanted.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
@@ -86,12 +86,12 @@ def test_kill_9_and_resume(
     assert record["step"] == 3 and record["earlier"][0]["step"] == 0
 
 
-def train_share() -> dict[str, Any]:
-    """The share that the killed process has, by the same words."""
+def train_sources() -> dict[str, Any]:
+    """The sources of the killed process, by the same settings."""
     from faceum.config import load_recipe
 
     recipe = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
-    return load_recipe(recipe, ["sources.drawn.path=24", "sources.drawn.batch_size=6"]).shares
+    return load_recipe(recipe, ["sources.drawn.path=24", "sources.drawn.batch_size=6"]).sources
 
 
 def curve(folder: Path) -> list[dict[str, Any]]:

@@ -90,10 +90,10 @@ def test_heads_alone_leave_the_encoder_and_other_heads_alone(
 ) -> None:
     train(drawn_run(steps=2))
     weights = str(tmp_path / "run" / "network.safetensors")
-    share = SourceConfig(reader="generated", path="12", batch_size=4, tasks=("expression",))
+    source = SourceConfig(reader="generated", path="12", batch_size=4, tasks=("expression",))
     tuned = train(
         drawn_run(
-            out=str(tmp_path / "tuned"), network=None, initial=weights, learn="heads", sources={"mine": share},
+            out=str(tmp_path / "tuned"), network=None, initial=weights, learn="heads", sources={"mine": source},
             margin=None, steps=3,
         )
     )  # fmt: skip
@@ -105,9 +105,9 @@ def test_heads_alone_leave_the_encoder_and_other_heads_alone(
 def test_recomputing_and_accumulating_change_nothing_but_memory(drawn_run: Callable[..., RunConfig]) -> None:
     network = load_recipe(RECIPES / "smoke.py").network
     network = replace(network, block=replace(network.block, drop_path=0.3))
-    data = read_sources(drawn_run().shares, "", read_dataset, people=True)
+    data = read_sources(drawn_run().sources, "", read_dataset, people=True)
     spec = network.crops[0][0]
-    batch = MixtureDataset(data.faces, drawn_run().shares, spec=spec, seed=0, batches=1)[0]
+    batch = MixtureDataset(data.faces, drawn_run().sources, spec=spec, seed=0, batches=1)[0]
     values = []
     for settings in ({}, {"recompute": True}):
         trainer = Trainer(drawn_run(network=network, **settings), data.faces, data.people)
@@ -147,21 +147,21 @@ def test_32_real_images_are_learned_by_heart() -> None:
     for source, count in counts.items():
         known = read_corpus(folder, (source,), "val")[source]
         faces[source] = [face for face in known if not tied(face)][:count]
-    shares = {
+    sources = {
         source: SourceConfig(batch_size=count, augment=NO_AUGMENTATION) for source, count in counts.items()
     }
     weights = [
         f"task_weights.{word}" for word in ("age=2.0", "attributes=0.4", "recognition=10.0", "parsing=3.0")
     ]
-    words = ["steps=350", "precision=float32", "warmup=10", "lr=3e-3", "clip=5.0", "ema=0.9", *weights]
+    words = ["steps=350", "precision=float32", "warmup=10", "lr=3e-3", "grad_clip=5.0", "ema=0.9", *weights]
     run = load_recipe(RECIPES / "compact.py", words)
-    run = replace(run, sources=shares)
+    run = replace(run, sources=sources)
     trainer = Trainer(run, faces)
     for module in trainer.network.modules():
         if isinstance(module, torch.nn.Dropout):
             module.p = 0.0
     spec = trainer.network.config.crops[0][0]
-    batch = MixtureDataset(faces, shares, spec=spec, seed=0, batches=1)[0]
+    batch = MixtureDataset(faces, sources, spec=spec, seed=0, batches=1)[0]
     history = [trainer.train_step([(batch,)]) for _ in range(run.steps)]
     numbers = HeldOut(run, Data(faces=faces), trainer.network, torch.ones(19))
     scores = numbers(trainer.averaged(), trainer.objective.distillation.state_dict())

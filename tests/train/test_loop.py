@@ -203,7 +203,7 @@ def test_the_averaged_weights_are_handed_back_and_a_finished_run_is_not_run_agai
 
 def test_a_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
     plain = train(dataclasses.replace(run, out=run.out + "-plain"))
-    folded = train(dataclasses.replace(run, fold=True))
+    folded = train(dataclasses.replace(run, fold_projection=True))
     projection = Checkpoints(f"{run.out}/checkpoints").load()["objective"]["distillation.projection.weight"]
     crops, mask = torch.rand(6, 3, 64, 64), torch.ones(6, 16, dtype=torch.bool)
     with torch.inference_mode():

@@ -28,8 +28,8 @@ from faceum.train.losses import (
 )
 
 
-def choice_of(probability_TE: Tensor, z_T: Tensor, tokens_T: Tensor, load_TRE: Tensor) -> Routing:
-    """A choice of which only the sums are known."""
+def routing_with(probability_TE: Tensor, z_T: Tensor, tokens_T: Tensor, load_TRE: Tensor) -> Routing:
+    """A routing of which only the sums are known."""
     nothing = torch.zeros(0)
     return Routing(nothing, nothing, nothing, probability_TE, z_T, tokens_T, load_TRE)
 
@@ -37,14 +37,14 @@ def choice_of(probability_TE: Tensor, z_T: Tensor, tokens_T: Tensor, load_TRE: T
 # Two tasks of three are asked; the second had twice the tokens, which must not give it a double voice.
 PROBABILITY_TE = torch.tensor([[3.0, 1.0], [0.0, 0.0], [4.0, 4.0]])
 LOAD_TRE = torch.tensor([[[2, 0], [2, 0]], [[0, 0], [0, 0]], [[1, 3], [1, 3]]])
-BY_HAND = choice_of(PROBABILITY_TE, torch.tensor([8.0, 0.0, 8.0]), torch.tensor([4, 0, 8]), LOAD_TRE)
+BY_HAND = routing_with(PROBABILITY_TE, torch.tensor([8.0, 0.0, 8.0]), torch.tensor([4, 0, 8]), LOAD_TRE)
 
 
 def test_routing_losses_by_hand() -> None:
     losses = routing_losses([BY_HAND])
     # Shares of probability: (3/4, 1/4) and (1/2, 1/2), their mean (5/8, 3/8); of slots: (1, 0) and
     # (1/4, 3/4), their mean (5/8, 3/8).
-    assert losses["switch"].item() == pytest.approx(2 * (5 / 8 * 5 / 8 + 3 / 8 * 3 / 8))
+    assert losses["balance"].item() == pytest.approx(2 * (5 / 8 * 5 / 8 + 3 / 8 * 3 / 8))
     assert losses["z"].item() == pytest.approx((8 / 4 + 8 / 8) / 2)
     first = 3 / 4 * math.log((3 / 4) / (5 / 8)) + 1 / 4 * math.log((1 / 4) / (3 / 8))
     second = 1 / 2 * math.log((1 / 2) / (5 / 8)) + 1 / 2 * math.log((1 / 2) / (3 / 8))
@@ -55,46 +55,46 @@ def test_the_switch_loss_counts_the_overloaded_expert() -> None:
     equal, skewed = torch.tensor([[4.0, 4.0]]), torch.tensor([[6.0, 2.0]])
     sums = torch.tensor([0.0]), torch.tensor([8])
 
-    def switch(probability_TE: Tensor, load: list[int]) -> float:
-        choice = choice_of(probability_TE, *sums, torch.tensor([[[0, 0], load]]))
-        return routing_losses([choice])["switch"].item()
+    def balance(probability_TE: Tensor, load: list[int]) -> float:
+        routing = routing_with(probability_TE, *sums, torch.tensor([[[0, 0], load]]))
+        return routing_losses([routing])["balance"].item()
 
-    assert switch(equal, [4, 4]) == pytest.approx(1)
-    assert switch(skewed, [8, 0]) == pytest.approx(2 * 6 / 8)
-    assert switch(skewed, [0, 8]) == pytest.approx(2 * 2 / 8)
+    assert balance(equal, [4, 4]) == pytest.approx(1)
+    assert balance(skewed, [8, 0]) == pytest.approx(2 * 6 / 8)
+    assert balance(skewed, [0, 8]) == pytest.approx(2 * 2 / 8)
 
 
 def test_mutual_information_is_zero_for_like_tasks_and_its_most_for_separate_ones() -> None:
     def information(*rows: list[float]) -> float:
         tasks = len(rows)
         load = torch.ones(tasks, 2, len(rows[0]), dtype=torch.long)
-        choice = choice_of(torch.tensor(rows), torch.zeros(tasks), torch.full((tasks,), 5), load)
-        return -routing_losses([choice])["mutual_information"].item()
+        routing = routing_with(torch.tensor(rows), torch.zeros(tasks), torch.full((tasks,), 5), load)
+        return -routing_losses([routing])["mutual_information"].item()
 
     assert information([3, 1, 1], [6, 2, 2]) == pytest.approx(0, abs=1e-6)
     assert information([5, 0, 0], [0, 5, 0], [0, 0, 5]) == pytest.approx(math.log(3), rel=1e-5)
 
 
 def test_losses_are_the_mean_of_the_mixtures_and_nothing_without() -> None:
-    other = choice_of(PROBABILITY_TE, torch.zeros(3), torch.tensor([4, 0, 8]), LOAD_TRE)
+    other = routing_with(PROBABILITY_TE, torch.zeros(3), torch.tensor([4, 0, 8]), LOAD_TRE)
     assert routing_losses([BY_HAND, other])["z"].item() == pytest.approx(0.75)
     assert routing_losses([]) == {}
 
 
-@pytest.mark.parametrize("name", ["switch", "z", "mutual_information"])
+@pytest.mark.parametrize("name", ["balance", "z", "mutual_information"])
 def test_routing_losses_reach_the_gates(name: str) -> None:
     torch.manual_seed(0)
     router = FaceRouter(RouterConfig(num_experts=4), dim=6, tasks=3)
     torch.nn.init.normal_(router.weight)
     x_PND = torch.randn(4, 5, 6)
-    choice = router(x_PND, torch.tensor([0, 0, 2, 2]), torch.rand(4, 5) < 0.5)
-    routing_losses([choice])[name].backward()
+    routing = router(x_PND, torch.tensor([0, 0, 2, 2]), torch.rand(4, 5) < 0.5)
+    routing_losses([routing])[name].backward()
     asked = router.weight.grad[[0, 2]]
     assert (asked.flatten(1).abs().amax(1) > 1e-4).all()
     assert not router.weight.grad[1].any(), "nobody asked task 1"
 
 
-@pytest.mark.parametrize("name", ["switch", "z", "mutual_information"])
+@pytest.mark.parametrize("name", ["balance", "z", "mutual_information"])
 def test_following_the_gradient_lowers_the_loss(name: str) -> None:
     torch.manual_seed(1)
     router = FaceRouter(RouterConfig(num_experts=4), dim=6, tasks=2)

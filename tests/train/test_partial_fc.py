@@ -23,77 +23,77 @@ def slow(kind: str, embedding: torch.Tensor, person: int, weight: torch.Tensor, 
 @pytest.mark.parametrize("kind", ["cosface", "arcface"])
 def test_the_loss_is_the_papers(kind: str) -> None:
     torch.manual_seed(0)
-    centres = PartialFC(MarginConfig(kind=kind, scale=16, margin=0.3), num_identities=7, outputs=12)
+    partial_fc = PartialFC(MarginConfig(kind=kind, scale=16, margin=0.3), num_identities=7, outputs=12)
     embedding, person = torch.randn(5, 12) * 4, torch.tensor([0, 6, 3, 3, 1])
     wanted = [
-        slow(kind, e, int(p), centres.weight.detach(), 16, 0.3)
+        slow(kind, e, int(p), partial_fc.weight.detach(), 16, 0.3)
         for e, p in zip(embedding, person, strict=True)
     ]
-    assert centres(embedding, person).item() == pytest.approx(sum(wanted) / 5, rel=1e-4)
+    assert partial_fc(embedding, person).item() == pytest.approx(sum(wanted) / 5, rel=1e-4)
 
 
 def test_arcface_stays_monotonic_beyond_the_half_circle() -> None:
-    centres = PartialFC(MarginConfig(kind="arcface", scale=8, margin=0.5), num_identities=2, outputs=2)
+    partial_fc = PartialFC(MarginConfig(kind="arcface", scale=8, margin=0.5), num_identities=2, outputs=2)
     with torch.no_grad():
-        centres.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
+        partial_fc.weight.copy_(torch.tensor([[1.0, 0.0], [0.0, 1.0]]))
     angles = torch.linspace(0.1, math.pi - 0.01, 60)
     person = torch.zeros(1, dtype=torch.long)
     logits = []
     for angle in angles:
         embedding = torch.stack([angle.cos(), -angle.sin()])[None]
-        loss = centres(embedding, person).double()
+        loss = partial_fc(embedding, person).double()
         logits.append(-torch.log(torch.expm1(loss)) + 8 * -angle.sin())  # undo the softmax of two
     assert (torch.stack(logits).diff() < 0).all()
 
 
 def test_images_and_centres_learn() -> None:
     torch.manual_seed(0)
-    centres = PartialFC(MarginConfig(), num_identities=5, outputs=8)
+    partial_fc = PartialFC(MarginConfig(), num_identities=5, outputs=8)
     embedding = torch.randn(10, 8, requires_grad=True)
     person = torch.arange(10) % 5
-    optimizer = torch.optim.Adam([embedding, centres.weight], lr=0.1)
-    first = centres(embedding, person).item()
+    optimizer = torch.optim.Adam([embedding, partial_fc.weight], lr=0.1)
+    first = partial_fc(embedding, person).item()
     for _ in range(80):
         optimizer.zero_grad()
-        centres(embedding, person).backward()
+        partial_fc(embedding, person).backward()
         optimizer.step()
-    assert centres(embedding, person).item() < 0.05 * first
-    assert (F.normalize(embedding) @ F.normalize(centres.weight).T).argmax(1).tolist() == person.tolist()
+    assert partial_fc(embedding, person).item() < 0.05 * first
+    assert (F.normalize(embedding) @ F.normalize(partial_fc.weight).T).argmax(1).tolist() == person.tolist()
 
 
 def test_a_sample_holds_the_wanted_and_changes_with_the_step() -> None:
-    centres = PartialFC(MarginConfig(sample=0.25), num_identities=40, outputs=4)
+    partial_fc = PartialFC(MarginConfig(sample=0.25), num_identities=40, outputs=4)
     own = torch.tensor([3, 17, 3])
-    looks = [centres._looked_at(own, step) for step in range(4)]
+    looks = [partial_fc._looked_at(own, step) for step in range(4)]
     assert all({3, 17} <= set(rows.tolist()) and len(rows) == 10 for rows in looks)
     assert len({tuple(rows.tolist()) for rows in looks}) > 1
-    torch.testing.assert_close(centres._looked_at(own, 2), looks[2])
-    assert len(centres._looked_at(torch.arange(20), 0)) == 20, "the wanted are never left out"
+    torch.testing.assert_close(partial_fc._looked_at(own, 2), looks[2])
+    assert len(partial_fc._looked_at(torch.arange(20), 0)) == 20, "the wanted are never left out"
 
 
 def test_a_sample_leaves_the_others_alone_and_is_exact_for_those_it_sees() -> None:
     torch.manual_seed(1)
-    centres = PartialFC(MarginConfig(sample=0.5, scale=8), num_identities=8, outputs=6)
+    partial_fc = PartialFC(MarginConfig(sample=0.5, scale=8), num_identities=8, outputs=6)
     embedding, person = torch.randn(3, 6), torch.tensor([1, 4, 4])
-    rows = centres._looked_at(person, 0)
-    loss = centres(embedding, person, 0)
+    rows = partial_fc._looked_at(person, 0)
+    loss = partial_fc(embedding, person, 0)
     loss.backward()
-    moved = centres.weight.grad.abs().sum(1) > 0
+    moved = partial_fc.weight.grad.abs().sum(1) > 0
     assert moved.nonzero().flatten().tolist() == rows.tolist()
     place = {int(row): n for n, row in enumerate(rows)}
     wanted = [
-        slow("cosface", e, place[int(p)], centres.weight.detach()[rows], 8, 0.4)
+        slow("cosface", e, place[int(p)], partial_fc.weight.detach()[rows], 8, 0.4)
         for e, p in zip(embedding, person, strict=True)
     ]
     assert loss.item() == pytest.approx(sum(wanted) / 3, rel=1e-4)
 
 
 def test_nobody_known_costs_nothing() -> None:
-    centres = PartialFC(MarginConfig(), num_identities=3, outputs=4)
-    loss = centres(torch.zeros(0, 4, requires_grad=True), torch.zeros(0, dtype=torch.long))
+    partial_fc = PartialFC(MarginConfig(), num_identities=3, outputs=4)
+    loss = partial_fc(torch.zeros(0, 4, requires_grad=True), torch.zeros(0, dtype=torch.long))
     assert loss.item() == 0
     loss.backward()
-    assert not centres.weight.grad.any()
+    assert not partial_fc.weight.grad.any()
 
 
 def test_one_rank_has_everybody() -> None:

@@ -62,17 +62,17 @@ NETWORKS = {"compact": SMOKE.network, "published": PUBLISHED}
 CASES = [(network, kind) for network in NETWORKS for kind in SHARES]
 
 
-def built(network: str, shares: dict[str, SourceConfig]) -> tuple[Trainer, tuple[Batch, ...]]:
+def built(network: str, sources: dict[str, SourceConfig]) -> tuple[Trainer, tuple[Batch, ...]]:
     """A trainer without dropout whose fresh zeros are not zero, and this rank's part of a batch."""
     rng = np.random.default_rng(0)
     faces: dict[str, list[Any]] = {}
-    for source in shares:
+    for source in sources:
         drawn = [replace(draw_face(f"{source}-{n}"), source=source) for n in range(6)]
         if source == "taught":
             teacher = [rng.integers(-90, 90, 256).astype(np.int8) for _ in drawn]
             drawn = [replace(one, embedding=v) for one, v in zip(drawn, teacher, strict=True)]
         faces[source] = [labelled_face(one) for one in drawn]
-    settings = {"network": NETWORKS[network], "sources": shares, "weighting": "uncertainty"}
+    settings = {"network": NETWORKS[network], "sources": sources, "weighting": "uncertainty"}
     run = replace(SMOKE, **settings, warmup=0, steps=3)
     trainer = Trainer(run, faces, people=24)
     torch.manual_seed(3)
@@ -104,15 +104,15 @@ def gradients(trainer: Trainer, parts: tuple[Batch, ...]) -> dict[str, Any]:
         losses, _ = trainer.losses(with_tasks(part, tasks_of_all_ranks(part, trainer.device)))
         losses["total"] = trainer.objective.total(losses, [task for task in TASKS if task in losses])
         for name, loss in losses.items():
-            for parameter in [*shared, trainer.centres.weight]:
+            for parameter in [*shared, trainer.partial_fc.weight]:
                 parameter.grad = None
             loss.backward(retain_graph=True)
             average_gradients(shared)
-            trainer.centres.correct_gradients()
+            trainer.partial_fc.correct_gradients()
             found[f"{name} {number}"] = {
                 "value": loss.detach(),
                 "shared": [one.grad if one.grad is not None else torch.zeros(()) for one in shared],
-                "centres": trainer.centres.weight.grad,
+                "partial_fc": trainer.partial_fc.weight.grad,
             }
     return found
 
@@ -133,7 +133,7 @@ def work(path: str) -> None:
                 "losses": found,
                 "steps": steps,
                 "biases": biases,
-                "centres": trainer.state_dict()["centres"]["weight"],
+                "partial_fc": trainer.state_dict()["partial_fc"]["weight"],
                 "names": [
                     name
                     for module in (trainer.network, trainer.objective)
@@ -187,7 +187,7 @@ def assert_near(wanted: Tensor, other: Tensor, what: str, floor: float = 0.0) ->
 def test_two_ranks_are_one(case: str, told: dict[int, list[dict[str, Any]]]) -> None:
     alone, pair = told[1][0][case], [one[case] for one in told[2]]
     named = {name.split()[0] for name in alone["losses"]}
-    assert named == set(TASKS) | {"switch", "z", "mutual_information", "total"}
+    assert named == set(TASKS) | {"balance", "z", "mutual_information", "total"}
     for name, wanted in alone["losses"].items():
         largest = max(float(gradient.abs().max()) for gradient in wanted["shared"])
         assert largest > 0, f"{name} teaches nothing"
@@ -198,16 +198,16 @@ def test_two_ranks_are_one(case: str, told: dict[int, list[dict[str, Any]]]) -> 
                 # What is the same for all places has no effect under a softmax: its gradient is rounding.
                 floor = NOISE * largest if parameter.endswith("query.bias") else 0.0
                 assert_near(gradient, other, f"{name}, {parameter}", floor)
-        parts = [one["losses"][name]["centres"] for one in pair]
-        if wanted["centres"] is not None:
-            assert_near(wanted["centres"], torch.cat(parts), f"{name}, centres")
-    assert alone["losses"]["recognition 0"]["centres"].any()
+        parts = [one["losses"][name]["partial_fc"] for one in pair]
+        if wanted["partial_fc"] is not None:
+            assert_near(wanted["partial_fc"], torch.cat(parts), f"{name}, centres")
+    assert alone["losses"]["recognition 0"]["partial_fc"].any()
     for one in pair:
         for mine, others in zip(alone["steps"], one["steps"], strict=True):
             assert others == pytest.approx(mine, rel=1e-3, abs=1e-4)
         for bias, other in zip(alone["biases"], one["biases"], strict=True):
             assert bias.any() and torch.equal(bias, other)
-        assert torch.equal(pair[0]["centres"], one["centres"]) and one["centres"].shape == (24, 512)
+        assert torch.equal(pair[0]["partial_fc"], one["partial_fc"]) and one["partial_fc"].shape == (24, 512)
 
 
 if __name__ == "__main__":

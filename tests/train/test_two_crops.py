@@ -36,14 +36,14 @@ DRAWN = SourceConfig(reader="generated", path="6", batch_size=3, lazy=True)
 
 
 def test_each_part_has_its_tasks_and_every_task_learns(drawn_run: Callable[..., RunConfig]) -> None:
-    shares = {"all": DRAWN, "masks": replace(DRAWN, count=2, tasks=("parsing",))}
-    run = drawn_run(network=NETWORK, sources=shares, encoder_lr=1e-4, lr=1e-3, warmup=0, recompute=True)
+    sources = {"all": DRAWN, "masks": replace(DRAWN, batch_size=2, tasks=("parsing",))}
+    run = drawn_run(network=NETWORK, sources=sources, encoder_lr=1e-4, lr=1e-3, warmup=0, recompute=True)
     data = read_sources(run.sources, "", read_dataset, people=True)
     trainer = Trainer(run, data.faces, data.people)
     images, dense = parts = stream(run, trainer.network, data)[0]
-    assert tuple(images.wanted) == IMAGE_TASKS and images.crop_BCHW.shape == (3, 3, 32, 32)
-    assert tuple(dense.wanted) == DENSE_TASKS and dense.crop_BCHW.shape == (5, 3, 64, 64)
-    assert dense.wanted["landmarks"].tolist() == [True] * 3 + [False] * 2
+    assert tuple(images.has_label) == IMAGE_TASKS and images.crop_BCHW.shape == (3, 3, 32, 32)
+    assert tuple(dense.has_label) == DENSE_TASKS and dense.crop_BCHW.shape == (5, 3, 64, 64)
+    assert dense.has_label["landmarks"].tolist() == [True] * 3 + [False] * 2
     before = {name: value.clone() for name, value in trainer.network.state_dict().items()}
     losses = trainer.train_step([parts])
     assert set(TASKS) < set(losses)
@@ -59,8 +59,8 @@ def test_each_part_has_its_tasks_and_every_task_learns(drawn_run: Callable[..., 
 def test_one_face_for_a_head_with_batch_norms_is_refused_before_the_first_step(
     drawn_run: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    shares = {"all": replace(DRAWN, tasks=("age",)), "masks": replace(DRAWN, count=1, tasks=("parsing",))}
-    run = drawn_run(network=NETWORK, sources=shares, steps=2, held_out=None, out=str(tmp_path))
+    sources = {"all": replace(DRAWN, tasks=("age",)), "masks": replace(DRAWN, batch_size=1, tasks=("parsing",))}
+    run = drawn_run(network=NETWORK, sources=sources, steps=2, held_out=None, out=str(tmp_path))
     with pytest.raises(RecipeError, match="has 1 faces for parsing.*need 2 in each"):
         train(run)
     assert not list(tmp_path.glob("checkpoints/*"))

@@ -156,14 +156,14 @@ class MixtureDataset(Dataset[Batch]):
 class Parts(Dataset[tuple[Batch, ...]]):
     """Batch number -> a batch a crop policy: one part for `compact`, two for `base`."""
 
-    def __init__(self, mixtures: Sequence[MixtureDataset]) -> None:
-        self.moe_blocks = mixtures
+    def __init__(self, datasets: Sequence[MixtureDataset]) -> None:
+        self.datasets = datasets
 
     def __len__(self) -> int:
-        return len(self.moe_blocks[0])
+        return len(self.datasets[0])
 
     def __getitem__(self, number: int) -> tuple[Batch, ...]:
-        return tuple(mixture[number] for mixture in self.moe_blocks)
+        return tuple(dataset[number] for dataset in self.datasets)
 
 
 def collate(crops: Sequence[TrainingCrop]) -> Batch:

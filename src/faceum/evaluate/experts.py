@@ -37,7 +37,7 @@ def expert_load(
                 torch.from_numpy(np.stack([crop.face_tokens_N for crop in group])),
                 tuple(tasks),
             )
-        taken = [choice.load_TRE.cpu().numpy() for choice in output.routing]
+        taken = [routing.load_TRE.cpu().numpy() for routing in output.routing]
         counts = [before + more for before, more in zip(counts, taken, strict=True)] if counts else taken
     ids = network.config.tasks
     load: dict[str, dict[str, list[float]]] = {}

@@ -147,7 +147,7 @@ def require_faces_for_norms(parts: Parts, network: FaceUM, data: Data) -> None:
 
     Each rank needs two of a task, or one where ranks share the statistics (see share_norms).
     """
-    for mixture in parts.moe_blocks:
+    for mixture in parts.datasets:
         for task in network.config.tasks:
             norms = [module for module in network.heads[task].modules() if isinstance(module, NORMS)]
             counts = faces_of_ranks(mixture, task, data)

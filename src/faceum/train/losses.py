@@ -135,16 +135,16 @@ def heat_map_loss(logits_BOhw: Tensor, label_BO2: Tensor, weight_B: Tensor) -> T
 
 
 def routing_losses(routing: Sequence[Routing]) -> dict[str, Tensor]:
-    """Switch balance, z and mutual-information losses, mean over the moe_blocks; empty without moe_blocks.
+    """Load-balance, z and mutual-information losses, mean over the moe_blocks; empty without moe_blocks.
 
-    switch: experts * sum_e f_e P_e with f the share of taken slots and P of probability (arXiv 2101.03961),
+    balance: experts * sum_e f_e P_e with f the share of taken slots and P of probability (arXiv 2101.03961),
         both over all tasks together, each task weighted equally.
     z: mean squared log of the experts' partition (arXiv 2202.08906).
     mutual_information: minus I(task; expert), in nats (arXiv 2212.08066), tasks weighted equally.
     """
     if not routing:
         return {}
-    each = [_routing_loss(routing) for routing in routing]
+    each = [_routing_loss(one) for one in routing]
     return {name: torch.stack([losses[name] for losses in each]).mean() for name in each[0]}
 
 
@@ -160,7 +160,7 @@ def _routing_loss(routing: Routing) -> dict[str, Tensor]:
     joint_TE = share_TE / len(share_TE)
     ratio = (share_TE.clamp_min(1e-9) / share_E.clamp_min(1e-9)).log()
     return {
-        "switch": len(share_E) * (load_E * share_E).sum(),
+        "balance": len(share_E) * (load_E * share_E).sum(),
         "z": (sum_over_ranks(routing.z_T)[asked] / tokens).mean(),
         "mutual_information": -(joint_TE * ratio).sum(),
     }

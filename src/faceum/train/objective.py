@@ -24,8 +24,8 @@ from faceum.train.losses import (
 )
 from faceum.train.partial_fc import PartialFC
 
-ROUTING = ("switch", "z", "mutual_information")
-"""The router's losses, each weighted by the setting of its name."""
+ROUTING = {"balance": "balance_weight", "z": "z", "mutual_information": "mutual_information"}
+"""Each routing loss -> the setting that weights it."""
 
 
 class Objective(nn.Module):
@@ -43,12 +43,12 @@ class Objective(nn.Module):
         self.register_buffer("parsing_weight_C", parsing_weight_C)
 
     def forward(
-        self, output: Output, batch: Batch, centres: PartialFC | None = None, step: int = 0
+        self, output: Output, batch: Batch, partial_fc: PartialFC | None = None, step: int = 0
     ) -> dict[str, Tensor]:
         """Each asked task's loss, of all ranks together, and the router's."""
         by_kind: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "embedding": lambda answer, label: self._recognition(
-                answer, label, batch.identity, centres, step
+                answer, label, batch.identity, partial_fc, step
             ),
             "number": age_loss,
             "labels": attribute_loss,
@@ -79,7 +79,7 @@ class Objective(nn.Module):
                 terms.append(0.5 * (torch.exp(-s) * alpha[task] * losses[task] + s))
             elif task in losses:
                 terms.append(alpha[task] * losses[task] / sum(alpha.values()))
-        terms += [getattr(config, name) * losses[name] / parts for name in ROUTING if name in losses]
+        terms += [getattr(config, weight) * losses[name] / parts for name, weight in ROUTING.items() if name in losses]
         return torch.stack(terms).sum()
 
     def _recognition(
@@ -87,7 +87,7 @@ class Objective(nn.Module):
         embedding_BD: Tensor,
         teacher_BV: Tensor,
         identity_B: Tensor,
-        centres: PartialFC | None,
+        partial_fc: PartialFC | None,
         step: int,
     ) -> Tensor:
         """A teacher's vector where there is one, and the person where a margin loss is asked for.
@@ -97,7 +97,7 @@ class Objective(nn.Module):
         taught_B = teacher_BV.any(-1)
         loss = self.distillation(embedding_BD[taught_B], teacher_BV[taught_B])
         loss = loss + self.config.relation * relation_loss(embedding_BD[taught_B], teacher_BV[taught_B])
-        if centres is not None:
+        if partial_fc is not None:
             known_B = identity_B >= 0
-            loss = loss + centres(embedding_BD[known_B], identity_B[known_B], step)
+            loss = loss + partial_fc(embedding_BD[known_B], identity_B[known_B], step)
         return loss

@@ -57,13 +57,13 @@ class Trainer:
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.trunk.recompute = config.recompute
         self.objective = Objective(config, class_weights(faces)).to(self.device)
-        self.centres: PartialFC | None = None
+        self.partial_fc: PartialFC | None = None
         if config.margin is not None and people:
-            self.centres = PartialFC(config.margin, num_identities=people, seed=config.seed).to(self.device)
+            self.partial_fc = PartialFC(config.margin, num_identities=people, seed=config.seed).to(self.device)
         same_on_every_rank([*self.network.state_dict().values(), *self.objective.state_dict().values()])
         rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         self.optimizer = build_optimizer(self.network, self.objective, encoder_lr=config.encoder_lr, **rates)
-        self.centres_optimizer = build_optimizer(self.centres, **rates) if self.centres else None
+        self.partial_fc_optimizer = build_optimizer(self.partial_fc, **rates) if self.partial_fc else None
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.average = MovingAverage(self.network, config.ema)
         self.forward = torch.compile(self.network) if config.compile else self.network
@@ -72,7 +72,7 @@ class Trainer:
     @property
     def optimizers(self) -> list[torch.optim.AdamW]:
         """That of what all ranks share, and that of the centres where there are some."""
-        return [self.optimizer] + ([self.centres_optimizer] if self.centres_optimizer else [])
+        return [self.optimizer] + ([self.partial_fc_optimizer] if self.partial_fc_optimizer else [])
 
     def train_step(self, batches: Sequence[tuple[Batch, ...]]) -> dict[str, Tensor | float]:
         """One update from the batches that it accumulates, each a part a crop policy; returns every loss.
@@ -112,7 +112,7 @@ class Trainer:
         autocast = torch.autocast(self.device.type, half, enabled=half is not None)
         with autocast:
             output = self.forward(crop_BCHW, batch.face_tokens_BN, tasks, has_label_TB)
-        return self.objective(output, batch, self.centres, self.step), output.routing
+        return self.objective(output, batch, self.partial_fc, self.step), output.routing
 
     def _add_gradients(
         self,
@@ -135,21 +135,21 @@ class Trainer:
             for name, loss in {**losses, "total": total}.items():
                 values[name] = values.get(name, 0.0) + share * loss.detach()
             if routing:
-                loads = [load + choice.load_TRE for load, choice in zip(loads, routing, strict=False)]
+                loads = [load + chosen.load_TRE for load, chosen in zip(loads, routing, strict=False)]
         return loads
 
     def _update(self) -> Tensor:
         """SourceConfig, clip and apply the gradients; returns their norm before the clipping."""
         shared = [one for module in (self.network, self.objective) for one in module.parameters()]
         average_gradients(shared)
-        if self.centres is not None:
-            self.centres.correct_gradients()
+        if self.partial_fc is not None:
+            self.partial_fc.correct_gradients()
         moved = [one for one in self.optimizers if any(p.grad is not None for p in _parameters(one))]
         if self.scaler.is_enabled():
             share_overflow(moved)
         for optimizer in moved:
             self.scaler.unscale_(optimizer)
-        sharded = list(self.centres.parameters()) if self.centres is not None else []
+        sharded = list(self.partial_fc.parameters()) if self.partial_fc is not None else []
         norm = clip_gradients(shared, sharded, self.config.grad_clip)
         for optimizer in moved:
             self.scaler.step(optimizer)
@@ -192,13 +192,13 @@ class Trainer:
             "optimizer": self.optimizer.state_dict(),
             "scaler": self.scaler.state_dict(),
         }
-        if self.centres is not None and self.centres_optimizer is not None:
-            weight = self.centres.weight
-            moments = self.centres_optimizer.state[weight]
-            state["centres"] = {"weight": gather_rows(weight.detach())}
+        if self.partial_fc is not None and self.partial_fc_optimizer is not None:
+            weight = self.partial_fc.weight
+            moments = self.partial_fc_optimizer.state[weight]
+            state["partial_fc"] = {"weight": gather_rows(weight.detach())}
             for name in ("exp_avg", "exp_avg_sq"):
-                state["centres"][name] = gather_rows(moments.get(name, torch.zeros_like(weight)).detach())
-            state["centres"]["step"] = moments.get("step", torch.tensor(0.0))
+                state["partial_fc"][name] = gather_rows(moments.get(name, torch.zeros_like(weight)).detach())
+            state["partial_fc"]["step"] = moments.get("step", torch.tensor(0.0))
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -210,14 +210,14 @@ class Trainer:
         self.average.updates = state["average_updates"]
         self.optimizer.load_state_dict(state["optimizer"])
         self.scaler.load_state_dict(state["scaler"])
-        if self.centres is not None and self.centres_optimizer is not None:
-            first, end = share_of_rank(self.centres.num_identities)
-            saved = {name: value.to(self.device) for name, value in state["centres"].items()}
+        if self.partial_fc is not None and self.partial_fc_optimizer is not None:
+            first, end = share_of_rank(self.partial_fc.num_identities)
+            saved = {name: value.to(self.device) for name, value in state["partial_fc"].items()}
             with torch.no_grad():
-                self.centres.weight.copy_(saved["weight"][first:end])
+                self.partial_fc.weight.copy_(saved["weight"][first:end])
             moments = {name: saved[name][first:end].clone() for name in ("exp_avg", "exp_avg_sq")}
             step = saved["step"].cpu().clone()
-            self.centres_optimizer.state[self.centres.weight] = {"step": step, **moments}
+            self.partial_fc_optimizer.state[self.partial_fc.weight] = {"step": step, **moments}
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
