@@ -13,12 +13,12 @@ pytest.importorskip("onnxscript")
 
 from typer.testing import CliRunner  # noqa: E402
 
-from faceum.export import exporter as module  # noqa: E402
 from faceum.analyzer import FaceAnalyzer  # noqa: E402
 from faceum.cli.app import app  # noqa: E402
 from faceum.crop import FACE_TOKENS, POLICIES, crop_matrix  # noqa: E402
 from faceum.decode import decode_ages  # noqa: E402
 from faceum.errors import ModelError  # noqa: E402
+from faceum.export import exporter as module  # noqa: E402
 from faceum.export.exporter import export_file  # noqa: E402
 from faceum.export.onnx import export_onnx, noise  # noqa: E402
 from faceum.export.parity import LIMITS  # noqa: E402

@@ -10,8 +10,8 @@ torch = pytest.importorskip("torch")
 onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxscript")
 
-from faceum.export import onnx as export  # noqa: E402
 from faceum.errors import ModelError  # noqa: E402
+from faceum.export import onnx as export  # noqa: E402
 from faceum.model.checkpoint import load_checkpoint  # noqa: E402
 from faceum.model.experts import Experts, ExpertsConfig  # noqa: E402
 from faceum.model.router import FaceRouter, RouterConfig  # noqa: E402

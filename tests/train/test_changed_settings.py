@@ -17,7 +17,7 @@ from faceum.train.checkpoints import Checkpoints
 from faceum.train.provenance import require_same_recipe
 
 DRAWN = SourceConfig(reader="generated", path="8", batch_size=4)
-SHARES = {"drawn": DRAWN, "more": replace(DRAWN, tasks=("age",))}
+SOURCES = {"drawn": DRAWN, "more": replace(DRAWN, tasks=("age",))}
 
 
 @pytest.fixture
@@ -25,7 +25,7 @@ def begun(drawn_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     """A run of one step that stands in its folder; call it for its recipe with other settings."""
 
     def make(**settings: Any) -> RunConfig:
-        return drawn_run(**{"sources": SHARES, "steps": 1, "save_every": 1, "apart": False, **settings})
+        return drawn_run(**{"sources": SOURCES, "steps": 1, "save_every": 1, "apart": False, **settings})
 
     train(make())
     return make
@@ -46,10 +46,10 @@ def test_what_a_run_cannot_change_midway_is_named_with_both_values(begun: Callab
         ({"margin": None}, ['margin={"kind": "cosface", ', ", not none"]),
         ({"network": replace(run.network, block=block)}, ["network.block.hidden_dim=", ", not 96"]),
         ({"task_weights": {"age": 9.0}}, [f"task_weights.age={ages}, not 9.0"]),
-        ({"sources": {"drawn": share, "more": SHARES["more"]}},
+        ({"sources": {"drawn": share, "more": SOURCES["more"]}},
          ["sources.drawn.batch_size=4, not 5; shares.drawn.lazy=false, not true"]),
         ({"sources": {"drawn": DRAWN}}, ["sources.more={", ", not none"]),
-        ({"sources": dict(reversed(SHARES.items()))}, ['sources=["drawn", "more"], not ["more", "drawn"]']),
+        ({"sources": dict(reversed(SOURCES.items()))}, ['sources=["drawn", "more"], not ["more", "drawn"]']),
         ({"apart": True, "held_out": "test"}, ["held_out=val, not test", "apart=false, not true"]),
     ):  # fmt: skip
         with pytest.raises(RecipeError) as caught:
@@ -73,8 +73,8 @@ def test_what_it_can_change_is_taken(begun: Callable[..., RunConfig]) -> None:
     assert list(Checkpoints(f"{moved}/checkpoints").steps()) == [2]
     record = json.loads(Path(moved, "run.json").read_text())
     assert (record["step"], record["recipe"]["steps"], record["earlier"][0]["recipe"]["steps"]) == (1, 2, 1)
-    shares = {**SHARES, "drawn": replace(DRAWN, path="another folder")}
-    require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, sources=sourcess))
+    sources = {**SOURCES, "drawn": replace(DRAWN, path="another folder")}
+    require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, sources=sources))
 
 
 def test_a_folder_without_checkpoints_begins_anew(begun: Callable[..., RunConfig]) -> None:

@@ -59,7 +59,10 @@ def test_each_part_has_its_tasks_and_every_task_learns(drawn_run: Callable[..., 
 def test_one_face_for_a_head_with_batch_norms_is_refused_before_the_first_step(
     drawn_run: Callable[..., RunConfig], tmp_path: Path
 ) -> None:
-    sources = {"all": replace(DRAWN, tasks=("age",)), "masks": replace(DRAWN, batch_size=1, tasks=("parsing",))}
+    sources = {
+        "all": replace(DRAWN, tasks=("age",)),
+        "masks": replace(DRAWN, batch_size=1, tasks=("parsing",)),
+    }
     run = drawn_run(network=NETWORK, sources=sources, steps=2, held_out=None, out=str(tmp_path))
     with pytest.raises(RecipeError, match="has 1 faces for parsing.*need 2 in each"):
         train(run)

@@ -79,7 +79,11 @@ class Objective(nn.Module):
                 terms.append(0.5 * (torch.exp(-s) * alpha[task] * losses[task] + s))
             elif task in losses:
                 terms.append(alpha[task] * losses[task] / sum(alpha.values()))
-        terms += [getattr(config, weight) * losses[name] / parts for name, weight in ROUTING.items() if name in losses]
+        terms += [
+            getattr(config, weight) * losses[name] / parts
+            for name, weight in ROUTING.items()
+            if name in losses
+        ]
         return torch.stack(terms).sum()
 
     def _recognition(

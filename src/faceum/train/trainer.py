@@ -59,7 +59,9 @@ class Trainer:
         self.objective = Objective(config, class_weights(faces)).to(self.device)
         self.partial_fc: PartialFC | None = None
         if config.margin is not None and people:
-            self.partial_fc = PartialFC(config.margin, num_identities=people, seed=config.seed).to(self.device)
+            self.partial_fc = PartialFC(config.margin, num_identities=people, seed=config.seed).to(
+                self.device
+            )
         same_on_every_rank([*self.network.state_dict().values(), *self.objective.state_dict().values()])
         rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         self.optimizer = build_optimizer(self.network, self.objective, encoder_lr=config.encoder_lr, **rates)
