@@ -30,14 +30,14 @@ from faceum.analyzer import FaceAnalyzer
 from faceum.cli.paths import list_images
 from faceum.crop import Crop, CropSpec, crop_face, network_input
 from faceum.decode import decode_class_map
-from faceum.detect.registry import load_detector
+from faceum.detect.base import load_detector
+from faceum.engine import gpu_is_present
 from faceum.errors import FaceumError, ModelError
 from faceum.extras import INSTALL_TORCH, torch_is_installed
 from faceum.files import write_bytes, write_text
 from faceum.geometry import compose, transform_points, warp
 from faceum.image import read_image, write_image
 from faceum.render.palette import PALETTE
-from faceum.runner import gpu_is_present
 from faceum.save import OutputStems
 from faceum.tasks import ATTRIBUTES
 from faceum.threads import usable_threads

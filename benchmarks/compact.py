@@ -18,7 +18,7 @@ from networks import vit_small
 from faceum.analyzer import FaceAnalyzer
 from faceum.crop import crop_face
 from faceum.decode import decode_answers
-from faceum.detect.registry import load_detector
+from faceum.detect.base import load_detector
 from faceum.image import read_image
 from faceum.runner import load_runner
 

@@ -27,18 +27,16 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import onnxruntime
 import pyarrow.parquet
 from mtcnn_candidate import Mtcnn
 
 from faceum.crop import points5_from_landmarks
-from faceum.detect.candidates import without_repeats
+from faceum.detect.base import Detection, Detector, load_detector
+from faceum.detect.candidates import suppress_overlaps
 from faceum.detect.centerface import decode_cells, network_input
-from faceum.detect.protocol import Detection, Detector
-from faceum.detect.registry import load_detector
-from faceum.detect.session import Session
 from faceum.geometry import boxes_iou
 from faceum.image import read_image
+from faceum.onnx_session import LazySession, onnxruntime
 from faceum.weights.registry import asset_path
 
 FOUND = 0.4
@@ -60,11 +58,13 @@ class PlainCenterFace:
     name = "centerface, one look"
 
     def __init__(self) -> None:
-        self._session = Session(lambda: asset_path("centerface", "faces", kind="detector"), threads=THREADS)
+        self._session = LazySession(
+            lambda: asset_path("centerface", "faces", kind="detector"), threads=THREADS
+        )
 
-    def detect(self, image_HWC: np.ndarray) -> list[Detection]:
+    def detect(self, image_HWC: np.ndarray, *, min_score: float = 0.5) -> list[Detection]:
         found = decode_cells(*self._session.run(network_input(image_HWC)[None]), min_score=min(SCORES))
-        return without_repeats(found, 0.3).detections()
+        return suppress_overlaps(found, 0.3).detections()
 
 
 def candidates(mtcnn: Path | None) -> dict[str, Detector]:
@@ -154,7 +154,7 @@ def judge(images: Iterator[Photo] | Sequence[Photo], detector: Detector) -> str:
     """One row: recall at each score, mean and median point error."""
     found, errors = [], []
     for image, faces in images:
-        detections = detector.detect(image)
+        detections = detector.detect(image, min_score=min(SCORES))
         for face in faces:
             match = best_match(raised_box(face), detections)
             found.append(0.0 if match is None else match.score)
@@ -188,7 +188,7 @@ def print_sets(detector: Detector, most: int) -> None:
         rows = [rows[i] for i in np.random.default_rng(0).permutation(len(rows))[:most]]
         found, count = [], []
         for row in rows:
-            detections = detector.detect(read_image(row["image"]))
+            detections = detector.detect(read_image(row["image"]), min_score=min(SCORES))
             match = best_match(np.array(row["box"]), detections)
             found.append(0.0 if match is None else match.score)
             count.append(sum(face.score >= 0.5 for face in detections))

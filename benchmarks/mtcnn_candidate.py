@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.detect.candidates import Found, without_repeats
-from faceum.detect.protocol import Detection
-from faceum.detect.session import Session
+from faceum.detect.base import Detection
+from faceum.detect.candidates import Candidates, suppress_overlaps
 from faceum.geometry import boxes_iou, warp
+from faceum.onnx_session import LazySession
 
 LEAST_FACE = 20
 WINDOW, STEP = 12, 2
@@ -32,27 +32,27 @@ class Mtcnn:
         """folder: where mtcnn-pnet.onnx, mtcnn-rnet.onnx and mtcnn-onet.onnx lie."""
         files = [folder / f"mtcnn-{part}.onnx" for part in ("pnet", "rnet", "onet")]
         self._propose, self._refine, self._answer = (
-            Session(lambda file=file: file, threads=threads) for file in files
+            LazySession(lambda file=file: file, threads=threads) for file in files
         )
 
-    def detect(self, image_HWC: np.ndarray) -> list[Detection]:
+    def detect(self, image_HWC: np.ndarray, *, min_score: float = 0.5) -> list[Detection]:
         """All faces of an upright RGB uint8 image (H, W, 3), largest first."""
         found = self._proposals(image_HWC)
         if len(found):
             boxes = squares(found.boxes)
             shift, face = self._refine.run(patches(image_HWC, boxes, 24))
             found = faces(shifted(boxes, shift), face[:, 1], LEAST_SCORES[1])
-            found = without_repeats(found, MAX_IOU_REFINED)
+            found = suppress_overlaps(found, MAX_IOU_REFINED)
         if len(found):
             boxes = squares(found.boxes)
             shift, shares, face = self._answer.run(patches(image_HWC, boxes, 48))
             sides = (boxes[:, 2:] - boxes[:, :2])[:, None]
             points = boxes[:, None, :2] + shares.reshape(-1, 2, 5).transpose(0, 2, 1) * sides
-            found = Found(boxes=shifted(boxes, shift), points=points, scores=face[:, 1])
+            found = Candidates(boxes=shifted(boxes, shift), points=points, scores=face[:, 1])
             found = without_nested(found.where(found.scores > LEAST_SCORES[2]))
         return found.detections()
 
-    def _proposals(self, image_HWC: np.ndarray) -> Found:
+    def _proposals(self, image_HWC: np.ndarray) -> Candidates:
         height, width = image_HWC.shape[:2]
         scale, parts = WINDOW / LEAST_FACE, []
         while min(height, width) * scale >= WINDOW:
@@ -64,17 +64,17 @@ class Mtcnn:
             boxes = shifted(np.concatenate([corners, corners + WINDOW], axis=1), shift[0][:, rows, columns].T)
             back = np.tile([width / size[0], height / size[1]], 2).astype(np.float32)
             one = faces(boxes * back, face[0, 1, rows, columns], 0)
-            parts.append(without_repeats(one, MAX_IOU_ONE_SCALE))
+            parts.append(suppress_overlaps(one, MAX_IOU_ONE_SCALE))
             scale *= NEXT_SCALE
         boxes = np.concatenate([np.zeros((0, 4), np.float32), *(part.boxes for part in parts)])
         scores = np.concatenate([np.zeros(0, np.float32), *(part.scores for part in parts)])
-        return without_repeats(faces(boxes, scores, 0), MAX_IOU_ALL_SCALES)
+        return suppress_overlaps(faces(boxes, scores, 0), MAX_IOU_ALL_SCALES)
 
 
-def faces(boxes: np.ndarray, scores: np.ndarray, least: float) -> Found:
+def faces(boxes: np.ndarray, scores: np.ndarray, least: float) -> Candidates:
     """Boxes above a score, with no points yet."""
     rows = scores > least
-    return Found(boxes=boxes[rows], points=np.zeros((rows.sum(), 5, 2), np.float32), scores=scores[rows])
+    return Candidates(boxes=boxes[rows], points=np.zeros((rows.sum(), 5, 2), np.float32), scores=scores[rows])
 
 
 def shifted(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
@@ -99,7 +99,7 @@ def patches(image_HWC: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
     return np.stack([warp(image_HWC, frame, (side, side), border="zero") for frame in frames])
 
 
-def without_nested(found: Found) -> Found:
+def without_nested(found: Candidates) -> Candidates:
     """Best first, without boxes that share more than MAX_SHARE of the smaller box with a better one."""
     kept: list[int] = []
     areas = (found.boxes[:, 2:] - found.boxes[:, :2]).prod(axis=1)

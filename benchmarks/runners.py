@@ -18,7 +18,7 @@ import pyarrow.parquet
 from in_turn import THREADS, claim, in_turn, options, stamp
 
 from faceum.crop import crop_face
-from faceum.detect.registry import load_detector
+from faceum.detect.base import load_detector
 from faceum.errors import ModelError
 from faceum.export.exporter import export_file
 from faceum.export.parity import UNITS, distances

@@ -1,8 +1,9 @@
-"""The analyzer's promises on a tiny network: order, shapes, sources, given boxes, failures, threads."""
+"""FaceAnalyzer on a tiny network: order, shapes, sources, given boxes, failures, threads, processes."""
 
 from __future__ import annotations
 
 import io
+import pickle
 from concurrent.futures import ThreadPoolExecutor
 
 import cv2
@@ -10,9 +11,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceum.analyzer import GROUPS, MOST_CROPS, MOST_WORKERS, FaceAnalyzer
+from faceum.analyzer import GROUP_SIZES, MAX_CROPS, MAX_WORKERS, FaceAnalyzer
 from faceum.crop import points5_from_landmarks
-from faceum.detect.protocol import Detection
+from faceum.detect.base import Detection
 from faceum.errors import FaceumError, ImageError, ModelError
 from faceum.tasks import TASKS
 
@@ -30,9 +31,9 @@ class FixedDetector:
         self.faces = list(faces)
         self.seen = 0
 
-    def detect(self, image_HWC):
+    def detect(self, image_HWC, *, min_score=0.5):
         self.seen += 1
-        return self.faces
+        return [face for face in self.faces if face.score >= min_score]
 
 
 def detection(shift=0.0, score=0.9):
@@ -82,7 +83,7 @@ def test_only_asked_tasks_are_answered(onnx_model, portrait):
     assert face.landmarks is None and face.parsing is None
 
 
-def test_min_score_and_max_faces_choose_among_the_found(onnx_model, portrait):
+def test_min_score_and_max_faces(onnx_model, portrait):
     detector = FixedDetector(detection(0, 0.4), detection(10, 0.9), detection(20, 0.6))
     kept = FaceAnalyzer(onnx_model, detector=detector, min_score=0.5).analyze(portrait)
     assert [face.score for face in kept] == [0.9, 0.6]
@@ -90,17 +91,18 @@ def test_min_score_and_max_faces_choose_among_the_found(onnx_model, portrait):
     assert [face.score for face in kept] == [0.9]
 
 
-def test_no_face_is_an_empty_list(onnx_model):
+def test_no_face_is_an_empty_result(onnx_model):
     analyzer = FaceAnalyzer(onnx_model, detector=FixedDetector())
-    assert analyzer.analyze(np.zeros((9, 9, 3), np.uint8)) == []
+    result = analyzer.analyze(np.zeros((9, 9, 3), np.uint8))
+    assert result.faces == [] and len(result) == 0 and not result
 
 
-def test_more_faces_than_one_call_takes(onnx_model, portrait):
-    count = MOST_CROPS + 3
+def test_more_faces_than_one_call(onnx_model, portrait):
+    count = MAX_CROPS + 3
     analyzer = FaceAnalyzer(onnx_model, detector=FixedDetector(*[detection(i) for i in range(count)]))
     faces = analyzer.analyze(portrait)
     assert len(faces) == count
-    same(faces[-1], analyzer.analyze(portrait, [FACE + count - 1], [EYES + count - 1])[0])
+    same(faces[-1], analyzer.analyze(portrait, boxes=[FACE + count - 1], points5=[EYES + count - 1])[0])
 
 
 def test_the_answer_does_not_depend_on_the_source(analyzer, portrait, portrait_path, tmp_path):
@@ -117,26 +119,26 @@ def test_the_answer_does_not_depend_on_the_source(analyzer, portrait, portrait_p
     same(reference, analyzer.analyze(tmp_path / "turned.png")[0])
 
 
-def test_given_boxes_and_points_replace_the_detector_and_keep_their_order(onnx_model, portrait):
+def test_given_faces_replace_the_detector(onnx_model, portrait):
     detector = FixedDetector()
     analyzer = FaceAnalyzer(onnx_model, detector=detector)
     small, large = FACE + 100, FACE
-    faces = analyzer.analyze(portrait, [small, large], [EYES + 100, EYES])
+    faces = analyzer.analyze(portrait, boxes=[small, large], points5=[EYES + 100, EYES])
     assert detector.seen == 0
     assert [face.box.tolist() for face in faces] == [small.tolist(), large.tolist()]
     assert all(face.score is None for face in faces)
-    same(faces[1], analyzer.analyze(portrait, [large], [EYES])[0])
-    assert analyzer.analyze(portrait, []) == []
+    same(faces[1], analyzer.analyze(portrait, boxes=[large], points5=[EYES])[0])
+    assert list(analyzer.analyze(portrait, boxes=[])) == []
 
 
-def test_a_box_alone_gets_its_points_from_the_network(analyzer, portrait):
+def test_box_alone_gets_points_from_the_network(analyzer, portrait):
     (face,) = analyzer.analyze(portrait, boxes=[FACE])
     assert face.points5.shape == (5, 2)
     # A second look with these points gives the very same answer.
-    same(face, analyzer.analyze(portrait, [FACE], [face.points5])[0])
+    same(face, analyzer.analyze(portrait, boxes=[FACE], points5=[face.points5])[0])
 
 
-def test_the_first_look_uses_the_box_and_the_second_the_points(onnx_model, portrait, monkeypatch):
+def test_box_alone_asks_landmarks_first(onnx_model, portrait, monkeypatch):
     analyzer = FaceAnalyzer(onnx_model, tasks=["age"], detector=FixedDetector())
     asked, run = [], analyzer._runner.run
 
@@ -150,7 +152,7 @@ def test_the_first_look_uses_the_box_and_the_second_the_points(onnx_model, portr
     assert face.landmarks is None and face.points5 is not None
 
 
-def test_a_cropped_face_is_its_own_box(analyzer, portrait):
+def test_cropped_face_is_its_own_box(analyzer, portrait):
     chip = portrait[40:210, 140:310]
     (face,) = analyzer.analyze(chip, cropped=True)
     assert face.box.tolist() == [0, 0, 170, 170] and face.score is None
@@ -180,7 +182,7 @@ def test_both_runtimes_give_one_answer(tiny_model, portrait):
     same(*answers, tolerance=1e-3)
 
 
-def test_many_images_keep_their_order_and_a_bad_one_harms_only_itself(analyzer, portrait, tmp_path):
+def test_many_images_keep_order_and_bad_ones_fail_alone(analyzer, portrait, tmp_path):
     cv2.imwrite(str(tmp_path / "good.png"), portrait[..., ::-1])
     (tmp_path / "empty.png").touch()
     images = (one for one in [tmp_path / "good.png", tmp_path / "empty.png", "missing.png", portrait, 7])
@@ -198,7 +200,7 @@ class Moody:
 
     name = "moody"
 
-    def detect(self, image_HWC):
+    def detect(self, image_HWC, *, min_score=0.5):
         if image_HWC.max() == 0:
             raise MemoryError("no room")
         if image_HWC.max() == 1:
@@ -208,7 +210,7 @@ class Moody:
         return [detection()]
 
 
-def test_a_image_that_breaks_its_search_harms_only_itself(onnx_model, portrait):
+def test_image_that_breaks_the_detector_fails_alone(onnx_model, portrait):
     analyzer = FaceAnalyzer(onnx_model, detector=Moody(), threads=2)
     dark, odd = portrait * 0, portrait * 0 + 1
     results = list(analyzer.analyze_many([portrait, dark, odd, portrait]))
@@ -219,7 +221,7 @@ def test_a_image_that_breaks_its_search_harms_only_itself(onnx_model, portrait):
         analyzer.analyze(dark)
 
 
-def test_a_mistake_in_ones_own_detector_is_not_hidden(onnx_model, portrait):
+def test_errors_of_own_detectors_are_raised(onnx_model, portrait):
     results = FaceAnalyzer(onnx_model, detector=Moody(), threads=2).analyze_many([portrait, portrait * 0 + 2])
     assert next(results).error is None
     with pytest.raises(ZeroDivisionError):
@@ -238,7 +240,7 @@ def test_many_images_are_taken_a_few_ahead(analyzer, portrait):
     ahead = 0
     for number, _ in zip(range(40), results, strict=False):
         ahead = max(ahead, len(taken) - number)
-    assert 1 < ahead <= 2 * MOST_WORKERS + 3 * GROUPS["cpu"]
+    assert 1 < ahead <= 2 * MAX_WORKERS + 3 * GROUP_SIZES["cpu"]
 
 
 def test_many_images_with_boxes(analyzer, portrait):
@@ -248,7 +250,7 @@ def test_many_images_with_boxes(analyzer, portrait):
 
 
 @pytest.mark.parametrize("count", [1, 3])
-def test_as_many_boxes_as_images_are_wanted(analyzer, portrait, count):
+def test_boxes_must_be_as_many_as_images(analyzer, portrait, count):
     results = analyzer.analyze_many([portrait] * 2, boxes=[[FACE]] * count)
     with pytest.raises(FaceumError, match="boxes"):
         list(results)
@@ -273,12 +275,12 @@ def test_one_image_is_not_many(analyzer, portrait):
         ({"detector": "centreface"}, "did you mean 'centerface'"),
     ],
 )
-def test_wrong_options_are_sentences(onnx_model, options, sentence):
+def test_wrong_options_raise(onnx_model, options, sentence):
     with pytest.raises(ModelError, match=sentence):
         FaceAnalyzer(onnx_model, **options)
 
 
-def test_hostile_arrays_are_sentences(analyzer):
+def test_wrong_arrays_raise(analyzer):
     for array in (np.full((9, 9, 3), np.nan), np.zeros((9, 9, 3), np.int64), np.zeros((0, 9, 3), np.uint8)):
         with pytest.raises(ImageError):
             analyzer.analyze(array)
@@ -287,7 +289,7 @@ def test_hostile_arrays_are_sentences(analyzer):
 @pytest.mark.parametrize("shape", [(1, 1), (100, 20_000), (20_000, 100)])
 def test_odd_images_have_no_faces(onnx_model, shape):
     analyzer = FaceAnalyzer(onnx_model, threads=1)
-    assert analyzer.analyze(np.full((*shape, 3), 127, np.uint8)) == []
+    assert len(analyzer.analyze(np.full((*shape, 3), 127, np.uint8))) == 0
 
 
 @pytest.mark.parametrize(
@@ -322,3 +324,46 @@ def test_results_fulfil_the_schema(analyzer, portrait):
 
 def test_every_task_is_offered(analyzer):
     assert analyzer.tasks == tuple(TASKS)
+
+
+def test_analyze_keeps_the_image_and_analyze_many_only_if_asked(analyzer, portrait, portrait_path):
+    result = analyzer.analyze(portrait_path)
+    assert np.array_equal(result.image, portrait) and result.source == str(portrait_path)
+    assert (result.width, result.height, result.error) == (512, 512, None)
+    (plain,) = analyzer.analyze_many([portrait_path])
+    (kept,) = analyzer.analyze_many([portrait_path], keep_images=True)
+    assert plain.image is None and np.array_equal(kept.image, portrait)
+    assert plain == kept == result
+
+
+def test_faces_carry_the_model_and_both_formats_have_their_own_hash(analyzer, tiny_model, portrait):
+    from faceum.files import sha256_of
+
+    digest = sha256_of(tiny_model.with_suffix(".onnx"))
+    assert {face.model for face in analyzer.analyze(portrait)} == {f"tiny@{digest[:8]}"}
+
+
+def test_boxes_are_keyword_only(analyzer, portrait):
+    with pytest.raises(TypeError):
+        analyzer.analyze(portrait, [FACE])
+    with pytest.raises(TypeError):
+        analyzer.analyze_many([portrait], [[FACE]])
+
+
+def test_max_pixels_refuses_larger_images(onnx_model, portrait):
+    analyzer = FaceAnalyzer(onnx_model, detector=FixedDetector(), max_pixels=512 * 512 - 1)
+    with pytest.raises(ImageError, match="512 x 512"):
+        analyzer.analyze(portrait)
+    assert len(analyzer.analyze(portrait[1:])) == 0
+
+
+def test_a_pickled_analyzer_answers_the_same(onnx_model, portrait):
+    analyzer = FaceAnalyzer(onnx_model, tasks=["age"], detector=FixedDetector(detection()), threads=1)
+    again = pickle.loads(pickle.dumps(analyzer))
+    assert again.tasks == ("age",) and repr(again) == repr(analyzer)
+    assert again.analyze(portrait) == analyzer.analyze(portrait)
+
+
+def test_repr_is_short(analyzer, portrait):
+    assert "tiny" in repr(analyzer) and len(repr(analyzer)) < 200
+    assert len(repr(analyzer.analyze(portrait)[0])) < 200

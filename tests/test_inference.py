@@ -18,7 +18,7 @@ torch = pytest.importorskip("torch")
 
 from faceum.analyzer import FaceAnalyzer  # noqa: E402
 from faceum.crop import crop_face  # noqa: E402
-from faceum.detect.registry import load_detector  # noqa: E402
+from faceum.detect.base import load_detector  # noqa: E402
 from faceum.geometry import transform_points  # noqa: E402
 from faceum.image import read_image, write_image  # noqa: E402
 from faceum.model import convert as conversion  # noqa: E402

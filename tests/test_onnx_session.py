@@ -1,14 +1,20 @@
-"""ONNX files read by hand are what the onnx package reads; a cut network is the one its extractor cuts."""
+"""Metadata and pruning against the onnx package; no telemetry."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import numpy as np
-import onnxruntime
 import pytest
 
 onnx = pytest.importorskip("onnx")
 
+import faceum  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
-from faceum.onnx_session import metadata_of, with_outputs  # noqa: E402
+from faceum.onnx_session import metadata_of, open_session, with_outputs  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +28,7 @@ def test_metadata_is_what_onnx_reads(network):
 
 
 @pytest.mark.parametrize("tasks", [["age"], ["parsing"], ["recognition", "landmarks"]])
-def test_a_cut_network_is_the_extractors(network, tasks):
+def test_pruned_network_equals_the_extractors(network, tasks):
     cut = onnx.load_model_from_string(with_outputs(network, tasks))
     onnx.checker.check_model(cut, full_check=True)
     whole = onnx.load_model_from_string(network)
@@ -60,13 +66,33 @@ def test_what_a_branch_takes_from_outside_is_kept():
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=9)
     cut = with_outputs(model.SerializeToString(), ["y"])
     assert len(onnx.load_model_from_string(cut).graph.node) == 3
-    session = onnxruntime.InferenceSession(cut, providers=["CPUExecutionProvider"])
+    session = open_session(cut, threads=1)
     x = np.array([3], np.float32)
     assert session.run(None, {"x": x, "flag": np.array(True)})[0] == [-6]
     assert session.run(None, {"x": x, "flag": np.array(False)})[0] == [-3]
 
 
-def test_bytes_that_are_no_network_are_refused(network):
+def test_other_bytes_raise(network):
     for bad in (b"rubbish", network[: len(network) // 2], b"\x3a\xff", b"\xff" * 9):
-        with pytest.raises(ValueError, match=r"kind|over the end"):
+        with pytest.raises(ValueError, match=r"kind|beyond the end"):
             with_outputs(bad, ["age"])
+
+
+def test_telemetry_is_switched_off_before_the_import_and_stays_so(tmp_path):
+    code = "import faceum.onnx_session, os; print(os.environ['ORT_DISABLE_TELEMETRY'])"
+    environment = {key: value for key, value in os.environ.items() if key != "ORT_DISABLE_TELEMETRY"}
+    environment |= {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache")}
+    done = subprocess.run(
+        [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
+    )
+    assert done.stdout.strip() == "1"
+    assert list(tmp_path.rglob("*")) == []
+
+
+def test_onnxruntime_is_imported_after_the_variable_is_set():
+    first_set = {"onnx_session.py": 'setdefault("ORT_DISABLE_TELEMETRY"', "quantize.py": "import faceum.onnx_session"}
+    for path in Path(faceum.__file__).parent.rglob("*.py"):
+        text = path.read_text(encoding="utf-8")
+        found = re.search(r"^(import|from) onnxruntime\b", text, re.MULTILINE)
+        if found is not None:
+            assert -1 < text.find(first_set[path.name]) < found.start(), path

@@ -1,4 +1,4 @@
-"""Both runtimes give one answer, and what cannot run says why in a sentence."""
+"""Both runtimes give one answer, the choice between them, and what cannot run."""
 
 import logging
 import shutil
@@ -8,9 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faceum import runner as runner_module
+from faceum import engine as engine_module
+from faceum.engine import choose_engine
 from faceum.errors import ModelError
-from faceum.runner import CompiledTorchRunner, OnnxRunner, TorchRunner, choose_engine, load_runner
+from faceum.onnx_session import onnxruntime
+from faceum.runner import CompiledTorchRunner, OnnxRunner, TorchRunner, load_runner
 from faceum.tasks import TASKS
 
 
@@ -118,36 +120,36 @@ def test_a_named_file_chooses_its_runtime_and_auto_says_so(tiny_model, caplog):
         ("auto", "cdua", "did you mean 'cuda'"),
     ],
 )
-def test_unknown_words_name_their_neighbours(tiny_model, runtime, device, sentence):
+def test_unknown_names_suggest_the_nearest(tiny_model, runtime, device, sentence):
     with pytest.raises(ModelError, match=sentence):
         load_runner(tiny_model, runtime, device)
 
 
-def test_cuda_without_a_gpu_is_an_error_and_auto_is_not(tiny_model, monkeypatch):
-    monkeypatch.setattr(runner_module, "gpu_is_present", lambda: False)
+def test_cuda_without_a_gpu_raises(tiny_model, monkeypatch):
+    monkeypatch.setattr(engine_module, "gpu_is_present", lambda: False)
     with pytest.raises(ModelError, match="no NVIDIA GPU"):
         load_runner(tiny_model, device="cuda")
     assert load_runner(tiny_model, "onnxruntime", "auto").device == "cpu"
 
 
 def test_cuda_without_a_runtime_for_it_is_an_error(tiny_model, monkeypatch):
-    monkeypatch.setattr(runner_module, "gpu_is_present", lambda: True)
-    monkeypatch.setattr(runner_module, "torch_is_installed", lambda: False)
-    with pytest.raises(ModelError, match="no runtime is installed"):
+    monkeypatch.setattr(engine_module, "gpu_is_present", lambda: True)
+    monkeypatch.setattr(engine_module, "torch_is_installed", lambda: False)
+    with pytest.raises(ModelError, match="no installed runtime"):
         load_runner(tiny_model.with_suffix(".onnx"), device="cuda")
 
 
 def test_with_a_gpu_the_named_file_is_what_runs(tiny_model, monkeypatch):
-    monkeypatch.setattr(runner_module, "gpu_is_present", lambda: True)
+    monkeypatch.setattr(engine_module, "gpu_is_present", lambda: True)
     onnx_file = tiny_model.with_suffix(".onnx")
     both = {"onnxruntime", "torch", "torch-compiled"}
     for able, on_gpu in ((both, {onnx_file, tiny_model}), ({"onnxruntime"}, {onnx_file})):
-        monkeypatch.setattr(runner_module, "_cuda", lambda runtime, able=able: runtime in able)
+        monkeypatch.setattr(engine_module, "_has_cuda", lambda runtime, able=able: runtime in able)
         for file, runtime in ((onnx_file, "onnxruntime"), (tiny_model, "torch"), (str(tiny_model), "torch")):
             engine = choose_engine(file)
             on_cuda = Path(file) in on_gpu
             assert (engine.runtime, engine.device) == (runtime, "cuda" if on_cuda else "cpu"), file
-    monkeypatch.setattr(runner_module, "_cuda", lambda runtime: runtime == "torch")
+    monkeypatch.setattr(engine_module, "_has_cuda", lambda runtime: runtime == "torch")
     assert choose_engine(onnx_file).device == "cpu" and choose_engine(onnx_file).runtime == "onnxruntime"
     assert choose_engine(tiny_model).device == "cuda"
     # A runtime that is asked for by name may still take the neighbour.
@@ -155,16 +157,16 @@ def test_with_a_gpu_the_named_file_is_what_runs(tiny_model, monkeypatch):
 
 
 def test_without_torch_the_torch_runtime_says_how_to_get_it(tiny_model, monkeypatch):
-    monkeypatch.setattr(runner_module, "torch_is_installed", lambda: False)
+    monkeypatch.setattr(engine_module, "torch_is_installed", lambda: False)
     for runtime in ("torch", "auto"):
         with pytest.raises(ModelError, match=r"pip install 'moe-faceum\[torch\]'"):
             load_runner(tiny_model, runtime, "cpu")
     assert load_runner(tiny_model.with_suffix(".onnx"), "auto", "cpu").runtime == "onnxruntime"
 
 
-def test_files_that_are_no_network_are_refused_in_a_sentence(tmp_path, tiny_model):
+def test_files_that_are_not_networks_raise(tmp_path, tiny_model):
     (tmp_path / "bad.onnx").write_bytes(b"rubbish")
-    with pytest.raises(ModelError, match=r"bad\.onnx is no ONNX network"):
+    with pytest.raises(ModelError, match=r"bad\.onnx is not an ONNX network"):
         load_runner(tmp_path / "bad.onnx")
     shutil.copy(tiny_model, tmp_path / "cut.safetensors")
     data = (tmp_path / "cut.safetensors").read_bytes()
@@ -173,7 +175,7 @@ def test_files_that_are_no_network_are_refused_in_a_sentence(tmp_path, tiny_mode
         load_runner(tmp_path / "cut.safetensors", "torch")
 
 
-def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
+def test_foreign_onnx_file_raises(tmp_path):
     onnx = pytest.importorskip("onnx")
     helper = onnx.helper
     value = helper.make_tensor_value_info("x", onnx.TensorProto.FLOAT, [1])
@@ -183,3 +185,32 @@ def test_an_onnx_file_of_somebody_else_is_refused(tmp_path):
     onnx.save(helper.make_model(graph, opset_imports=[opset], ir_version=9), str(tmp_path / "other.onnx"))
     with pytest.raises(ModelError, match="no faceum metadata"):
         load_runner(tmp_path / "other.onnx")
+
+
+def test_coreml_falls_back_to_the_cpu_and_says_so(tiny_model, monkeypatch, caplog, crops):
+    monkeypatch.setattr(engine_module, "is_available", lambda device: False)
+    with caplog.at_level(logging.WARNING, logger="faceum"):
+        runner = load_runner(tiny_model, device="coreml", threads=1)
+    assert (runner.runtime, runner.device) == ("onnxruntime", "cpu")
+    assert "CoreMLExecutionProvider" in caplog.text
+    assert set(runner.run(*crops, ["age"])) == {"age"}
+    with pytest.raises(ModelError, match="onnxruntime runtime"):
+        load_runner(tiny_model, "torch", "coreml")
+
+
+def test_coreml_that_is_offered_but_fails_falls_back(tiny_model, monkeypatch, caplog):
+    # The engine believes in CoreML; the session of this onnxruntime then has no such provider.
+    if "CoreMLExecutionProvider" in onnxruntime.get_available_providers():
+        pytest.skip("CoreML is here")
+    monkeypatch.setattr(engine_module, "is_available", lambda device: True)
+    with caplog.at_level(logging.WARNING, logger="faceum"):
+        runner = load_runner(tiny_model, device="coreml", threads=1)
+    assert runner.device == "cpu" and "cannot use coreml" in caplog.text
+
+
+def test_model_id_is_one_for_all_formats_of_registered_weights(tiny_model):
+    by_format = {name: load_runner(tiny_model, name, "cpu", 1) for name in ("onnxruntime", "torch")}
+    ids = {name: runner.model_id for name, runner in by_format.items()}
+    assert all(one.startswith("tiny@") and len(one) == 13 for one in ids.values())
+    shipped = {load_runner("compact", name, "cpu", 1).model_id for name in by_format}
+    assert len(shipped) == 1 and shipped.pop().startswith("compact@")

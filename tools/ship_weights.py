@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from faceum.crop import Crop, crop_face, network_input
-from faceum.detect.registry import load_detector
+from faceum.detect.base import load_detector
 from faceum.export.onnx import export_onnx
 from faceum.files import whole_file
 from faceum.image import read_image

@@ -1,4 +1,7 @@
-"""The front door: `import faceum` loads nothing heavy; a name is fetched when it is first used."""
+"""Face perception: one network answers six tasks for every face in an image.
+
+The public names are imported when they are first used, so `import faceum` is quick and loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -8,9 +11,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from faceum.analyzer import FaceAnalyzer
     from faceum.crop import CropSpec
+    from faceum.detect.base import Detection, load_detector
     from faceum.errors import DataError, FaceumError, ImageError, ModelError, RecipeError
     from faceum.image import read_image
-    from faceum.paste import paste_parsing
     from faceum.render import render_faces
     from faceum.results import Age, Expression, Face, Parsing, Result, result_schema
     from faceum.save import save_result
@@ -20,40 +23,42 @@ HOMES = {
     "Age": "faceum.results",
     "CropSpec": "faceum.crop",
     "DataError": "faceum.errors",
+    "Detection": "faceum.detect.base",
     "Expression": "faceum.results",
     "Face": "faceum.results",
     "FaceAnalyzer": "faceum.analyzer",
     "FaceumError": "faceum.errors",
+    "ImageError": "faceum.errors",
     "ModelError": "faceum.errors",
     "Parsing": "faceum.results",
-    "ImageError": "faceum.errors",
     "RecipeError": "faceum.errors",
     "Result": "faceum.results",
+    "load_detector": "faceum.detect.base",
     "load_model": "faceum.weights.load",
-    "paste_parsing": "faceum.paste",
     "read_image": "faceum.image",
     "render_faces": "faceum.render",
     "result_schema": "faceum.results",
     "save_result": "faceum.save",
 }
-"""Public name -> the module it lives in."""
+"""Public name -> the module that defines it."""
 
 __all__ = [
     "Age",
     "CropSpec",
     "DataError",
+    "Detection",
     "Expression",
     "Face",
     "FaceAnalyzer",
     "FaceumError",
+    "ImageError",
     "ModelError",
     "Parsing",
-    "ImageError",
     "RecipeError",
     "Result",
     "__version__",
+    "load_detector",
     "load_model",
-    "paste_parsing",
     "read_image",
     "render_faces",
     "result_schema",
@@ -67,12 +72,12 @@ def __getattr__(name: str) -> Any:
 
         try:
             return version("moe-faceum")
-        except PackageNotFoundError:  # run from a source tree that was never installed
+        except PackageNotFoundError:  # a source tree that was never installed
             return "0+unknown"
     if name not in HOMES:
         raise AttributeError(f"module 'faceum' has no attribute {name!r}")
     value = getattr(importlib.import_module(HOMES[name]), name)
-    # The next use finds it without coming here.
+    # The next use does not come here.
     vars(importlib.import_module("faceum"))[name] = value
     return value
 

@@ -1,6 +1,6 @@
-"""The analyzer: an image in, its faces with an answer for every task out.
+"""FaceAnalyzer: finds the faces in an image and answers the tasks for each.
 
-The road: image -> detect -> crop -> runner -> decode -> faces.
+The steps: image -> detect -> crop -> run the network -> decode -> faces.
 """
 
 from __future__ import annotations
@@ -19,49 +19,49 @@ import numpy as np
 from faceum.batching import Pace, in_order
 from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks
 from faceum.decode import decode_answers
-from faceum.detect.protocol import Detector
-from faceum.detect.registry import load_detector
+from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
+from faceum.detect.candidates import given_faces, whole_image
 from faceum.errors import FaceumError, ModelError, unknown_name
-from faceum.given import Place, given_places, whole_image
 from faceum.image import Source, read_image, source_name
 from faceum.results import Face, Result
 from faceum.runner import load_runner
 from faceum.tasks import TASKS
 from faceum.threads import usable_threads
 
-MIN_SCORE = 0.5
-"""Detections below this score are left out, unless the caller says otherwise."""
+MAX_PIXELS = 100_000_000
+"""Images of more pixels are refused, unless the caller asks for another limit."""
 
-MOST_CROPS = 32
-"""Crops that the network sees in one call; more faces take more calls, so that memory stays bounded."""
+MAX_CROPS = 32
+"""Crops per call of the network; more faces take more calls, so that memory stays bounded."""
 
-MOST_WORKERS = 16
+MAX_WORKERS = 16
 """Images that are decoded and searched for faces at once, however many processors there are."""
 
-GROUPS = {"cpu": 8, "cuda": 32}
-"""Images, by the network's device, whose faces it sees in one call (docs/performance.md)."""
+GROUP_SIZES = {"cpu": 8, "coreml": 8, "cuda": 32}
+"""Images, by the network's device, whose faces the network sees in one call (docs/performance.md)."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Looked:
+class _CutFaces:
     """Faces of one image, found and cut out, before the network has seen them.
 
-    crops: by crop policy, the asked tasks that use it and the faces' crops, in the places' order.
+    crops: per crop policy, the tasks asked for that use it, and the faces' crops in the faces' order.
     """
 
-    places: Sequence[Place]
+    faces: Sequence[Detection]
     crops: Sequence[tuple[tuple[str, ...], Sequence[Crop]]]
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Prepared:
-    """One image of many: its name and size, and its faces as far as they are; or what went wrong."""
+    """One image of many: its name, size and faces as far as they are known, or what went wrong."""
 
     name: str | None
     size: tuple[int, int] | None = None
     faces: Sequence[Face] = ()
-    looked: _Looked | None = None
+    cut: _CutFaces | None = None
     error: str | None = None
+    image: np.ndarray | None = None
 
 
 _Entry = tuple[Source, Any, Any]
@@ -69,7 +69,10 @@ _Entry = tuple[Source, Any, Any]
 
 
 class FaceAnalyzer:
-    """Finds faces and answers the tasks for each. Many threads may share one analyzer."""
+    """Finds faces and answers the tasks for each.
+
+    Many threads may share one analyzer. It pickles by its arguments: another process loads its own.
+    """
 
     def __init__(
         self,
@@ -81,6 +84,7 @@ class FaceAnalyzer:
         detector: str | Detector = "auto",
         min_score: float = MIN_SCORE,
         max_faces: int | None = None,
+        max_pixels: int = MAX_PIXELS,
         threads: int | None = None,
     ) -> None:
         """Load the network; the detector's files are read when it is first needed.
@@ -88,12 +92,16 @@ class FaceAnalyzer:
         model: a registered name (`faceum models` lists them) or the path of an .onnx or .safetensors file.
         tasks: any of recognition, age, attributes, expression, parsing, landmarks; all of the model's by
             default.
-        device: "cpu", "cuda", or "auto" for what is there. runtime: "onnxruntime", "torch",
-            "torch-compiled" (worth its start for thousands of images only), or "auto".
-        detector: a name, "auto", or an object of your own; see `faceum.detect.protocol.Detector`.
-        min_score: found faces below this score are left out, 0..1. max_faces: of the found faces, so many of
-            the largest are kept. threads: None for as many as affinity and cgroup leave us.
-        Raises ModelError where one of these is unknown or cannot be had here.
+        device: "cpu", "cuda", "coreml" (Apple; falls back to the CPU with a warning), or "auto" for a GPU if
+            there is one. The detector runs on the same device as the network.
+        runtime: "onnxruntime", "torch", "torch-compiled" (worth its start for thousands of images only), or
+            "auto".
+        detector: a name, "auto", or an object of your own; see `faceum.detect.base.Detector`.
+        min_score: detected faces below this score are left out, 0..1.
+        max_faces: the number of largest detected faces to keep; all by default.
+        max_pixels: images of more pixels are refused.
+        threads: None for all that affinity and cgroup allow.
+        Raises ModelError if one of these is unknown or unavailable here.
         """
         if isinstance(tasks, str):
             raise ModelError(f"tasks is the text {tasks!r}; give a list of names, such as ['age'].")
@@ -101,55 +109,81 @@ class FaceAnalyzer:
             raise ModelError(f"min_score is {min_score}; scores lie in 0..1.")
         if max_faces is not None and max_faces < 1:
             raise ModelError(f"max_faces is {max_faces}; give at least 1, or leave it out for all faces.")
-        self._threads = usable_threads(threads)
-        self._detector = load_detector(detector, threads=threads) if isinstance(detector, str) else detector
-        # While many images are searched at once, each search by itself is quickest on one thread.
-        self._lone_detector = load_detector(detector, threads=1) if isinstance(detector, str) else detector
+        if max_pixels < 1:
+            raise ModelError(f"max_pixels is {max_pixels}; give at least 1.")
         tasks = None if tasks is None else list(tasks)
+        self._arguments = {
+            "model": model, "tasks": tasks, "device": device, "runtime": runtime, "detector": detector,
+            "min_score": min_score, "max_faces": max_faces, "max_pixels": max_pixels, "threads": threads,
+        }  # fmt: skip
+        self._threads = usable_threads(threads)
         self._runner = load_runner(model, runtime, device, threads, tasks=tasks)
+        if isinstance(detector, str):
+            self._detector = load_detector(detector, threads=threads, device=self._runner.device)
+            # While many images are searched at once, each search by itself is fastest on one thread.
+            self._lone_detector = load_detector(detector, threads=1, device=self._runner.device)
+        else:
+            self._detector = self._lone_detector = detector
         self._min_score = min_score
         self._max_faces = max_faces
+        self._max_pixels = max_pixels
         self.tasks = _chosen_tasks(tasks, self._runner.card.tasks)
         """The tasks that are answered, in the order of `faceum.tasks.TASKS`."""
+
+    def __repr__(self) -> str:
+        runner = self._runner
+        where = f"runtime={runner.runtime!r}, device={runner.device!r}"
+        return f"FaceAnalyzer({runner.card.name!r}, {where}, tasks={list(self.tasks)})"
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _rebuild, (type(self), self._arguments)
 
     def analyze(
         self,
         source: Source,
+        *,
         boxes: Any = None,
         points5: Any = None,
         cropped: bool = False,
-        *,
         bgr: bool = False,
-    ) -> list[Face]:
-        """The faces of one image, largest first; an empty list where there are none.
+    ) -> Result:
+        """Return the faces of one image, largest first; the result keeps the image for `Result.plot`.
 
-        image: path, bytes, PIL image, or RGB array; see `read_image`, also for bgr.
+        source: path, bytes, PIL image, or RGB array; see `read_image`, also for bgr.
         boxes: (n, 4) and points5: (n, 5, 2) replace the detector, together or either alone, in pixels of the
             image; the faces keep their order.
-        cropped: the image is one face and little else; no detector is used.
-        Raises ImageError where the image cannot be read, FaceumError where boxes or points do not fit.
+        cropped: the image is one face that fills it; no detector is used.
+        Raises ImageError if the image cannot be read, FaceumError if boxes or points do not fit.
         """
-        image = read_image(source, bgr=bgr)
-        places = self._places(self._detector, image, boxes, points5, cropped)
-        return self._faces(image, places)
+        image = read_image(source, bgr=bgr, max_pixels=self._max_pixels)
+        found = self._find(self._detector, image, boxes, points5, cropped)
+        return Result(
+            source=source_name(source),
+            width=image.shape[1],
+            height=image.shape[0],
+            faces=self._faces(image, found),
+            image=image,
+        )
 
     def analyze_many(
         self,
         sources: Iterable[Source],
+        *,
         boxes: Iterable[Any] | None = None,
         points5: Iterable[Any] | None = None,
-        *,
         cropped: bool = False,
         bgr: bool = False,
+        keep_images: bool = False,
     ) -> Iterator[Result]:
-        """One result an image, in order, as each is done; an image that fails harms only its own result.
+        """Yield one result per image, in order; an image that fails affects only its own result.
 
-        Worker threads read the images and find the faces, some images ahead of the results that you take;
-        the network sees the faces of neighbouring images together. However many images there are, only so
-        many are held at a time. Your iterables run in your thread.
+        Worker threads read the images and find the faces, some images ahead of the results taken; the
+        network sees the faces of neighbouring images together. However many images there are, only a bounded
+        number is held at a time. Your iterables run in your thread.
 
-        boxes, points5: one entry an image, each as `analyze` takes it (None where the detector shall look).
-        FaceumError where sources is itself one image, or where the iterables end at different places.
+        boxes, points5: one entry per image, each as `analyze` takes it; None for images to detect in.
+        keep_images: let each result keep its image for `Result.plot`.
+        Raises FaceumError if sources is itself one image, or if the iterables have different lengths.
         """
         one_image = isinstance(sources, (str, os.PathLike, bytes, bytearray, memoryview))
         one_array = isinstance(sources, np.ndarray) and sources.ndim < 4
@@ -157,114 +191,122 @@ class FaceAnalyzer:
             raise FaceumError(
                 "analyze_many takes an iterable of images; give a list, or use analyze for one."
             )
-        return self._results(_together(sources, boxes, points5), cropped, bgr)
-
-    def _results(self, entries: Iterator[_Entry], cropped: bool, bgr: bool) -> Iterator[Result]:
-        prepare = partial(self._prepared, cropped=cropped, bgr=bgr)
+        prepare = partial(self._prepare, cropped=cropped, bgr=bgr, keep_image=keep_images)
         return in_order(
-            entries,
+            _together(sources, boxes, points5),
             partial(prepare, detector=self._lone_detector),
-            self._finished,
-            Pace(workers=min(self._threads, MOST_WORKERS), group=GROUPS[self._runner.device]),
+            self._finish,
+            Pace(workers=min(self._threads, MAX_WORKERS), group=GROUP_SIZES[self._runner.device]),
             alone=partial(prepare, detector=self._detector),
         )
 
-    def _prepared(self, entry: _Entry, *, detector: Detector, cropped: bool, bgr: bool) -> _Prepared:
-        """All that can be done for one image by itself."""
+    def _prepare(
+        self, entry: _Entry, *, detector: Detector, cropped: bool, bgr: bool, keep_image: bool
+    ) -> _Prepared:
+        """Do all that can be done for one image by itself."""
         source, boxes, points5 = entry
         name = source_name(source)
         try:
-            image = read_image(source, bgr=bgr)
+            image = read_image(source, bgr=bgr, max_pixels=self._max_pixels)
             size = (image.shape[1], image.shape[0])
-            places = self._places(detector, image, boxes, points5, cropped)
-            if len(places) > MOST_CROPS:
+            found = self._find(detector, image, boxes, points5, cropped)
+            kept = image if keep_image else None
+            if len(found) > MAX_CROPS:
                 # A crowd fills the network by itself, and its crops are too many to keep.
-                return _Prepared(name=name, size=size, faces=self._faces(image, places))
-            return _Prepared(name=name, size=size, looked=self._look(image, places))
+                return _Prepared(name=name, size=size, faces=self._faces(image, found), image=kept)
+            return _Prepared(name=name, size=size, cut=self._cut(image, found), image=kept)
         except FaceumError as error:
             sentence = str(error) if name is None or name in str(error) else f"{name}: {error}"
             return _Prepared(name=name, error=sentence)
-        except (MemoryError, cv2.error) as error:  # too large, or too odd, for what searches and cuts it
-            sentence = f"could not be analysed ({type(error).__name__}: {str(error).strip()})."
+        except (MemoryError, cv2.error) as error:  # an image too large, or too odd, for detector and crops
+            sentence = f"could not be analyzed ({type(error).__name__}: {str(error).strip()})."
             return _Prepared(name=name, error=f"{name or 'The image'} {sentence}")
 
-    def _finished(self, images: Sequence[_Prepared]) -> list[Result]:
-        """The results of neighbouring images, whose faces the network sees together."""
-        looked = [image.looked for image in images if image.looked is not None]
-        answered = iter(self._answered(looked))
+    def _finish(self, images: Sequence[_Prepared]) -> list[Result]:
+        """Return the results of neighbouring images, whose faces the network sees together."""
+        answered = iter(self._answer([image.cut for image in images if image.cut is not None]))
         results = []
         for image in images:
             if image.size is None:
                 results.append(Result(source=image.name, error=image.error))
                 continue
-            faces = image.faces if image.looked is None else next(answered)
+            faces = image.faces if image.cut is None else next(answered)
             width, height = image.size
-            results.append(Result(source=image.name, width=width, height=height, faces=list(faces)))
+            results.append(
+                Result(source=image.name, width=width, height=height, faces=list(faces), image=image.image)
+            )
         return results
 
-    def _places(
+    def _find(
         self, detector: Detector, image: np.ndarray, boxes: Any, points5: Any, cropped: bool
-    ) -> list[Place]:
-        """Where the image's faces are, by what was given or by the detector."""
+    ) -> list[Detection]:
+        """Return the image's faces as given or, if none are given, as the detector finds them."""
         size = (image.shape[0], image.shape[1])
         if cropped:
             if boxes is not None or points5 is not None:
                 raise FaceumError("A cropped image is its own box; leave out boxes and points5, or cropped.")
             return [whole_image(size)]
         if boxes is not None or points5 is not None:
-            return given_places(boxes, points5, size)
-        found = [face for face in detector.detect(image) if face.score >= self._min_score]
-        return [
-            Place(box=face.box, points5=face.points5, score=face.score) for face in found[: self._max_faces]
-        ]
+            return given_faces(boxes, points5, size)
+        found = detector.detect(image, min_score=self._min_score)
+        return found[: self._max_faces]
 
-    def _faces(self, image: np.ndarray, places: Sequence[Place]) -> list[Face]:
-        """The faces of one image, a bounded number of crops at a time."""
+    def _faces(self, image: np.ndarray, found: Sequence[Detection]) -> list[Face]:
+        """Answer for the faces of one image, a bounded number of crops at a time."""
         faces: list[Face] = []
-        for first in range(0, len(places), MOST_CROPS):
-            faces += self._answered([self._look(image, places[first : first + MOST_CROPS])])[0]
+        for first in range(0, len(found), MAX_CROPS):
+            faces += self._answer([self._cut(image, found[first : first + MAX_CROPS])])[0]
         return faces
 
-    def _look(self, image: np.ndarray, places: Sequence[Place]) -> _Looked:
-        """The faces cut out, by each crop policy that the asked tasks need."""
-        places = self._with_points(image, places)
+    def _cut(self, image: np.ndarray, found: Sequence[Detection]) -> _CutFaces:
+        """Cut the faces out by each crop policy that the tasks need."""
+        found = self._with_points(image, found)
         crops = []
         for spec, tasks in self._runner.card.crops:
             asked = tuple(task for task in self.tasks if task in tasks)
             if asked:
-                crops.append((asked, [crop_face(image, spec, p.box, p.points5) for p in places]))
-        return _Looked(places=places, crops=crops)
+                crops.append((asked, [crop_face(image, spec, one.box, one.points5) for one in found]))
+        return _CutFaces(faces=found, crops=crops)
 
-    def _answered(self, images: Sequence[_Looked]) -> list[list[Face]]:
-        """The faces of each image; the network sees all images' crops of one policy together."""
-        answers: list[dict[str, Any]] = [{} for image in images for _ in image.places]
+    def _answer(self, images: Sequence[_CutFaces]) -> list[list[Face]]:
+        """Return the faces of each image; the network sees all images' crops of one policy together."""
+        answers: list[dict[str, Any]] = [{} for image in images for _ in image.faces]
         for policy in zip(*(image.crops for image in images), strict=True):
             asked = policy[0][0]
             crops = [crop for _, of_image in policy for crop in of_image]
-            for first in range(0, len(crops), MOST_CROPS):
-                some = self._run(crops[first : first + MOST_CROPS], asked)
+            for first in range(0, len(crops), MAX_CROPS):
+                some = self._run(crops[first : first + MAX_CROPS], asked)
                 for answer, more in zip(answers[first:], some, strict=False):
                     answer.update(more)
         left = iter(answers)
         return [
-            [Face(box=p.box, points5=p.points5, score=p.score, **next(left)) for p in image.places]
+            [
+                Face(
+                    box=one.box,
+                    points5=one.points5,
+                    score=one.score,
+                    model=self._runner.model_id,
+                    **next(left),
+                )
+                for one in image.faces
+            ]
             for image in images
         ]
 
-    def _with_points(self, image: np.ndarray, places: Sequence[Place]) -> list[Place]:
-        """The places with five points each, where the network's crops need them and it can tell them.
+    def _with_points(self, image: np.ndarray, found: Sequence[Detection]) -> list[Detection]:
+        """Return the faces with five points each, if the crops need them and the network can tell them.
 
-        Where only a box is known, the network first sees a crop by the box and says its landmarks.
+        Where only a box is known, the network first sees a crop by the box and answers its landmarks.
         """
-        unknown = [i for i, place in enumerate(places) if place.points5 is None]
-        known = list(places)
+        unknown = [i for i, one in enumerate(found) if one.points5 is None]
+        known = list(found)
         if unknown and self._needs_points():
             spec = self._runner.card.crop_of("landmarks")
-            crops = [crop_face(image, spec, places[i].box) for i in unknown]
+            crops = [crop_face(image, spec, found[i].box) for i in unknown]
             for i, answer in zip(unknown, self._run(crops, ["landmarks"]), strict=True):
                 points = points5_from_landmarks(answer["landmarks"]).astype(np.float32)
-                if _look_like_a_face(points, places[i].box):
-                    known[i] = Place(box=places[i].box, points5=points, score=places[i].score)
+                if _are_plausible(points, found[i].box):
+                    known[i] = Detection(box=found[i].box, points5=points, score=found[i].score)
         return known
 
     def _needs_points(self) -> bool:
@@ -277,6 +319,11 @@ class FaceAnalyzer:
             np.stack([crop.image for crop in crops]), np.stack([crop.face_tokens_N for crop in crops]), tasks
         )
         return decode_answers(outputs, crops, self._runner.card.labels)
+
+
+def _rebuild(kind: type[FaceAnalyzer], arguments: dict[str, Any]) -> FaceAnalyzer:
+    """Make a pickled analyzer again."""
+    return kind(**arguments)
 
 
 def _chosen_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[str, ...]:
@@ -296,7 +343,7 @@ def _chosen_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[
 def _together(
     sources: Iterable[Source], boxes: Iterable[Any] | None, points5: Iterable[Any] | None
 ) -> Iterator[_Entry]:
-    """Images with their boxes and points; FaceumError where one iterable ends before another."""
+    """Yield images with their boxes and points; raises FaceumError if one iterable ends before another."""
     end = object()
     sides = [iter(repeat(None)) if side is None else iter(side) for side in (boxes, points5)]
     counted = [name for name, side in (("boxes", boxes), ("points5", points5)) if side is not None]
@@ -307,10 +354,10 @@ def _together(
         yield source, box, points
     for name, side, values in zip(("boxes", "points5"), sides, (boxes, points5), strict=True):
         if values is not None and next(side, end) is not end:
-            raise FaceumError(f"{name} have more entries than there are images; give one entry an image.")
+            raise FaceumError(f"{name} have more entries than there are images; give one entry per image.")
 
 
-def _look_like_a_face(points5: np.ndarray, box: np.ndarray) -> bool:
-    """Whether predicted points lie apart enough to turn a face by; a network's wild guess must not."""
+def _are_plausible(points5: np.ndarray, box: np.ndarray) -> bool:
+    """Return whether predicted points lie far enough apart to align a face by them."""
     apart = np.ptp(points5, axis=0).max()
     return bool(np.isfinite(points5).all() and apart > 0.1 * max(box[2] - box[0], box[3] - box[1]))

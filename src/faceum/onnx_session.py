@@ -1,13 +1,115 @@
-"""An ONNX file's bytes in; its metadata, or the same network with fewer outputs, out.
+"""onnxruntime sessions: the only module that imports onnxruntime, the session options, and output pruning.
 
 onnxruntime computes every output of a file, asked for or not, and the base install has no onnx package; so
-what is needed of the format is read here. It is protobuf: fields of a number and a kind, kind 2 being a
-length and so many bytes; a field that is not known is passed over. The numbers are those of onnx.proto3.
+`metadata_of` and `with_outputs` read what they need of the format themselves. An ONNX file is a protobuf
+message: fields of a number and a kind, where kind 2 is a length followed by that many bytes; unknown fields
+are skipped. The numbers are those of onnx.proto3.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+import logging
+import os
+import threading
+from collections.abc import Callable, Collection, Iterator
+from pathlib import Path
+
+import numpy as np
+
+# Before the import: from 1.29 on onnxruntime writes a device id into the home folder and resolves its maker's
+# host while it is imported, and disable_telemetry_events() then comes too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
+import onnxruntime
+from onnxruntime.capi import onnxruntime_pybind11_state as _state
+
+from faceum.threads import usable_threads
+
+LOG = logging.getLogger("faceum")
+
+PROVIDERS = {
+    "cpu": "CPUExecutionProvider",
+    "cuda": "CUDAExecutionProvider",
+    "coreml": "CoreMLExecutionProvider",
+}
+"""Device -> the onnxruntime provider that uses it."""
+
+ERRORS_ONLY = 3
+"""onnxruntime's log severity: shape warnings about our own files do not help a user."""
+
+SESSION_ERRORS: tuple[type[Exception], ...] = (
+    _state.Fail,
+    _state.InvalidArgument,
+    _state.InvalidGraph,
+    _state.InvalidProtobuf,
+    _state.NoSuchFile,
+    _state.NotImplemented,
+    _state.RuntimeException,
+    ValueError,  # from pruning
+)
+"""What onnxruntime raises for a file that it cannot load; these classes share no base of their own."""
+
+
+def is_available(device: str) -> bool:
+    """Return whether the installed onnxruntime was built for the device."""
+    return PROVIDERS[device] in onnxruntime.get_available_providers()
+
+
+def open_session(
+    model: str | Path | bytes, *, threads: int | None = None, device: str = "cpu"
+) -> onnxruntime.InferenceSession:
+    """Return a session for an ONNX file or its bytes.
+
+    threads: threads per run; None for all that affinity and cgroup allow. device: a key of `PROVIDERS`; the
+    CPU serves what the device cannot, or everything (see `runs_on`). Raises one of `SESSION_ERRORS`.
+    """
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = usable_threads(threads)
+    options.inter_op_num_threads = 1
+    options.log_severity_level = ERRORS_ONLY
+    # Threads that spin while they wait starve each other as soon as the processors are shared.
+    options.add_session_config_entry("session.intra_op.allow_spinning", "0")
+    chosen = [PROVIDERS[device]] if device != "cpu" and is_available(device) else []
+    source = model if isinstance(model, bytes) else str(model)
+    return onnxruntime.InferenceSession(source, options, providers=[*chosen, PROVIDERS["cpu"]])
+
+
+def runs_on(session: onnxruntime.InferenceSession, device: str) -> bool:
+    """Return whether the session uses the device for at least a part of the network."""
+    return PROVIDERS[device] in session.get_providers()
+
+
+class LazySession:
+    """An ONNX file as a function from uint8 images to arrays, opened at the first run. Thread-safe."""
+
+    def __init__(
+        self, find_file: Callable[[], Path], *, threads: int | None = None, device: str = "cpu"
+    ) -> None:
+        """Remember what to load.
+
+        find_file: returns the ONNX file when it is needed; may raise ModelError. threads, device: see
+        `open_session`; a device that cannot be used is logged, and the CPU is used.
+        """
+        self._find_file = find_file
+        self._threads = usable_threads(threads)
+        self._device = device
+        self._lock = threading.Lock()
+        self._session: onnxruntime.InferenceSession | None = None
+
+    def run(self, image_BHWC: np.ndarray) -> list[np.ndarray]:
+        """Return all outputs, in the file's order, for uint8 RGB images (B, H, W, 3)."""
+        outputs: list[np.ndarray] = self._open().run(None, {"image": image_BHWC})
+        return outputs
+
+    def _open(self) -> onnxruntime.InferenceSession:
+        with self._lock:
+            if self._session is None:
+                path = self._find_file()
+                self._session = open_session(path, threads=self._threads, device=self._device)
+                if not runs_on(self._session, self._device):
+                    LOG.warning("%s runs on the CPU: onnxruntime cannot use %s here", path.stem, self._device)
+            return self._session
+
 
 MODEL_GRAPH, MODEL_METADATA = 7, 14
 ENTRY_KEY, ENTRY_VALUE = 1, 2
@@ -24,14 +126,14 @@ Field = tuple[int, memoryview, memoryview]
 
 
 def metadata_of(model: bytes) -> dict[str, str]:
-    """The metadata properties of an ONNX file; ValueError where the bytes are no such file."""
+    """Return the metadata properties of an ONNX file; raises ValueError if the bytes are not one."""
     return dict(_entry(value) for number, value, _ in _fields(model) if number == MODEL_METADATA)
 
 
 def with_outputs(model: bytes, outputs: Collection[str]) -> bytes:
-    """The network with only these of its outputs, and without what none of them needs.
+    """Return the network with only these of its outputs, without the nodes that none of them needs.
 
-    ValueError where the bytes are no ONNX file. Names that are no outputs are passed over.
+    Names that are not outputs are ignored. Raises ValueError if the bytes are not an ONNX file.
     """
     parts: list[bytes | memoryview] = []
     for number, value, whole in _fields(model):
@@ -47,20 +149,20 @@ def _graph_with_outputs(graph: memoryview, outputs: Collection[str]) -> Iterator
     fields = list(_fields(graph))
     kept = [number != GRAPH_NODE for number, _, _ in fields]
     needed = set(outputs)
-    for index in reversed(range(len(fields))):  # a node stands behind all nodes whose values it takes
+    for index in reversed(range(len(fields))):  # nodes come after all nodes whose values they take
         number, node, _ = fields[index]
         if number == GRAPH_NODE and not needed.isdisjoint(_texts(node, NODE_OUTPUT)):
             kept[index] = True
             needed.update(_values_taken(node))
     named = {GRAPH_OUTPUT: VALUE_NAME, GRAPH_INITIALIZER: TENSOR_NAME, GRAPH_VALUE: VALUE_NAME}
-    wanted = {GRAPH_OUTPUT: set(outputs), GRAPH_INITIALIZER: needed, GRAPH_VALUE: needed}
+    used = {GRAPH_OUTPUT: set(outputs), GRAPH_INITIALIZER: needed, GRAPH_VALUE: needed}
     for (number, value, whole), keep in zip(fields, kept, strict=True):
-        if keep and (number not in named or wanted[number].issuperset(_texts(value, named[number]))):
+        if keep and (number not in named or used[number].issuperset(_texts(value, named[number]))):
             yield whole
 
 
 def _values_taken(node: memoryview) -> Iterator[str]:
-    """The names of the values that a node takes, those that the graphs in it take from outside too."""
+    """Yield the names of the values that a node takes, also those that graphs inside it take from outside."""
     yield from _texts(node, NODE_INPUT)
     for number, attribute, _ in _fields(node):
         if number == NODE_ATTRIBUTE:
@@ -86,36 +188,36 @@ def _texts(message: memoryview, number: int) -> Iterator[str]:
 
 
 def _fields(message: bytes | memoryview) -> Iterator[Field]:
-    """The fields of a message in order; ValueError where it is none."""
-    view, place = memoryview(message), 0
-    while place < len(view):
-        start = place
-        key, place = _number(view, place)
+    """Yield the fields of a message in order; raises ValueError if it is not a message."""
+    view, position = memoryview(message), 0
+    while position < len(view):
+        start = position
+        key, position = _number(view, position)
         kind = key & 7
         if kind == BYTES:
-            length, place = _number(view, place)
+            length, position = _number(view, position)
         elif kind in (FIXED64, FIXED32):
             length = 8 if kind == FIXED64 else 4
         elif kind == VARINT:
-            length = _number(view, place)[1] - place
+            length = _number(view, position)[1] - position
         else:
-            raise ValueError(f"no kind of field: {kind}")
-        if place + length > len(view):
-            raise ValueError("a field reaches over the end")
-        yield key >> 3, view[place : place + length], view[start : place + length]
-        place += length
+            raise ValueError(f"unknown kind of field: {kind}")
+        if position + length > len(view):
+            raise ValueError("a field reaches beyond the end")
+        yield key >> 3, view[position : position + length], view[start : position + length]
+        position += length
 
 
-def _number(view: memoryview, place: int) -> tuple[int, int]:
-    """The number that begins at a place, seven bits a byte, the lowest first; and the place behind it."""
+def _number(view: memoryview, position: int) -> tuple[int, int]:
+    """Return the number at a position, seven bits per byte, lowest first, and the position after it."""
     number = shift = 0
-    while place < len(view):
-        byte = view[place]
+    while position < len(view):
+        byte = view[position]
         number |= (byte & 127) << shift
-        place, shift = place + 1, shift + 7
+        position, shift = position + 1, shift + 7
         if byte < 128:
-            return number, place
-    raise ValueError("a number reaches over the end")
+            return number, position
+    raise ValueError("a number reaches beyond the end")
 
 
 def _varint(number: int) -> bytes:

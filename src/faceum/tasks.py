@@ -21,7 +21,10 @@ PARSING_CLASSES = (
     "background", "skin", "nose", "eye_g", "l_eye", "r_eye", "l_brow", "r_brow", "l_ear", "r_ear",
     "mouth", "u_lip", "l_lip", "hair", "hat", "ear_r", "neck_l", "neck", "cloth",
 )  # fmt: skip
-"""CelebAMask-HQ's 19 classes; the position is the class id. l_ and r_ are as CelebAMask-HQ labels them."""
+"""CelebAMask-HQ's 19 classes; the position is the class id. l_ and r_ are the person's own left and right."""
+
+UNKNOWN_CLASS = 255
+"""The id of a pixel outside every face's crop, in a parsing map of a whole image."""
 
 
 @dataclass(frozen=True, kw_only=True)

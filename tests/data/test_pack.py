@@ -15,7 +15,7 @@ from faceum.data.packed import read_packed
 from faceum.data.pairs import Pairs, PairSet
 from faceum.data.parquet import read_pairs, read_rows
 from faceum.data.sample import Sample
-from faceum.detect.protocol import Detection
+from faceum.detect.base import Detection
 from faceum.errors import DataError
 from faceum.geometry import transform_points
 
@@ -180,7 +180,7 @@ class OneFace:
     def __init__(self, box):
         self.found = Detection(box=np.float32(box), points5=np.ones((5, 2), np.float32), score=0.8)
 
-    def detect(self, image_HWC):
+    def detect(self, image_HWC, *, min_score=0.5):
         return [self.found]
 
 

@@ -11,24 +11,19 @@ import numpy as np
 import pytest
 
 from faceum.crop import points5_from_landmarks
+from faceum.detect.base import Detection
 from faceum.detect.centerface import CenterFace, decode_cells
-from faceum.detect.protocol import Detection
 from faceum.geometry import boxes_iou
 from faceum.image import read_image
 
 POINTS = np.array([[203.5, 101.2], [246.8, 103.4], [223.5, 127.0], [202.8, 140.2], [246.8, 140.6]])
 """The portrait's five points, read off an enlargement by eye."""
 EYES = 43.3
-SURE = 0.5
 
 
 @pytest.fixture(scope="module")
 def detector() -> CenterFace:
     return CenterFace(threads=1)
-
-
-def sure_faces(detector: CenterFace, image: np.ndarray) -> list[Detection]:
-    return [face for face in detector.detect(image) if face.score >= SURE]
 
 
 def assert_points(face: Detection, expected: np.ndarray, tolerance: float = 0.1) -> None:
@@ -63,14 +58,14 @@ def test_decoding_equals_a_slow_loop() -> None:
 def test_the_portraits_points_lie_where_eyes_nose_and_mouth_are(
     detector: CenterFace, portrait: np.ndarray
 ) -> None:
-    (face,) = sure_faces(detector, portrait)
+    (face,) = detector.detect(portrait)
     assert_points(face, POINTS)
 
 
 def test_the_mirrored_portrait_has_the_mirrored_points_in_the_images_order(
     detector: CenterFace, portrait: np.ndarray
 ) -> None:
-    (face,) = sure_faces(detector, portrait[:, ::-1])
+    (face,) = detector.detect(portrait[:, ::-1])
     assert_points(face, (POINTS * (-1, 1) + (512, 0))[[1, 0, 2, 4, 3]])
 
 
@@ -80,7 +75,7 @@ def test_a_face_on_its_side_is_found_with_its_points(
 ) -> None:
     turn = cv2.getRotationMatrix2D((225, 118), degrees, 1.0)
     turned = cv2.warpAffine(portrait, turn, (512, 512))
-    faces = sure_faces(detector, turned)
+    faces = detector.detect(turned)
     assert_points(faces[0], POINTS @ turn[:, :2].T + turn[:, 2])
 
 
@@ -89,7 +84,7 @@ def test_faces_of_any_size_are_found(detector: CenterFace, portrait: np.ndarray,
     scale = size / 104.0
     side = round(512 * scale)
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
-    (face,) = sure_faces(detector, cv2.resize(portrait, (side, side), interpolation=method))
+    (face,) = detector.detect(cv2.resize(portrait, (side, side), interpolation=method))
     assert_points(face, POINTS * (side / 512), 0.1 if size > 24 else 0.15)
 
 
@@ -101,14 +96,14 @@ def test_a_face_of_24_pixels_in_a_large_image_is_found(
     image = np.full((1080, 1920, 3), 127, np.uint8)
     x, y = place
     image[y : y + 118, x : x + 118] = small
-    (face,) = sure_faces(detector, image)
+    (face,) = detector.detect(image)
     assert_points(face, POINTS * (118 / 512) + place, 0.15)
 
 
 def test_a_face_that_fills_the_image_is_found(detector: CenterFace, portrait: np.ndarray) -> None:
     for side in (40, 110, 400, 750, 1500):
         face = cv2.resize(portrait[65:175, 170:280], (side, side))
-        (found,) = sure_faces(detector, face)
+        (found,) = detector.detect(face)
         assert_points(found, (POINTS - (170, 65)) * (side / 110), 0.15)
 
 
@@ -116,7 +111,7 @@ def test_all_faces_come_largest_first(detector: CenterFace, portrait: np.ndarray
     small = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
     image = np.zeros((512, 1024, 3), np.uint8)
     image[:256, :256], image[:, 300:812], image[256:, 768:] = small, portrait, small
-    faces = sure_faces(detector, image)
+    faces = detector.detect(image)
     areas = [np.prod(face.box[2:] - face.box[:2]) for face in faces]
     assert len(faces) == 3 and areas == sorted(areas, reverse=True)
 
@@ -140,7 +135,7 @@ def test_the_annotated_faces_of_the_corpus_photos_are_found(detector: CenterFace
     table = parquet.read_table(Path(os.environ["FACEUM_CORPUS"]) / "photos.val.parquet")
     found, errors = [], []
     for row in table.slice(0, 40).to_pylist():
-        faces = sure_faces(detector, read_image(row["image"]))
+        faces = detector.detect(read_image(row["image"]))
         boxes = np.array([face.box for face in faces]).reshape(-1, 4)
         for landmarks in (np.array(face).reshape(68, 2) for face in row["landmarks68"]):
             low, high = landmarks.min(axis=0), landmarks.max(axis=0)

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from faceum.detect.tiling import FIRST_LOOK, LAST_LOOK, LEAST_SIDE, NEXT_SCALE, scales_of, tiles_of
+from faceum.detect.tiling import FIRST_SIDE, LAST_SIDE, MIN_SIDE, NEXT_SCALE, scales_of, tiles_of
 
 SIDES = st.integers(1, 9000)
 
@@ -16,9 +16,9 @@ SIDES = st.integers(1, 9000)
 def test_scales_go_down_to_one_look_at_the_whole(height: int, width: int) -> None:
     scales = scales_of(height, width)
     assert scales == sorted(scales, reverse=True) and len(set(scales)) == len(scales)
-    whole = scales[-1] * max(height, width) <= LAST_LOOK
-    assert whole or scales[-1] * min(height, width) * NEXT_SCALE < LEAST_SIDE
-    if max(height, width) >= FIRST_LOOK:
+    whole = scales[-1] * max(height, width) <= LAST_SIDE
+    assert whole or scales[-1] * min(height, width) * NEXT_SCALE < MIN_SIDE
+    if max(height, width) >= FIRST_SIDE:
         assert 0.5 <= scales[0] <= 1.0, "a face of 24 pixels keeps at least 12 in the first look"
     else:
         assert 1.0 <= scales[0] <= 4.0

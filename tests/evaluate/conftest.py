@@ -19,7 +19,7 @@ import pytest
 from faceum.crop import TEMPLATE, CropSpec
 from faceum.data.parquet import FaceRow
 from faceum.data.sample import Sample
-from faceum.detect.protocol import Detection
+from faceum.detect.base import Detection
 from faceum.runner import NetworkCard
 from faceum.tasks import TASKS
 
@@ -77,8 +77,8 @@ class FakeDetector:
     def __init__(self, *detections: Detection) -> None:
         self.detections = list(detections)
 
-    def detect(self, image_HWC: np.ndarray) -> list[Detection]:
-        return self.detections
+    def detect(self, image_HWC: np.ndarray, *, min_score: float = 0.5) -> list[Detection]:
+        return [one for one in self.detections if one.score >= min_score]
 
 
 def one_hot(ids: np.ndarray, classes: int) -> np.ndarray:

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from faceum.data.parquet import face_row
-from faceum.detect.registry import load_detector
+from faceum.detect.base import load_detector
 from faceum.evaluate.samples import cut_faces
 from faceum.evaluate.sets import load_set
 

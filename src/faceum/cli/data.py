@@ -33,7 +33,7 @@ def pack_command(
     """Write a public data set as our Parquet corpus; sets of pairs get a file of pairs, too."""
     from faceum.data.pack import PackConfig, PackReport, pack, pack_pairs
     from faceum.datasets.registry import PAIR_SETS, read_dataset
-    from faceum.detect.registry import load_detector
+    from faceum.detect.base import load_detector
 
     config = PackConfig(margin=margin or None, face_pixels=face_pixels or None, refuse=refuse)
     path = out / f"{name or dataset}.{split}.parquet"

@@ -8,7 +8,7 @@ import typer
 
 if TYPE_CHECKING:
     from faceum.crop import Crop
-    from faceum.detect.protocol import Detector
+    from faceum.detect.base import Detector
     from faceum.evaluate.protocols import LabelledSet
     from faceum.runner import Runner
 
@@ -50,7 +50,7 @@ def evaluate_command(
     experts: Annotated[bool, typer.Option(help="Count the experts' load, where torch is installed.")] = True,
 ) -> None:
     """Score a model on labelled sets by the published protocols, and write a report."""
-    from faceum.detect.registry import load_detector
+    from faceum.detect.base import load_detector
     from faceum.evaluate.protocols import evaluate_set
     from faceum.evaluate.report import score_line, write_report
     from faceum.evaluate.sets import load_set, parse_sets

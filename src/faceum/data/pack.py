@@ -21,7 +21,7 @@ import numpy as np
 
 from faceum.data.pairs import PairSet
 from faceum.data.sample import Sample, box_by_points, check_sample
-from faceum.detect.protocol import Detection, Detector
+from faceum.detect.base import Detection, Detector
 from faceum.errors import DataError
 from faceum.extras import missing
 from faceum.files import whole_file
@@ -178,7 +178,7 @@ def _face_in(
         box = box_by_points(points)
     if detector is not None:
         found = _matching(detector.detect(image), box, image.shape[:2])
-        if found is not None:
+        if found is not None and found.points5 is not None:
             return found.box.astype(np.float64), found.points5.astype(np.float64), found.score
     if box is None:
         return np.array([0, 0, image.shape[1], image.shape[0]], float), None, 0.0

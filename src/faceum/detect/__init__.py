@@ -1,1 +1,1 @@
-"""Face detectors, one a file: RGB image in, boxes with five points and scores out."""
+"""Face detection: the protocol, the default detector, and the candidates and tiles it works on."""

@@ -1,9 +1,9 @@
-"""The default detector: RGB image in, boxes, five points and scores out.
+"""The default detector: RGB image to boxes, five points and scores.
 
-CenterFace finds the faces. For each cell of 4 x 4 pixels it gives: the probability that a face has its middle
-there, the box's size, the middle within the cell, and five points as shares of the box. The points are then
-measured again, face by face (five_points.py). Large images are looked at small; where something in them
-might be a small face, that part is looked at again in full size. Legend: B batch, H W pixels, h w cells.
+CenterFace finds the faces. For each cell of 4 x 4 pixels it predicts the probability that a face has its
+centre there, the box's size, the centre within the cell, and five points as shares of the box. The points are
+then measured again, face by face (refine_points.py). Large images are searched at reduced size; where one of
+them may contain a small face, that part is searched again at full size. Legend: B batch, H W pixels, h w cells.
 Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the files come from.
 """
 
@@ -15,102 +15,139 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.detect.candidates import Found, joined, without_repeats
-from faceum.detect.protocol import Detection, check_image
+from faceum.detect.base import MIN_SCORE, Detection, check_image
+from faceum.detect.candidates import Candidates, concatenate, suppress_overlaps
 from faceum.detect.refine_points import FivePoints
-from faceum.detect.session import Session
 from faceum.detect.tiling import Tile, scales_of, tiles_of
+from faceum.onnx_session import LazySession
 from faceum.weights.registry import asset_path
 
 CELL = 4
 """Pixels a side of the network's output cells."""
 STRIDE = 32
 """The network's coarsest step: inputs are padded to a multiple of it."""
-MIN_SCORE = 0.25
-"""Faces below this score are not reported. Most answers below 0.4 are not faces; who wants few wrong ones
-should ask for 0.5 (docs/log.md)."""
 MAX_IOU = 0.3
-"""Of two faces that overlap more, the one of lower score is dropped."""
+"""Of two faces that overlap by more than this, the one of lower score is dropped."""
 SUSPECT_SCORE = 0.05
-"""In a shrunk image, a small face of at least this score is a reason to look at that part in full size."""
+"""A small face of at least this score in a reduced image is a reason to search that part at full size."""
 SMALL = 24
-"""A face up to this many pixels in a shrunk image is small."""
+"""A face up to this many pixels in a reduced image is small."""
 LARGEST = 320
-"""Larger faces are left to the next scale, where there is one: the network sees parts of them as faces."""
+"""Larger faces are left to the next scale, if there is one: the network takes parts of them for faces."""
 UNTILED = 1024
-"""A scale whose longer side is at most this many pixels is looked at in one piece."""
+"""A scale whose longer side has at most this many pixels is searched in one piece."""
 LARGEST_IN_TILE = 160
-"""LARGEST for scales that are looked at in tiles: what is larger may not be whole in any tile."""
+"""LARGEST for scales that are searched in tiles: a larger face may not be whole in any tile."""
 TILE = {"core": 512, "margin": 96}
 """Tiles of a large image."""
 CLOSE_TILE = {"core": 256, "margin": 32}
-"""Tiles that are looked at again in full size."""
+"""Tiles that are searched again at full size."""
 LARGEST_IN_CLOSE_TILE = 64
 """Larger faces than this were found well enough before."""
+BATCH = 8
+"""Images of one size in one run."""
 
 
 class CenterFace:
-    """Faces from 24 pixels to the whole image, in any position, by two small networks."""
+    """Finds faces from 24 pixels to the whole image, in any position, with two small networks."""
 
     name = "centerface"
 
-    def __init__(self, *, threads: int | None = None) -> None:
-        """threads: threads of one run; None for as many as affinity and cgroup leave us."""
-        self._session = Session(_weights_file, threads=threads)
-        self._five_points = FivePoints(threads=threads)
+    def __init__(self, *, threads: int | None = None, device: str = "cpu") -> None:
+        """threads: threads per run; None for all that affinity and cgroup allow. device: see `load_detector`."""
+        self._session = LazySession(_weights_file, threads=threads, device=device)
+        self._five_points = FivePoints(threads=threads, device=device)
 
-    def detect(self, image_HWC: np.ndarray) -> list[Detection]:
-        """All faces of an upright RGB uint8 image (H, W, 3), largest first; see `Detector.detect`."""
-        check_image(image_HWC)
-        scales = scales_of(*image_HWC.shape[:2])
-        levels = levels_of(image_HWC, scales)
-        looks = [self._look(level, last=level is levels[-1]) for level in levels]
-        size = np.array(image_HWC.shape[1::-1])
-        looks = [
-            found.moved(size / level.shape[1::-1], np.zeros(2))
-            for found, level in zip(looks, levels, strict=True)
-        ]
-        if scales[0] < 1:
-            looks.append(self._look_close(image_HWC, looks[0], scales[0]))
-        found = joined(looks)
-        found = without_repeats(found.where(found.scores >= MIN_SCORE), MAX_IOU)
-        points = self._five_points.refine(image_HWC, found.points)
-        return Found(boxes=found.boxes, points=points, scores=found.scores).detections()
+    def detect(self, image_HWC: np.ndarray, *, min_score: float = MIN_SCORE) -> list[Detection]:
+        """Return all faces of an upright RGB uint8 image (H, W, 3), largest first; see `Detector.detect`."""
+        return self.detect_many([image_HWC], min_score=min_score)[0]
 
-    def _look(self, level: np.ndarray, *, last: bool) -> Found:
-        """All faces, suspected ones too, in the image at one scale, in that scale's pixels."""
-        height, width = level.shape[:2]
+    def detect_many(
+        self, images: Sequence[np.ndarray], *, min_score: float = MIN_SCORE
+    ) -> list[list[Detection]]:
+        """Return the faces of each image; the network sees images of one size together."""
+        for image in images:
+            check_image(image)
+        alike: dict[tuple[int, ...], list[int]] = {}
+        for index, image in enumerate(images):
+            alike.setdefault(image.shape, []).append(index)
+        faces: list[list[Detection]] = [[] for _ in images]
+        for indices in alike.values():
+            for first in range(0, len(indices), BATCH):
+                some = indices[first : first + BATCH]
+                for index, found in zip(
+                    some, self._detect([images[i] for i in some], min_score), strict=True
+                ):
+                    faces[index] = found
+        return faces
+
+    def _detect(self, images: list[np.ndarray], min_score: float) -> list[list[Detection]]:
+        """Return the faces of images of one size."""
+        height, width = images[0].shape[:2]
+        scales = scales_of(height, width)
+        pyramids = [levels_of(image, scales) for image in images]
+        lowest = min(SUSPECT_SCORE, min_score)
+        by_scale = []
+        for index in range(len(scales)):
+            levels = [pyramid[index] for pyramid in pyramids]
+            scale = np.array([width, height]) / levels[0].shape[1::-1]
+            seen = self._look(levels, lowest, last=index == len(scales) - 1)
+            by_scale.append([one.moved(scale, np.zeros(2)) for one in seen])
+        faces = []
+        for image, looks in zip(images, zip(*by_scale, strict=True), strict=True):
+            parts = list(looks)
+            if scales[0] < 1:
+                parts.append(self._look_close(image, parts[0], scales[0], lowest))
+            faces.append(self._chosen(image, concatenate(parts), min_score))
+        return faces
+
+    def _chosen(self, image_HWC: np.ndarray, candidates: Candidates, min_score: float) -> list[Detection]:
+        """Return the candidates that are reported, with their points measured again."""
+        kept = suppress_overlaps(candidates.where(candidates.scores >= min_score), MAX_IOU)
+        points = self._five_points.refine(image_HWC, kept.points)
+        return Candidates(boxes=kept.boxes, points=points, scores=kept.scores).detections()
+
+    def _look(self, levels: list[np.ndarray], lowest: float, *, last: bool) -> list[Candidates]:
+        """Return all candidates in images of one size at one scale, in that scale's pixels."""
+        height, width = levels[0].shape[:2]
         if max(height, width) <= UNTILED:
-            found, largest = self._find(level), LARGEST
+            seen, largest = self._find(levels, lowest), LARGEST
         else:
-            tiles = tiles_of(height, width, **TILE)
-            found, largest = joined([self._look_at(level, tile) for tile in tiles]), LARGEST_IN_TILE
-        return found if last else found.where(found.sides() <= largest)
+            tiles = list(tiles_of(height, width, **TILE))
+            seen = [concatenate([self._look_at(level, tile, lowest) for tile in tiles]) for level in levels]
+            largest = LARGEST_IN_TILE
+        return seen if last else [one.where(one.sides() <= largest) for one in seen]
 
-    def _look_close(self, image_HWC: np.ndarray, suspects: Found, scale: float) -> Found:
-        """Faces in those tiles of the full-size image in which there are small suspects."""
-        middles = suspects.centres()[suspects.sides() * scale <= SMALL]
-        tiles = [tile for tile in tiles_of(*image_HWC.shape[:2], **CLOSE_TILE) if tile.owns(middles).any()]
-        found = joined([suspects.where(np.zeros(0, np.intp)), *(self._look_at(image_HWC, t) for t in tiles)])
+    def _look_close(
+        self, image_HWC: np.ndarray, suspects: Candidates, scale: float, lowest: float
+    ) -> Candidates:
+        """Return the candidates in those tiles of the full-size image that contain small suspects."""
+        centres = suspects.centres()[suspects.sides() * scale <= SMALL]
+        tiles = [tile for tile in tiles_of(*image_HWC.shape[:2], **CLOSE_TILE) if tile.owns(centres).any()]
+        none = suspects.where(np.zeros(0, np.intp))
+        found = concatenate([none, *(self._look_at(image_HWC, tile, lowest) for tile in tiles)])
         return found.where(found.sides() <= LARGEST_IN_CLOSE_TILE)
 
-    def _look_at(self, level: np.ndarray, tile: Tile) -> Found:
-        """The tile's own faces, in pixels of the level."""
-        found = self._find(level[tile.top : tile.bottom, tile.left : tile.right])
+    def _look_at(self, level: np.ndarray, tile: Tile, lowest: float) -> Candidates:
+        """Return the candidates whose centre lies in the tile's core, in pixels of the level."""
+        (found,) = self._find([level[tile.top : tile.bottom, tile.left : tile.right]], lowest)
         found = found.moved(np.ones(2), np.array([tile.left, tile.top]))
         return found.where(tile.owns(found.centres()))
 
-    def _find(self, level: np.ndarray) -> Found:
-        """All faces, suspected ones too, that the network sees in one image of moderate size."""
-        outputs = self._session.run(network_input(level)[None])
-        return decode_cells(*outputs, min_score=SUSPECT_SCORE)
+    def _find(self, levels: list[np.ndarray], lowest: float) -> list[Candidates]:
+        """Return all candidates of at least the lowest score in images of one moderate size."""
+        outputs = self._session.run(np.stack([network_input(level) for level in levels]))
+        return [
+            decode_cells(*(output[i : i + 1] for output in outputs), min_score=lowest)
+            for i in range(len(levels))
+        ]
 
 
 def levels_of(image_HWC: np.ndarray, scales: Sequence[float]) -> list[np.ndarray]:
-    """The image at each of the descending scales, at least one pixel a side.
+    """Return the image at each of the descending scales, at least one pixel per side.
 
-    Each is shrunk from the one before, which has fewer pixels to read than the image; not from an enlarged
-    one, which has more.
+    Each is reduced from the previous level, which has fewer pixels to read than the image, unless that level
+    was enlarged.
     """
     levels: list[np.ndarray] = []
     smallest = image_HWC
@@ -123,9 +160,9 @@ def levels_of(image_HWC: np.ndarray, scales: Sequence[float]) -> list[np.ndarray
 
 
 def network_input(image_HWC: np.ndarray) -> np.ndarray:
-    """RGB (H, W, 3) -> (h, w, 4), black at the far sides up to multiples of STRIDE.
+    """Return RGB (H, W, 3) as (h, w, 4), padded with black at the right and bottom to multiples of STRIDE.
 
-    The fourth byte of a pixel means nothing: kernels for 8 bits read channels by fours.
+    The fourth byte of a pixel is unused: kernels for 8 bits read channels in fours.
     """
     height, width = image_HWC.shape[:2]
     padded = np.zeros((height + -height % STRIDE, width + -width % STRIDE, 4), np.uint8)
@@ -135,18 +172,18 @@ def network_input(image_HWC: np.ndarray) -> np.ndarray:
 
 def decode_cells(
     heat: np.ndarray, size: np.ndarray, offset: np.ndarray, points: np.ndarray, *, min_score: float
-) -> Found:
-    """The faces that the network's outputs for one image mean, in its pixels; one face may come repeatedly.
+) -> Candidates:
+    """Return the faces that the network's outputs for one image describe, in its pixels, with repeats.
 
     heat (1, 1, h, w), size (1, 2, h, w), offset (1, 2, h, w), points (1, 10, h, w); y before x in all three.
     """
     rows, columns = np.nonzero(heat[0, 0] >= min_score)
     cells = np.stack([columns, rows], axis=1).astype(np.float32)
-    middles = (cells + offset[0, ::-1, rows, columns] + 0.5) * CELL
+    centres = (cells + offset[0, ::-1, rows, columns] + 0.5) * CELL
     sides = np.exp(size[0, ::-1, rows, columns]) * CELL
-    boxes = np.concatenate([middles - sides / 2, middles + sides / 2], axis=1)
+    boxes = np.concatenate([centres - sides / 2, centres + sides / 2], axis=1)
     shares = points[0, :, rows, columns].reshape(-1, 5, 2)[..., ::-1]
-    return Found(
+    return Candidates(
         boxes=boxes, points=boxes[:, None, :2] + shares * sides[:, None], scores=heat[0, 0, rows, columns]
     )
 

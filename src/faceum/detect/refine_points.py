@@ -1,8 +1,8 @@
-"""Five points, sharper: image and rough points of its faces in, points measured face by face out.
+"""Sharper five points: measures the points of each face again, starting from rough ones.
 
-The network is the O-Net of MTCNN (arXiv 1604.02878), of which only the points are used. Each face is turned
-upright and brought to one size by its rough points before the network sees it, so faces on their side
-gain most. A second round starts from the first one's points and also asks the mirrored face.
+The network is the O-Net of MTCNN (arXiv 1604.02878), of which only the points are used. Each face is rotated
+upright and scaled to one size by its rough points before the network sees it, so faces on their side gain
+most. A second round starts from the first round's points and also measures the mirrored face.
 """
 
 from __future__ import annotations
@@ -11,31 +11,31 @@ from pathlib import Path
 
 import numpy as np
 
-from faceum.detect.session import Session
 from faceum.geometry import invert, similarity_from_points, transform_points, warp
+from faceum.onnx_session import LazySession
 from faceum.weights.registry import asset_path
 
 SIDE = 48
-"""Pixels a side of the network's input."""
+"""Pixels per side of the network's input."""
 UPRIGHT = np.array([[14.4, 17.2], [33.6, 17.2], [24.0, 28.0], [16.0, 37.2], [32.0, 37.2]])
-"""Where the five points lie in the input, (5, 2): the network's own mean answer on well-placed faces."""
+"""Position of the five points in the input, (5, 2): the network's own mean answer on well-placed faces."""
 SECOND_SIZE = 1.05
 """The second round sees faces a little larger than `UPRIGHT`; measured, docs/log.md."""
 MIRRORED = [1, 0, 2, 4, 3]
-"""Which point of the mirrored face is which of the face."""
+"""Index of each point of the face among the points of the mirrored face."""
 BATCH = 64
-"""Faces a run, so that a crowd needs no more memory than this many."""
+"""Faces per run, which bounds the memory that a crowd needs."""
 
 
 class FivePoints:
-    """Places five points on faces whose points are roughly known. Threads may share one."""
+    """Measures five points of faces whose points are roughly known. Threads may share one."""
 
-    def __init__(self, *, threads: int | None = None) -> None:
-        """threads: threads of one run; None for as many as affinity and cgroup leave us."""
-        self._session = Session(_weights_file, threads=threads)
+    def __init__(self, *, threads: int | None = None, device: str = "cpu") -> None:
+        """threads: threads per run; None for all that affinity and cgroup allow. device: see `load_detector`."""
+        self._session = LazySession(_weights_file, threads=threads, device=device)
 
     def refine(self, image_HWC: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Better points (n, 5, 2) float32 for rough ones (n, 5, 2), in pixels of the RGB uint8 image."""
+        """Return better points (n, 5, 2) float32 for rough ones (n, 5, 2), in pixels of the RGB uint8 image."""
         better = [
             self._second_round(image_HWC, self._first_round(image_HWC, points[start : start + BATCH]))
             for start in range(0, len(points), BATCH)
@@ -55,7 +55,7 @@ class FivePoints:
         return _to_image(frames, (self._points_in(patches) + mirrored) / 2)
 
     def _points_in(self, patches: np.ndarray) -> np.ndarray:
-        """Points (n, 5, 2) in pixels of the patches (n, 48, 48, 3); the network gives five x, then five y."""
+        """Return points (n, 5, 2) in pixels of the patches (n, 48, 48, 3); the network returns five x, then five y."""
         _, shares, _ = self._session.run(patches)
         return np.asarray(shares.reshape(-1, 2, 5).transpose(0, 2, 1) * SIDE)
 

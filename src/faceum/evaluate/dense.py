@@ -15,7 +15,6 @@ from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.intervals import bootstrap, bootstrap_many, bootstrap_mean
 from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalised_errors
 from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, image_confusion, parsing_scores
-from faceum.paste import paste_parsing
 from faceum.tasks import PARSING_CLASSES
 
 if TYPE_CHECKING:
@@ -50,7 +49,7 @@ def evaluate_parsing(
         label = np.asarray(sample.truth["parsing"])
         pasted = np.zeros(label.shape, np.uint8)
         if sample.found != "missed":
-            pasted = paste_parsing(answer, (label.shape[0], label.shape[1]))
+            pasted = answer.paste((label.shape[0], label.shape[1]), unknown=0)
             pasted[~np.isin(pasted, known)] = 0
         confusion = image_confusion(pasted, label, len(PARSING_CLASSES))
         truths.append(sample.truth)

@@ -25,7 +25,7 @@ from faceum.evaluate.verification import embed, evaluate_verification, masked_ro
 
 if TYPE_CHECKING:
     from faceum.data.sample import Sample
-    from faceum.detect.protocol import Detector
+    from faceum.detect.base import Detector
     from faceum.runner import Runner
 
 TASK_OF = {

@@ -17,7 +17,7 @@ import numpy as np
 
 from faceum.crop import Crop, CropSpec, box_from_points, crop_face, points5_from_landmarks
 from faceum.decode import decode_answers
-from faceum.detect.protocol import Detection, Detector
+from faceum.detect.base import Detection, Detector
 from faceum.errors import DataError
 from faceum.geometry import boxes_iou
 
@@ -27,9 +27,6 @@ if TYPE_CHECKING:
 
 LEAST_IOU = 0.4
 """How far a detection must overlap the set's box to be the face that is meant."""
-
-LEAST_SCORE = 0.5
-"""The detector's score from which on a detection counts, as in `faceum.analyzer`."""
 
 BATCH = 32
 """Faces in one call of the network."""
@@ -63,9 +60,9 @@ def find_face(detector: Detector, image: np.ndarray, box: np.ndarray | None) -> 
     """Return the detection that overlaps `box` (4,) most, None where none reaches `LEAST_IOU`.
 
     Where the set gives no box, the face nearest to the middle of the image is meant. Detections below
-    `LEAST_SCORE` are as good as none.
+    `faceum.detect.base.MIN_SCORE` do not count.
     """
-    detections = [one for one in detector.detect(image) if one.score >= LEAST_SCORE]
+    detections = detector.detect(image)
     if not detections:
         return None
     if box is None:

@@ -28,7 +28,7 @@ from faceum.metrics.verification import OperatingPoint, operating_point, roc, sq
 if TYPE_CHECKING:
     from faceum.data.pairs import Pairs
     from faceum.data.parquet import FaceRow
-    from faceum.detect.protocol import Detector
+    from faceum.detect.base import Detector
     from faceum.runner import Runner
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4)
@@ -115,7 +115,7 @@ def masked_rows(
             raise DataError(
                 f"{row.id} has no landmarks to paint a mask by; give a file that holds them, or a detector."
             )
-        elif (seen := find_face(detector, row.image, box_of(row))) is not None:
+        elif (seen := find_face(detector, row.image, box_of(row))) is not None and seen.points5 is not None:
             yield replace(row, image=paint_mask_by_points5(row.image, seen.points5, rng))
         else:
             if unpainted is not None:

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 
 from faceum.crop import BOX_EYES, BOX_SCALE, TEMPLATE, Crop, CropSpec, crop_face, network_input
-from faceum.detect.registry import load_detector
+from faceum.detect.base import load_detector
 from faceum.errors import ImageError, ModelError
 from faceum.export.onnx import chosen_tasks, crop_of_all, export_onnx, noise
 from faceum.export.parity import UNITS, distances, limits_for, too_far

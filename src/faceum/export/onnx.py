@@ -19,7 +19,6 @@ from typing import Any
 
 import numpy as np
 import onnx
-import onnxruntime
 import torch
 from onnxscript import opset18 as opset
 from torch import Tensor, nn
@@ -31,6 +30,7 @@ from faceum.model.experts import Experts
 from faceum.model.moe import MoE
 from faceum.model.network import FaceUM
 from faceum.model.router import Routing
+from faceum.onnx_session import open_session
 from faceum.runner import NetworkCard
 
 SMALLEST_HALF = 256
@@ -257,7 +257,7 @@ def _differences(
     Not the maximum: a token on the edge between two experts may fall to either side by rounding. The crops
     go in together and the first one alone (where there is but one, twice); the worse counts.
     """
-    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    session = open_session(path)
     differences = dict.fromkeys(wanted, 0.0)
     for rows in (list(range(len(crops))), [0] if len(crops) > 1 else [0, 0]):
         answers = session.run(list(wanted), {"crop_BCHW": crops[rows], "face_tokens_BN": masks[rows]})

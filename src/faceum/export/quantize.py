@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import onnx
+
+import faceum.onnx_session  # noqa: F401  # isort: skip  # first: switches the telemetry off
 from onnxruntime.quantization import (
     CalibrationDataReader,
     CalibrationMethod,

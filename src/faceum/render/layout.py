@@ -1,4 +1,4 @@
-"""Where things go: a drawn photo, its legend and the faces' cards in, the whole drawing out."""
+"""Arranges a drawn photo, its legend and the faces' cards into one drawing."""
 
 from __future__ import annotations
 
@@ -8,18 +8,21 @@ import numpy as np
 
 from faceum.render.canvas import fill_box, paste_round
 from faceum.render.lettering import Lettering
-from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS, GROUND, SOFT_INK
+from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS, GROUND, SOFT_INK, TRACK
 from faceum.tasks import PARSING_CLASSES
 
 MARGIN, GAP = 28, 18
 """Pixels around everything, and between things."""
 
 PANORAMA = 2.2
-"""A photo wider than this many heights has its cards below, others beside."""
+"""Aspect ratio from which on a photo has its cards below it; others have them at the side."""
 
 
 def arrange(photo: np.ndarray, legend: np.ndarray | None, cards: Sequence[np.ndarray]) -> np.ndarray:
-    """Photo, legend beneath it, and cards in columns beside or in rows below; all RGB uint8 (H, W, 3)."""
+    """Return one drawing: photo, legend below it, cards in columns at the side or in rows below.
+
+    All are RGB uint8 (H, W, 3).
+    """
     blocks: list[tuple[np.ndarray, int, int]] = [(photo, 0, 0)]
     photo_h, photo_w = photo.shape[:2]
     floor = photo_h
@@ -38,18 +41,24 @@ def arrange(photo: np.ndarray, legend: np.ndarray | None, cards: Sequence[np.nda
     return drawing
 
 
-def draw_legend(classes: Sequence[int], width: int, letters: Lettering) -> np.ndarray:
-    """A strip that names the colours of these parsing classes, as wide as the photo."""
+def draw_legend(
+    classes: Sequence[int], width: int, letters: Lettering, *, hatched: bool = False
+) -> np.ndarray:
+    """Return a strip as wide as the photo that names the colours of these parsing classes.
+
+    hatched: also explain the hatched rim of a crop.
+    """
     size, swatch, line = 15, 14, 28
-    strip = np.full((line * max(len(classes), 1), width, 3), GROUND, np.uint8)
+    entries = [(CLASS_COLOURS[PARSING_CLASSES[i]], CLASS_WORDS[PARSING_CLASSES[i]]) for i in classes]
+    if hatched:
+        entries.append((TRACK, "hatched: beyond the crop, unknown"))
+    strip = np.full((line * max(len(entries), 1), width, 3), GROUND, np.uint8)
     x, y = 0.0, 0.0
-    for label in classes:
-        name = PARSING_CLASSES[label]
-        words = CLASS_WORDS[name]
+    for colour, words in entries:
         entry = swatch + 8 + letters.width(words, size)
         if x and x + entry > width:
             x, y = 0.0, y + line
-        fill_box(strip, (x, y + 4, x + swatch, y + 4 + swatch), CLASS_COLOURS[name], radius=4)
+        fill_box(strip, (x, y + 4, x + swatch, y + 4 + swatch), colour, radius=4)
         letters.draw(strip, words, (x + swatch + 8, y + 17), size, SOFT_INK)
         x += entry + 20
     return strip[: int(y) + line]

@@ -1,10 +1,12 @@
-"""What is drawn over the photo itself: a face's box, its coloured parts and its 68 points.
+"""What is drawn over the photo itself: a face's box, its coloured parts and its points.
 
-`to_image` is the (2, 3) matrix from the image's continuous pixels to those of the image drawn on, because
-photos are drawn at another size, and each face once more enlarged.
+`to_image` is the (2, 3) matrix from the image's continuous pixels to those of the image that is drawn on,
+because photos are drawn at another size, and each face is drawn once more enlarged.
 """
 
 from __future__ import annotations
+
+from typing import TYPE_CHECKING
 
 import cv2
 import numpy as np
@@ -13,7 +15,9 @@ from faceum.geometry import box_corners, compose, transform_points, warp
 from faceum.render.canvas import corner_marks, dot, fill_box, outline_box, stroke
 from faceum.render.lettering import Colour, Lettering
 from faceum.render.palette import GROUND, PALETTE
-from faceum.results import Parsing
+
+if TYPE_CHECKING:
+    from faceum.results import Parsing
 
 CONTOURS: tuple[tuple[int, int, bool], ...] = (
     (0, 17, False),
@@ -26,22 +30,30 @@ CONTOURS: tuple[tuple[int, int, bool], ...] = (
     (48, 60, True),
     (60, 68, True),
 )
-"""The lines through the 68 iBUG points: first, one past the last, whether the end meets the start."""
+"""The lines through the 68 iBUG points: first, one past the last, whether the line is closed."""
 
 PARSING_SHARE = 0.5
-"""How much of a parsed pixel is its class' colour."""
+"""Opacity of the classes' colours."""
+
+HATCHED_SHARE = 0.06
+"""Width of the hatched band around a crop, as a share of the crop's side."""
 
 
 def draw_parsing(image: np.ndarray, parsing: Parsing, to_image: np.ndarray) -> None:
-    """Lay the classes' colours over the image, background left clear."""
+    """Lay the classes' colours over the image, background left clear.
+
+    Where a class other than background reaches the crop's edge, what lies beyond is unknown: its colour goes
+    on as a band of stripes that fades out.
+    """
     matrix = compose(parsing.matrix, to_image)
     enlargement = float(np.sqrt(abs(np.linalg.det(matrix[:, :2]))))
     finer = int(np.clip(np.ceil(enlargement), 1, 6))
-    classes = _smooth_enlargement(parsing.class_map, finer)
+    band = round(HATCHED_SHARE * max(parsing.class_map.shape)) * finer
+    classes = np.pad(_smooth_enlargement(parsing.class_map, finer), band, mode="edge")
     layer = np.zeros((*classes.shape, 4), np.float32)
-    layer[..., :3] = PALETTE[classes]
-    layer[..., 3] = classes > 0  # colours are black where clear, so they are ready to be interpolated
-    matrix = compose(np.array([[1 / finer, 0, 0], [0, 1 / finer, 0]]), matrix)
+    layer[..., 3] = (classes > 0) * _hatching(classes.shape, band)
+    layer[..., :3] = PALETTE[classes] * layer[..., 3:]  # premultiplied, ready to be interpolated
+    matrix = compose(np.array([[1 / finer, 0, -band / finer], [0, 1 / finer, -band / finer]]), matrix)
 
     height, width = image.shape[:2]
     corners = transform_points(matrix, box_corners(np.array([0, 0, layer.shape[1], layer.shape[0]])))
@@ -55,13 +67,32 @@ def draw_parsing(image: np.ndarray, parsing: Parsing, to_image: np.ndarray) -> N
     part[:] = np.round(part * (1 - laid[..., 3:]) + laid[..., :3]).clip(0, 255).astype(np.uint8)
 
 
+def _hatching(shape: tuple[int, ...], band: int) -> np.ndarray:
+    """Return the opacity (h, w): 1 inside, diagonal stripes that fade towards the rim in the outer band."""
+    rows, columns = np.indices(shape, np.float32)
+    inside = np.minimum(np.minimum(rows, shape[0] - 1 - rows), np.minimum(columns, shape[1] - 1 - columns))
+    period = max(band / 2.5, 2.0)
+    stripes = (rows + columns) % period < period / 2
+    return np.where(inside >= band, 1.0, stripes * (inside + 1) / (band + 1)).astype(np.float32)
+
+
+def reaches_beyond_crop(parsing: Parsing, size: tuple[int, int]) -> bool:
+    """Return whether a class other than background meets the crop's edge inside an image of (height, width)."""
+    edge = np.ones(parsing.class_map.shape, bool)
+    edge[1:-1, 1:-1] = False
+    return bool((edge & (parsing.class_map > 0) & _inside(parsing, size)).any())
+
+
 def classes_seen(parsing: Parsing, size: tuple[int, int]) -> set[int]:
-    """The classes whose pixels lie in an image of that (height, width); a crop may reach beyond it."""
+    """Return the classes that lie in an image of that (height, width); a crop may reach beyond it."""
+    return set(parsing.class_map[_inside(parsing, size)].tolist())
+
+
+def _inside(parsing: Parsing, size: tuple[int, int]) -> np.ndarray:
+    """Return which pixels of the class map have their centre in the image."""
     rows, columns = np.indices(parsing.class_map.shape)
-    centres = np.stack([columns.ravel() + 0.5, rows.ravel() + 0.5], axis=-1)
-    x, y = transform_points(parsing.matrix, centres).T
-    inside = (x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0])
-    return set(parsing.class_map.ravel()[inside].tolist())
+    x, y = np.moveaxis(transform_points(parsing.matrix, np.stack([columns, rows], axis=-1) + 0.5), -1, 0)
+    return np.asarray((x >= 0) & (y >= 0) & (x < size[1]) & (y < size[0]))
 
 
 def draw_landmarks(image: np.ndarray, landmarks: np.ndarray, to_image: np.ndarray) -> None:
@@ -100,7 +131,7 @@ def draw_box(
 
     size = int(np.clip(side * 0.16, 12, 20))
     tag_w, tag_h = letters.width(number, size, 600) + size * 0.9, size * 1.35
-    # Above the box, inside it where the image ends there.
+    # Above the box, or inside it if the image ends there.
     top = y0 - tag_h - 5 if y0 - tag_h - 5 >= 0 else max(y0, 0) + 5
     left = float(np.clip(x0, 0, max(image.shape[1] - tag_w, 0)))
     fill_box(image, (left, top, left + tag_w, top + tag_h), colour, radius=tag_h * 0.35)
@@ -108,7 +139,7 @@ def draw_box(
 
 
 def _smooth_enlargement(class_map: np.ndarray, finer: int) -> np.ndarray:
-    """The class map `finer` times as large, with round instead of stepped borders."""
+    """Return the class map `finer` times as large, with smooth instead of stepped borders."""
     if finer == 1:
         return class_map
     present = np.unique(class_map)

@@ -1,8 +1,8 @@
-"""The colours: one for each parsing class, each face in turn, and the panel; RGB, 0..255.
+"""The colours of parsing classes, faces, experts and the panel; RGB, 0..255.
 
-The classes' colours are chosen to be told apart side by side, where their parts meet: warm tones for what is
-skin, cold and light ones for eyes and brows, reds for the mouth, violet and green for hair and hat, blues for
-what is worn. Left and right of a pair share a hue and differ in lightness.
+The classes' colours are easy to tell apart where parts meet: warm tones for skin, cold and light ones for eyes
+and brows, reds for the mouth, violet and green for hair and hat, blues for clothing. Left and right of a pair
+share a hue and differ in lightness.
 """
 
 from __future__ import annotations
@@ -39,12 +39,12 @@ CLASS_WORDS: dict[str, str] = {
     "skin": "skin",
     "nose": "nose",
     "eye_g": "glasses",
-    "l_eye": "left eye",
-    "r_eye": "right eye",
-    "l_brow": "left brow",
-    "r_brow": "right brow",
-    "l_ear": "left ear",
-    "r_ear": "right ear",
+    "l_eye": "own left eye",
+    "r_eye": "own right eye",
+    "l_brow": "own left brow",
+    "r_brow": "own right brow",
+    "l_ear": "own left ear",
+    "r_ear": "own right ear",
     "mouth": "mouth",
     "u_lip": "upper lip",
     "l_lip": "lower lip",
@@ -55,10 +55,14 @@ CLASS_WORDS: dict[str, str] = {
     "neck": "neck",
     "cloth": "clothes",
 }
-"""Parsing class -> how a legend says it."""
+"""Parsing class -> its name in a legend; "own" left and right are the person's, not the viewer's."""
 
 PALETTE = np.array([CLASS_COLOURS[name] for name in PARSING_CLASSES], np.uint8)
 """(19, 3) uint8: class id -> RGB."""
+
+PARSING_PALETTE = np.full((256, 3), 128, np.uint8)
+"""(256, 3) uint8: the palette of parsing maps, in which `UNKNOWN_CLASS` (255) and the unused ids are gray."""
+PARSING_PALETTE[: len(PALETTE)] = PALETTE
 
 FACE_COLOURS: tuple[tuple[int, int, int], ...] = (
     (64, 224, 196),
@@ -70,7 +74,7 @@ FACE_COLOURS: tuple[tuple[int, int, int], ...] = (
     (255, 134, 104),
     (236, 224, 96),
 )
-"""The faces' colours, in turn: each face's box, number and bars share one."""
+"""The faces' colours, in turn; a face's box, number and bars share one."""
 
 EXPERT_COLOURS: tuple[tuple[int, int, int], ...] = (
     (66, 133, 255),
@@ -82,7 +86,7 @@ EXPERT_COLOURS: tuple[tuple[int, int, int], ...] = (
     (32, 205, 232),
     (255, 128, 208),
 )
-"""The experts' colours, in turn; told apart side by side over a gray image."""
+"""The experts' colours, in turn; easy to tell apart over a gray image."""
 
 GROUND = (17, 19, 24)
 CARD = (28, 31, 38)
@@ -90,14 +94,14 @@ TRACK = (47, 52, 62)
 INK = (238, 240, 244)
 SOFT_INK = (172, 178, 190)
 FAINT_INK = (118, 126, 140)
-"""The panel: behind everything, a card, an empty bar, and three strengths of text."""
+"""The panel: background, card, empty bar, and three strengths of text."""
 
 
 def face_colour(index: int) -> tuple[int, int, int]:
-    """The colour of the face at `index`, from 0."""
+    """Return the colour of the face at `index`, from 0."""
     return FACE_COLOURS[index % len(FACE_COLOURS)]
 
 
 def expert_colour(index: int) -> tuple[int, int, int]:
-    """The colour of the expert at `index`, from 0."""
+    """Return the colour of the expert at `index`, from 0."""
     return EXPERT_COLOURS[index % len(EXPERT_COLOURS)]

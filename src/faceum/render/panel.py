@@ -7,13 +7,16 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from faceum.render.canvas import dot, fill_box, paste_round
 from faceum.render.lettering import Colour, Lettering, fitted
 from faceum.render.palette import CARD, FAINT_INK, INK, SOFT_INK, TRACK
-from faceum.results import Age, Expression
+
+if TYPE_CHECKING:
+    from faceum.results import Age, Expression
 
 CARD_WIDTH = 420
 PADDING = 22

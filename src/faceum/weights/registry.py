@@ -162,6 +162,22 @@ def has_part(name_or_path: str | Path, part: str, *, folder: Path = WEIGHTS) -> 
     return (folder / asset.files[part].file).is_file()
 
 
+def model_id(path: Path, name: str, *, weights_sha256: str | None = None, folder: Path = WEIGHTS) -> str:
+    """Return what identifies the weights of a file, as name@sha256[:8].
+
+    Two files of one registered model have one id, that of its .safetensors file; other files have their own.
+    name: the network's. weights_sha256: that of the file it was exported from, if it is known.
+    """
+    status = path.stat()
+    digests = {_verified_sha256(path, status.st_size, status.st_mtime_ns), weights_sha256}
+    for asset in load_registry(folder).values():
+        if not digests.isdisjoint(file.sha256 for file in asset.files.values()):
+            main = asset.files.get("safetensors") or next(iter(asset.files.values()))
+            return f"{asset.name}@{main.sha256[:8]}"
+    own = weights_sha256 or next(iter(digests - {None}))
+    return f"{name}@{str(own)[:8]}"
+
+
 def write_entry(asset: Asset, *, folder: Path = WEIGHTS) -> None:
     """Put `asset` into the registry of `folder`, in place of an entry of the same name."""
     entries = load_registry(folder)
