@@ -11,9 +11,9 @@ import pytest
 
 onnx = pytest.importorskip("onnx")
 
-import faceum  # noqa: E402
 from onnx import TensorProto, helper  # noqa: E402
 
+import faceum  # noqa: E402
 from faceum.onnx_session import metadata_of, open_session, with_outputs  # noqa: E402
 
 
@@ -90,9 +90,12 @@ def test_telemetry_is_switched_off_before_the_import_and_stays_so(tmp_path):
 
 
 def test_onnxruntime_is_imported_after_the_variable_is_set():
-    first_set = {"onnx_session.py": 'setdefault("ORT_DISABLE_TELEMETRY"', "quantize.py": "import faceum.onnx_session"}
+    first_set = {
+        "onnx_session.py": 'setdefault("ORT_DISABLE_TELEMETRY"',
+        "quantize.py": "import faceum.onnx_session",
+    }
     for path in Path(faceum.__file__).parent.rglob("*.py"):
         text = path.read_text(encoding="utf-8")
-        found = re.search(r"^(import|from) onnxruntime\b", text, re.MULTILINE)
+        found = re.search(r"^ *(import|from) onnxruntime\b", text, re.MULTILINE)
         if found is not None:
             assert -1 < text.find(first_set[path.name]) < found.start(), path

@@ -16,14 +16,19 @@ from pathlib import Path
 
 import numpy as np
 
+from faceum.errors import ModelError
+from faceum.extras import missing
+from faceum.threads import usable_threads
+
 # Before the import: from 1.29 on onnxruntime writes a device id into the home folder and resolves its maker's
 # host while it is imported, and disable_telemetry_events() then comes too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-import onnxruntime
-from onnxruntime.capi import onnxruntime_pybind11_state as _state
-
-from faceum.threads import usable_threads
+try:
+    import onnxruntime
+    from onnxruntime.capi import onnxruntime_pybind11_state as _state
+except ModuleNotFoundError:
+    raise ModelError(missing("Analyzing images", "onnxruntime")) from None
 
 LOG = logging.getLogger("faceum")
 

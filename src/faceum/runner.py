@@ -279,7 +279,7 @@ RUNNERS: dict[str, type[OnnxRunner] | type[TorchRunner]] = {
 
 
 def _onnx_card(path: Path) -> tuple[NetworkCard, str | None]:
-    """Return the file's card, and the SHA-256 of the .safetensors file it was exported from, if it says so."""
+    """Return the file's card, and the SHA-256 of the .safetensors file it was exported from, if known."""
     try:
         text = metadata_of(path.read_bytes()).get("faceum")
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""Candidate faces as arrays (overlap suppression, shifts), and the check of boxes and points given by a user."""
+"""Candidate faces as arrays: overlap suppression, shifts; and checks of boxes and points given by a user."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ def concatenate(parts: Sequence[Candidates]) -> Candidates:
 
 
 def suppress_overlaps(candidates: Candidates, max_iou: float) -> Candidates:
-    """Return the faces that none of higher score overlaps by more than `max_iou`, best first, ties in order."""
+    """Return the faces that none of higher score overlaps by more than `max_iou`, best first."""
     order = np.argsort(-candidates.scores, kind="stable")
     kept = []
     while len(order):

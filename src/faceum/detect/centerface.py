@@ -2,8 +2,8 @@
 
 CenterFace finds the faces. For each cell of 4 x 4 pixels it predicts the probability that a face has its
 centre there, the box's size, the centre within the cell, and five points as shares of the box. The points are
-then measured again, face by face (refine_points.py). Large images are searched at reduced size; where one of
-them may contain a small face, that part is searched again at full size. Legend: B batch, H W pixels, h w cells.
+then measured again, face by face (refine_points.py). Large images are searched at reduced size; where one
+may contain a small face, that part is searched again at full size. Legend: B batch, H W pixels, h w cells.
 Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the files come from.
 """
 
@@ -54,7 +54,7 @@ class CenterFace:
     name = "centerface"
 
     def __init__(self, *, threads: int | None = None, device: str = "cpu") -> None:
-        """threads: threads per run; None for all that affinity and cgroup allow. device: see `load_detector`."""
+        """Prepare the two networks; see `load_detector` for threads and device."""
         self._session = LazySession(_weights_file, threads=threads, device=device)
         self._five_points = FivePoints(threads=threads, device=device)
 

@@ -31,11 +31,11 @@ class FivePoints:
     """Measures five points of faces whose points are roughly known. Threads may share one."""
 
     def __init__(self, *, threads: int | None = None, device: str = "cpu") -> None:
-        """threads: threads per run; None for all that affinity and cgroup allow. device: see `load_detector`."""
+        """Prepare the network; see `load_detector` for threads and device."""
         self._session = LazySession(_weights_file, threads=threads, device=device)
 
     def refine(self, image_HWC: np.ndarray, points: np.ndarray) -> np.ndarray:
-        """Return better points (n, 5, 2) float32 for rough ones (n, 5, 2), in pixels of the RGB uint8 image."""
+        """Return better points (n, 5, 2) float32 for rough ones (n, 5, 2), in pixels of the image."""
         better = [
             self._second_round(image_HWC, self._first_round(image_HWC, points[start : start + BATCH]))
             for start in range(0, len(points), BATCH)
@@ -55,7 +55,7 @@ class FivePoints:
         return _to_image(frames, (self._points_in(patches) + mirrored) / 2)
 
     def _points_in(self, patches: np.ndarray) -> np.ndarray:
-        """Return points (n, 5, 2) in pixels of the patches (n, 48, 48, 3); the network returns five x, then five y."""
+        """Return points (n, 5, 2) in pixels of patches (n, 48, 48, 3): five x, then five y."""
         _, shares, _ = self._session.run(patches)
         return np.asarray(shares.reshape(-1, 2, 5).transpose(0, 2, 1) * SIDE)
 

@@ -77,7 +77,7 @@ def _hatching(shape: tuple[int, ...], band: int) -> np.ndarray:
 
 
 def reaches_beyond_crop(parsing: Parsing, size: tuple[int, int]) -> bool:
-    """Return whether a class other than background meets the crop's edge inside an image of (height, width)."""
+    """Return whether a class other than background meets the crop's edge within an image of that size."""
     edge = np.ones(parsing.class_map.shape, bool)
     edge[1:-1, 1:-1] = False
     return bool((edge & (parsing.class_map > 0) & _inside(parsing, size)).any())

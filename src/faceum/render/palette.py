@@ -1,8 +1,8 @@
 """The colours of parsing classes, faces, experts and the panel; RGB, 0..255.
 
-The classes' colours are easy to tell apart where parts meet: warm tones for skin, cold and light ones for eyes
-and brows, reds for the mouth, violet and green for hair and hat, blues for clothing. Left and right of a pair
-share a hue and differ in lightness.
+The classes' colours are easy to tell apart where parts meet: warm tones for skin, cold and light ones for
+eyes and brows, reds for the mouth, violet and green for hair and hat, blues for clothing. Left and right of
+a pair share a hue and differ in lightness.
 """
 
 from __future__ import annotations
