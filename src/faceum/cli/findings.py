@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 
 from faceum.analyzer import FaceAnalyzer
+from faceum.engine import choose_engine, gpu_is_present
 from faceum.errors import FaceumError
 from faceum.extras import EXTRAS, install_command
-from faceum.runner import choose_engine, gpu_is_present
 from faceum.threads import usable_threads
 from faceum.weights.registry import asset_path, load_registry
 
