@@ -37,10 +37,10 @@ test-fast: $(VENV)/dev.stamp
 	$(PYTEST) -m "not slow" $(PYTEST_ARGS)
 
 test-minimums:
-	$(OLDEST_PYTHON) tools/test_versions.py minimums
+	$(OLDEST_PYTHON) tools/try_versions.py minimums
 
 test-newest:
-	$(NEWEST_PYTHON) tools/test_versions.py newest
+	$(NEWEST_PYTHON) tools/try_versions.py newest
 
 check: $(VENV)/dev.stamp
 	$(BIN)/ruff check .
@@ -49,7 +49,7 @@ check: $(VENV)/dev.stamp
 	$(BIN)/lint-imports --no-logo
 
 docs: $(VENV)/dev.stamp
-	$(BIN)/python -m mkdocs build --strict --quiet
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
 
 format: $(VENV)/dev.stamp
 	$(BIN)/ruff check --fix .
