@@ -1,13 +1,21 @@
-"""A written file is whole or absent."""
+"""A written file is whole or absent, and what cannot be written is one sentence."""
 
+import errno
 import hashlib
+import os
+import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 
-from faceum.files import sha256_of, whole_file, write_bytes
+from faceum import files
+from faceum.errors import FaceumError, OutputError
+from faceum.files import sha256_of, whole_file, write_bytes, write_text
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_beside_it(tmp_path):
+def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "deep" / "x.bin"
     write_bytes(target, b"old")
     with pytest.raises(RuntimeError), whole_file(target) as beside:
@@ -21,11 +29,83 @@ def test_a_write_replaces_the_file_and_keeps_the_suffix_for_encoders(tmp_path):
     target = tmp_path / "x.png"
     write_bytes(target, b"old")
     with whole_file(target) as beside:
-        assert beside.suffix == ".png" and beside.parent == tmp_path
+        assert beside.suffix == ".png" and beside.parent == tmp_path and ".part" in beside.name
         beside.write_bytes(b"new")
     assert target.read_bytes() == b"new"
     (tmp_path / "plain").touch()
     assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode  # readable as any new file
+    with whole_file(target, ending=".part") as beside:
+        assert beside.suffix == ".part" and beside.name.count(".part") == 1
+        beside.write_bytes(b"newer")
+    assert target.read_bytes() == b"newer"
+
+
+WRITER = """
+import sys, time
+from faceum.files import whole_file
+with whole_file(sys.argv[1]) as beside:
+    beside.write_bytes(b"half")
+    print("writing", flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.skipif(files.fcntl is None, reason="unfinished files are swept by locks, which Windows lacks")
+def test_what_a_killed_process_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path, monkeypatch):
+    environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
+    writers = []
+    for name in ("killed.bin", "living.bin"):
+        command = [sys.executable, "-c", WRITER, str(tmp_path / name)]
+        writers.append(subprocess.Popen(command, stdout=subprocess.PIPE, env=environment))
+        assert writers[-1].stdout.readline() == b"writing\n"
+    try:
+        writers[0].send_signal(signal.SIGKILL)
+        writers[0].wait()
+        foreign = tmp_path / ".mine-12345678.partial"
+        foreign.touch()
+        assert len(list(tmp_path.glob(".*.part.bin"))) == 2
+        monkeypatch.setattr(files, "_SWEPT", set())
+        write_bytes(tmp_path / "new.bin", b"new")
+        (left,) = tmp_path.glob(".*.part.bin")
+        assert left.name.startswith(".living-")
+        assert foreign.exists()
+    finally:
+        writers[1].kill()
+        for writer in writers:
+            writer.wait()
+            writer.stdout.close()
+
+
+def test_what_cannot_be_written_is_a_package_error_that_says_why(tmp_path):
+    (tmp_path / "folder.bin").mkdir()
+    (tmp_path / "file").touch()
+    for path, reason in [
+        (tmp_path / ("x" * 300), "too long"),
+        (tmp_path / ("x." + "y" * 250), "too long"),
+        (tmp_path / "folder.bin", "folder of that name"),
+        (tmp_path / "file" / "x.bin", "in the way of its folder"),
+        (tmp_path / "a\0b", "null"),
+    ]:
+        with pytest.raises(OutputError, match=reason) as caught:
+            write_text(path, "text")
+        assert isinstance(caught.value, FaceumError) and isinstance(caught.value, OSError)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.bin"]
+
+
+def test_a_full_disk_is_a_package_error_and_other_errors_of_the_writer_are_their_own(tmp_path):
+    target = tmp_path / "x.bin"
+    with pytest.raises(OutputError, match="disk is full"), whole_file(target):
+        raise OSError(errno.ENOSPC, "No space left on device")
+    with pytest.raises(FileNotFoundError), whole_file(target):
+        (tmp_path / "none").read_bytes()
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+def test_a_disk_that_is_really_full(tmp_path):
+    with pytest.raises(OutputError, match="disk is full"), whole_file(tmp_path / "x.bin"):
+        with open("/dev/full", "wb") as full:
+            full.write(b"x" * 100_000)
 
 
 def test_sha256(tmp_path):

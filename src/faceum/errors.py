@@ -1,4 +1,4 @@
-"""The package's errors: one sentence each that says what came, what was wanted and what to do."""
+"""Define the package's errors, whose message is one sentence: what is wrong, expected, and to be done."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from collections.abc import Iterable
 
 
 class FaceumError(ValueError):
-    """What a user gave cannot be used; the message is one sentence fit to be shown as it is."""
+    """Something that a user gave cannot be used; the message is one sentence that can be shown as it is."""
 
 
 class ImageError(FaceumError):
-    """An image cannot be read, or is not an image in the wanted form."""
+    """An image cannot be read, or has a form that is not supported."""
 
 
 class ModelError(FaceumError):
@@ -26,12 +26,16 @@ class GalleryError(FaceumError):
     """A gallery of people cannot be opened, or what is asked of it does not fit what it holds."""
 
 
+class OutputError(FaceumError, OSError):
+    """A file cannot be written: its name is too long, a folder is in the way, the disk is full."""
+
+
 class RecipeError(FaceumError):
     """A recipe or one of its keys cannot be used."""
 
 
 def unknown_name(name: str, what: str, names: Iterable[str]) -> str:
-    """The sentence for a name that is not among `names`: its nearest neighbour first, then all of them."""
+    """Return the sentence for a name that is not among `names`: the nearest one, then all of them."""
     known = list(names)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""

@@ -93,17 +93,17 @@ def source_name(source: Source) -> str | None:
 
 
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
-    """Write RGB uint8 (H, W, 3) in the format of the path's extension, whole or not at all.
+    """Write RGB uint8 (H, W, 3) in the format of the path's suffix, whole or not at all.
 
-    Folders on the way are made. Raises ImageError for an unknown extension, another kind of array, and a
-    path that cannot be written.
+    Missing folders are made. Raises ImageError for an unknown suffix or another kind of array, and
+    OutputError for a path that cannot be written.
     """
     path = Path(path)
     options = _WRITE_OPTIONS.get(path.suffix.lower())
     if options is None:
         raise ImageError(f"{path} cannot be written: its name must end in {', '.join(_WRITE_OPTIONS)}.")
     if not (isinstance(rgb, np.ndarray) and rgb.dtype == np.uint8 and rgb.ndim == 3 and rgb.shape[2] == 3):
-        raise ImageError(f"{path} cannot be written: RGB uint8 (height, width, 3) is wanted.")
+        raise ImageError(f"{path} cannot be written: expected RGB uint8 (height, width, 3).")
     try:
         written, encoded = cv2.imencode(path.suffix.lower(), np.ascontiguousarray(rgb[..., ::-1]), options)
     except cv2.error:
@@ -112,10 +112,7 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
         raise ImageError(
             f"{path} cannot be written: {rgb.shape[1]} x {rgb.shape[0]} does not fit its format."
         )
-    try:
-        write_bytes(path, encoded.tobytes())
-    except OSError as error:
-        raise ImageError(f"{path} cannot be written: {error.strerror or error}.") from error
+    write_bytes(path, encoded.tobytes())
 
 
 def _spoken_name(source: Source) -> str:
