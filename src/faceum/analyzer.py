@@ -17,7 +17,7 @@ import cv2
 import numpy as np
 
 from faceum.batching import Pace, in_order
-from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks
+from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks, spread_out
 from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
 from faceum.detect.candidates import given_faces, whole_image
@@ -305,7 +305,7 @@ class FaceAnalyzer:
             crops = [crop_face(image, spec, found[i].box) for i in unknown]
             for i, answer in zip(unknown, self._run(crops, ["landmarks"]), strict=True):
                 points = points5_from_landmarks(answer["landmarks"]).astype(np.float32)
-                if _are_plausible(points, found[i].box):
+                if spread_out(points, found[i].box):
                     known[i] = Detection(box=found[i].box, points5=points, score=found[i].score)
         return known
 
@@ -355,9 +355,3 @@ def _together(
     for name, side, values in zip(("boxes", "points5"), sides, (boxes, points5), strict=True):
         if values is not None and next(side, end) is not end:
             raise FaceumError(f"{name} have more entries than there are images; give one entry per image.")
-
-
-def _are_plausible(points5: np.ndarray, box: np.ndarray) -> bool:
-    """Return whether predicted points lie far enough apart to align a face by them."""
-    apart = np.ptp(points5, axis=0).max()
-    return bool(np.isfinite(points5).all() and apart > 0.1 * max(box[2] - box[0], box[3] - box[1]))

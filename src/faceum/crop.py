@@ -175,6 +175,15 @@ def box_from_points(points: np.ndarray) -> np.ndarray:
     return np.concatenate([middle - half, middle + half])
 
 
+def spread_out(points5: np.ndarray, box: np.ndarray) -> bool:
+    """Return whether predicted points (5, 2) lie far enough apart in their face's box to turn the face by.
+
+    A network's wild guess, with all points in one place or not finite, does not.
+    """
+    apart = np.ptp(points5, axis=0).max()
+    return bool(np.isfinite(points5).all() and apart > 0.1 * max(box[2] - box[0], box[3] - box[1]))
+
+
 def network_input(crops_BSSC: np.ndarray) -> np.ndarray:
     """uint8 RGB crops (B, S, S, 3) -> float32 (B, 3, S, S) in 0..1, as networks take them."""
     return np.ascontiguousarray(crops_BSSC.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)

@@ -71,6 +71,11 @@ def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**run, "sources": sources} if "sources" in run else run
 
 
+def columns(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Return values by column, or by label of a source's fingerprint, with today's names."""
+    return _rename_keys(values, COLUMNS)
+
+
 def _renamed(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     names = CONFIG.get(path, {})
     result = {}

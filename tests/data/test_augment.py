@@ -17,7 +17,7 @@ from faceum.data.augment import (
     TrainingCrop,
     augment,
 )
-from faceum.data.corpus import LabelledFace
+from faceum.data.face import LabelledFace
 from faceum.geometry import warp
 from faceum.tasks import PARSING_CLASSES
 
@@ -29,11 +29,12 @@ MOVED = AugmentConfig(colour=0, gray=0, blur=0, noise=0, erase=0, box_crop=0.3, 
 def face_of(image: np.ndarray, landmarks: np.ndarray, **labels: np.ndarray) -> LabelledFace:
     points5 = points5_from_landmarks(landmarks).astype(np.float32)
     return LabelledFace(
+        id="1",
         source="made_up",
         image=image,
         box=box_from_points(points5).astype(np.float32),
         points5=points5,
-        labels={"landmarks": landmarks, **labels},
+        labels={"landmarks68": landmarks, **labels},
     )
 
 
@@ -64,8 +65,8 @@ def test_a_dot_at_a_landmark_is_found_at_the_moved_landmark(landmarks68: np.ndar
     for seed in range(20):
         crop = augment(face, SPEC, MOVED, np.random.default_rng(seed))
         places = np.stack([brightest(crop.image, channel) for channel in range(3)])
-        straight = crop.labels["landmarks"][trio]
-        mirrored = crop.labels["landmarks"][[int(LANDMARK_MIRROR[index]) for index in trio]]
+        straight = crop.labels["landmarks68"][trio]
+        mirrored = crop.labels["landmarks68"][[int(LANDMARK_MIRROR[index]) for index in trio]]
         # In a mirrored image the dot that was at the left eye is what the labels call the right eye.
         errors = [np.abs(places - labels).max() for labels in (straight, mirrored)]
         flips += errors[1] < errors[0]
@@ -116,7 +117,7 @@ def test_masks_move_with_the_image(landmarks68: np.ndarray) -> None:
 
 def test_landmarks_keep_their_side_after_a_flip(landmarks68: np.ndarray, image: np.ndarray) -> None:
     for crop in moved_many(face_of(image, landmarks68), MOVED):
-        points = crop.labels["landmarks"]
+        points = crop.labels["landmarks68"]
         assert (
             points[36, 0] < points[45, 0] and points[48, 0] < points[54, 0] and points[0, 0] < points[16, 0]
         )
@@ -132,7 +133,7 @@ def test_without_augmentation_training_sees_what_inference_sees(
         np.testing.assert_array_equal(crop.image, wanted.image)
         np.testing.assert_array_equal(crop.face_tokens_N, wanted.face_tokens_N)
         homogeneous = np.column_stack([landmarks68, np.ones(68)])
-        np.testing.assert_allclose(crop.labels["landmarks"] * 112, homogeneous @ wanted.matrix.T, atol=1e-4)
+        np.testing.assert_allclose(crop.labels["landmarks68"] * 112, homogeneous @ wanted.matrix.T, atol=1e-4)
 
 
 def test_the_box_policy_is_trained_as_it_is_used(landmarks68: np.ndarray, image: np.ndarray) -> None:
@@ -149,7 +150,7 @@ def test_the_face_mask_moves_with_the_face(landmarks68: np.ndarray, image: np.nd
     config = dataclasses.replace(NO_AUGMENTATION, turn=30, scale=0.3)
     for crop in moved_many(face, config):
         grid = crop.face_tokens_N.reshape(7, 7)
-        for x, y in crop.labels["landmarks"][[30, 39, 42]]:
+        for x, y in crop.labels["landmarks68"][[30, 39, 42]]:
             assert grid[int(y * 7), int(x * 7)], "patches at the nose and the inner eye corners are face"
 
 
@@ -158,22 +159,22 @@ def test_turning_and_scaling_are_about_the_middle_of_the_crop(
 ) -> None:
     face = face_of(image, landmarks68.copy())
     wanted = crop_face(image, SPEC, face.box, face.points5)
-    face.labels["landmarks"][8] = wanted.inverse @ [56, 56, 1]
+    face.labels["landmarks68"][8] = wanted.inverse @ [56, 56, 1]
     for crop in moved_many(face, dataclasses.replace(NO_AUGMENTATION, turn=20, scale=0.2)):
-        assert crop.labels["landmarks"][8] == pytest.approx([0.5, 0.5], abs=1e-5)
+        assert crop.labels["landmarks68"][8] == pytest.approx([0.5, 0.5], abs=1e-5)
 
 
 def test_jitter_is_as_strong_as_its_config_says(landmarks68: np.ndarray, image: np.ndarray) -> None:
     face = face_of(image, landmarks68)
-    still = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0)).labels["landmarks"]
+    still = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0)).labels["landmarks68"]
     shifted = moved_many(face, dataclasses.replace(NO_AUGMENTATION, shift=0.05), 200)
-    moves = np.stack([crop.labels["landmarks"].mean(0) - still.mean(0) for crop in shifted])
+    moves = np.stack([crop.labels["landmarks68"].mean(0) - still.mean(0) for crop in shifted])
     assert moves.std(0) == pytest.approx([0.05, 0.05], rel=0.2)
     scaled = moved_many(face, dataclasses.replace(NO_AUGMENTATION, scale=0.1), 200)
     unit = np.linalg.norm(still[36] - still[45])
     assert np.std([np.log(crop.eye_distance / unit) for crop in scaled]) == pytest.approx(0.1, rel=0.2)
     turned = moved_many(face, dataclasses.replace(NO_AUGMENTATION, turn=10), 200)
-    across = np.stack([crop.labels["landmarks"][45] - crop.labels["landmarks"][36] for crop in turned])
+    across = np.stack([crop.labels["landmarks68"][45] - crop.labels["landmarks68"][36] for crop in turned])
     assert np.rad2deg(np.arctan2(across[:, 1], across[:, 0])).std() == pytest.approx(10, rel=0.2)
 
 
@@ -197,7 +198,7 @@ def test_labels_that_have_no_place_are_handed_on(landmarks68: np.ndarray, image:
 def test_errors_are_counted_in_outer_eye_distances(landmarks68: np.ndarray, image: np.ndarray) -> None:
     face = face_of(image, landmarks68)
     for crop in moved_many(face, MOVED, 6):
-        points = crop.labels["landmarks"]
+        points = crop.labels["landmarks68"]
         assert crop.eye_distance == pytest.approx(float(np.hypot(*(points[36] - points[45]))))
         assert crop.landmark_weight == 1
     taught = augment(dataclasses.replace(face, rough_landmarks=True), SPEC, MOVED, np.random.default_rng(0))
@@ -206,7 +207,12 @@ def test_errors_are_counted_in_outer_eye_distances(landmarks68: np.ndarray, imag
 
 def test_faces_without_landmarks_have_a_unit_too(image: np.ndarray) -> None:
     face = LabelledFace(
-        source="made_up", image=image, box=np.array([40, 40, 160, 180], np.float32), points5=None, labels={}
+        id="1",
+        source="made_up",
+        image=image,
+        box=np.array([40, 40, 160, 180], np.float32),
+        points5=None,
+        labels={},
     )
     crop = augment(face, SPEC, AugmentConfig(mask_probability=1.0), np.random.default_rng(0))
     assert crop.eye_distance == 1 and crop.labels == {}
@@ -220,7 +226,7 @@ def test_each_change_of_colour_changes_the_image_and_no_label(
     plain = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(3))
     crop = augment(face, SPEC, dataclasses.replace(NO_AUGMENTATION, **{name: 1.0}), np.random.default_rng(3))
     assert (crop.image != plain.image).any()
-    np.testing.assert_array_equal(crop.labels["landmarks"], plain.labels["landmarks"])
+    np.testing.assert_array_equal(crop.labels["landmarks68"], plain.labels["landmarks68"])
     if name == "gray":
         assert (crop.image.max(-1) == crop.image.min(-1)).all()
 
@@ -254,4 +260,4 @@ def test_the_face_itself_is_left_as_it_was(landmarks68: np.ndarray, image: np.nd
     face = face_of(image.copy(), landmarks68.copy())
     moved_many(face, dataclasses.replace(AugmentConfig(), erase=1.0, mask_probability=1.0), 5)
     np.testing.assert_array_equal(face.image, image)
-    np.testing.assert_array_equal(face.labels["landmarks"], landmarks68)
+    np.testing.assert_array_equal(face.labels["landmarks68"], landmarks68)

@@ -12,7 +12,8 @@ import numpy as np
 import pytest
 
 from faceum.crop import box_from_points
-from faceum.data.corpus import LabelledFace, labelled_face, read_corpus
+from faceum.data.face import LabelledFace, read_face, training_labels
+from faceum.data.parquet import read_corpus
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 
@@ -59,7 +60,7 @@ def write(tmp_path: Path) -> Callable[..., Path]:
 
 
 def read(folder: Path) -> list[LabelledFace]:
-    return read_corpus(folder, ("made",), "val")["made"]
+    return list(map(read_face, read_corpus(folder, "made", "val")))
 
 
 def test_rows_become_faces_with_what_is_known(write: Callable[..., Path]) -> None:
@@ -80,12 +81,14 @@ def test_rows_become_faces_with_what_is_known(write: Callable[..., Path]) -> Non
     assert set(first.labels) == {"age", "attributes", "identity"}
     assert first.labels["age"] == 33 and first.labels["identity"] == 12
     assert first.labels["attributes"].sum() == 20
-    assert set(second.labels) == {"parsing", "landmarks"}
+    assert set(second.labels) == {"parsing", "landmarks68"}
     np.testing.assert_array_equal(second.labels["parsing"], mask)
-    np.testing.assert_allclose(second.labels["landmarks"].ravel(), landmarks, rtol=1e-6)
+    np.testing.assert_allclose(second.labels["landmarks68"].ravel(), landmarks, rtol=1e-6)
     assert third.labels["expression_votes"].tolist() == [0, 4, 0, 0, 0, 6, 0, 0]
     assert all(
-        isinstance(value, np.ndarray) for face in (first, second, third) for value in face.labels.values()
+        isinstance(value, np.ndarray)
+        for face in (first, second, third)
+        for value in training_labels(face).values()
     )
 
 
@@ -107,11 +110,11 @@ def test_teachers_answer_by_id_where_they_agree(write: Callable[..., Path]) -> N
         ],
     )
     agreed, doubted, annotated, alone = read(folder)
-    np.testing.assert_allclose(agreed.labels["landmarks"].ravel(), points, rtol=1e-6)
+    np.testing.assert_allclose(agreed.labels["landmarks68"].ravel(), points, rtol=1e-6)
     assert agreed.rough_landmarks
     assert set(doubted.labels) == {"embedding"} and not doubted.rough_landmarks
     assert doubted.labels["embedding"].dtype == np.int8 and doubted.labels["embedding"][0] == -1
-    assert (annotated.labels["landmarks"] == 1).all() and not annotated.rough_landmarks
+    assert (annotated.labels["landmarks68"] == 1).all() and not annotated.rough_landmarks
     assert alone.labels == {}
 
 
@@ -147,10 +150,11 @@ def test_a_finer_mask_decides_the_size(write: Callable[..., Path]) -> None:
 
 def test_a_face_without_a_box_has_that_of_its_points_or_fills_its_image(landmarks68: np.ndarray) -> None:
     image = encoded(np.zeros((200, 200, 3), np.uint8))
-    pointed = labelled_face(Sample(id="1", source="s", image=image, landmarks68=landmarks68))
-    bare = labelled_face(Sample(id="2", source="s", image=image, identity="Ann"))
+    pointed = read_face(Sample(id="1", source="s", image=image, landmarks68=landmarks68))
+    bare = read_face(Sample(id="2", source="s", image=image, identity="Ann"))
     np.testing.assert_allclose(pointed.box, box_from_points(landmarks68), rtol=1e-6)
-    assert bare.box.tolist() == [0, 0, 200, 200] and bare.points5 is None and bare.labels == {}
+    assert bare.box is None and bare.place.tolist() == [0, 0, 200, 200]
+    assert bare.points5 is None and training_labels(bare) == {}
 
 
 @pytest.mark.skipif("FACEUM_CORPUS" not in os.environ, reason="needs the corpus: set FACEUM_CORPUS")
@@ -158,19 +162,19 @@ def test_a_face_without_a_box_has_that_of_its_points_or_fills_its_image(landmark
     ("source", "split", "labels"),
     [
         ("celebamask", "val", {"parsing"}),
-        ("helen_afw", "val", {"landmarks"}),
-        ("ytf", "val", {"landmarks", "embedding"}),
+        ("helen_afw", "val", {"landmarks68"}),
+        ("ytf", "val", {"landmarks68", "embedding"}),
         ("masked", "val", set()),
     ],
 )
 def test_the_corpus_is_whole(source: str, split: str, labels: set[str]) -> None:
-    faces = read_corpus(os.environ["FACEUM_CORPUS"], (source,), split)[source]
+    faces = list(map(read_face, read_corpus(os.environ["FACEUM_CORPUS"], source, split)))
     assert len(faces) > 50
     for face in faces:
         assert labels <= set(face.labels)
         height, width = face.image.shape[:2]
         x0, y0, x1, y1 = face.box
         assert -width < x0 < x1 < 2 * width and -height < y0 < y1 < 2 * height
-        if "landmarks" in face.labels and not face.rough_landmarks:
-            middle = face.labels["landmarks"].mean(0)
+        if "landmarks68" in face.labels and not face.rough_landmarks:
+            middle = face.labels["landmarks68"].mean(0)
             assert x0 < middle[0] < x1 and y0 < middle[1] < y1

@@ -40,7 +40,7 @@ def celebamask(tmp_path, put):
 def test_celebamask_parts_are_merged_in_the_order_of_their_ids(celebamask):
     (sample,) = read_dataset("celebamask", celebamask, "train")
     check_sample(sample)
-    mask = sample.mask()
+    mask = sample.parsing()
     assert mask.dtype == np.uint8 and mask.shape == (32, 32)
     assert mask[2, 10] == class_id("hat"), "the hat covers the hair"
     assert mask[10, 10] == class_id("hair"), "the hair covers the skin"
@@ -54,8 +54,8 @@ def test_celebamask_merged_already(celebamask, put):
     put(celebamask / "mask/0.png", np.full((32, 32), 17, np.uint8))
     put(celebamask / "mask/2001.png", np.full((32, 32), 19, np.uint8))
     good, wrong = read_dataset("celebamask", celebamask, "all")
-    assert (good.mask() == 17).all()
-    with pytest.raises(DataError, match="2001.jpg: its mask holds class 19"):
+    assert (good.parsing() == 17).all()
+    with pytest.raises(DataError, match="2001.jpg: its parsing holds class 19"):
         check_sample(wrong)
 
 
@@ -96,7 +96,7 @@ def test_lapa_sides_are_those_of_its_landmarks(tmp_path, put, first_is_image_lef
     check_sample(sample)
     assert sample.image == image and sample.landmarks68 is None
     assert sample.points5.tolist() == [[30, 40], [70, 40], [50, 60], [36, 80], [64, 80]]
-    ours = sample.mask()
+    ours = sample.parsing()
     seen = {(30, 30): "r_brow", (30, 70): "l_brow", (40, 30): "r_eye", (40, 70): "l_eye", (60, 50): "nose"}
     seen |= {(75, 50): "u_lip", (78, 50): "mouth", (82, 50): "l_lip", (5, 5): "hair", (50, 25): "skin"}
     assert {place: PARSING_CLASSES[ours[place]] for place in seen} == seen

@@ -215,7 +215,7 @@ def test_rmfd(tmp_path, put):
     put(base / "AFDB_face_dataset/bert/1.jpg")
     put(base / "AFDB_masked_face_dataset/anna/1.jpg")
     samples = read("rmfd", tmp_path, "all")
-    assert [(sample.identity, sample.masked) for sample in samples] == [
+    assert [(sample.identity, sample.wears_mask) for sample in samples] == [
         ("anna", False),
         ("bert", False),
         ("anna", True),

@@ -10,8 +10,8 @@ import torch
 
 from faceum.crop import CropSpec
 from faceum.data.augment import NO_AUGMENTATION
-from faceum.data.corpus import LabelledFace
-from faceum.data.mixture import LABEL_OF_TASK, Batch, MixtureDataset, SourceConfig
+from faceum.data.face import LabelledFace
+from faceum.data.mixture import Batch, MixtureDataset, SourceConfig
 from faceum.errors import DataError
 from faceum.tasks import TASKS
 from faceum.train.loop import batches
@@ -23,6 +23,7 @@ def numbered(source: str, count: int, first: int = 0) -> list[LabelledFace]:
     """Faces whose age is their number, on images of that gray."""
     return [
         LabelledFace(
+            id=str(number),
             source=source,
             image=np.full((40, 40, 3), first + number, np.uint8),
             box=np.array([5, 5, 35, 38], np.float32),
@@ -122,24 +123,29 @@ def test_labels_are_gathered_for_the_faces_that_have_them(landmarks68: np.ndarra
         "attributes": np.arange(40) % 2 == 0,
         "expression_votes": np.arange(8, dtype=np.float32),
         "parsing": np.ones((200, 200), np.uint8),
-        "landmarks": landmarks68,
+        "landmarks68": landmarks68,
         "embedding": np.frombuffer(bytes(range(256)), np.int8),
         "identity": np.array(7),
     }
     base = {"image": np.zeros((200, 200, 3), np.uint8), "box": np.array([40, 40, 160, 180], np.float32)}
     faces = {
-        "all": [LabelledFace(source="all", points5=None, labels=labels, **base)],
+        "all": [LabelledFace(id="0", source="all", points5=None, labels=labels, **base)],
         "taught": [
             LabelledFace(
-                source="taught", points5=None, labels={"landmarks": landmarks68}, rough_landmarks=True, **base
+                id="1",
+                source="taught",
+                points5=None,
+                labels={"landmarks68": landmarks68},
+                rough_landmarks=True,
+                **base,
             )
         ],
-        "none": [LabelledFace(source="none", points5=None, labels={}, **base)],
+        "none": [LabelledFace(id="2", source="none", points5=None, labels={}, **base)],
     }
     batch = MixtureDataset(
         faces, {name: SourceConfig(batch_size=1) for name in faces}, spec=SPEC, seed=0, batches=1
     )[0]
-    assert tuple(batch.has_label) == tuple(batch.labels) == tuple(TASKS) == tuple(LABEL_OF_TASK)
+    assert tuple(batch.has_label) == tuple(batch.labels) == tuple(TASKS)
     for task, wanted in batch.has_label.items():
         assert wanted.tolist() == [True, task == "landmarks", False]
     shapes = {task: tuple(value.shape) for task, value in batch.labels.items()}

@@ -9,11 +9,10 @@ from typer.testing import CliRunner
 
 from faceum.cli.data import data_app
 from faceum.data.check import check_packed, fingerprint
-from faceum.data.corpus import read_corpus
+from faceum.data.face import read_face
 from faceum.data.pack import PackConfig, cut_around, pack, pack_pairs
-from faceum.data.packed import read_packed
 from faceum.data.pairs import Pairs, PairSet
-from faceum.data.parquet import read_pairs, read_rows
+from faceum.data.parquet import read_corpus, read_packed, read_pairs
 from faceum.data.sample import Sample
 from faceum.detect.base import Detection
 from faceum.errors import DataError
@@ -37,11 +36,11 @@ def sample(put, tmp_path, landmarks68):
         gender=1,
         attributes=np.arange(40) % 3 == 0,
         expression_votes=np.array([7, 0, 0, 1, 0, 0, 2, 0]),
-        mask=lambda: mask,
+        parsing=lambda: mask,
         landmarks68=landmarks68,
         points5=landmarks68[[36, 45, 30, 48, 54]],
         identity=5,
-        masked=False,
+        wears_mask=False,
     )
 
 
@@ -50,20 +49,20 @@ def test_labels_come_back_as_they_went_in(sample, tmp_path):
     report = pack([sample], path, config=PackConfig(margin=None, face_pixels=None))
     assert (report.written, report.skipped) == (1, [])
     (back,) = read_packed(path)
-    for name in ("id", "source", "age", "gender", "identity", "masked"):
+    for name in ("id", "source", "age", "gender", "identity", "wears_mask"):
         assert getattr(back, name) == getattr(sample, name)
     for name in ("attributes", "expression_votes", "landmarks68", "points5", "box"):
         np.testing.assert_array_equal(getattr(back, name), getattr(sample, name))
-    assert (back.mask() == np.kron(sample.mask(), np.ones((2, 2), int))).all()
+    assert (back.parsing() == np.kron(sample.parsing(), np.ones((2, 2), int))).all()
     assert np.abs(back.read().astype(int) - sample.read()).mean() < 6
 
 
 def test_the_other_readers_of_packed_faces_read_it(sample, tmp_path):
     pack([sample, replace(sample, id="a2", age=None)], tmp_path / "made.train.parquet")
-    first, second = read_rows(tmp_path / "made.train.parquet")
+    first, second = map(read_face, read_packed(tmp_path / "made.train.parquet"))
     assert first.labels["age"] == 31 and "age" not in second.labels
     assert first.labels["parsing"].shape == first.image.shape[:2]
-    labelled, _ = read_corpus(tmp_path, ("made",), "train")["made"]
+    labelled, _ = map(read_face, read_corpus(tmp_path, "made", "train"))
     assert labelled.labels["identity"] == 5 and labelled.points5 is not None
 
 
@@ -79,7 +78,7 @@ def test_what_other_networks_said_comes_back(sample, tmp_path):
     path = tmp_path / "made.train.parquet"
     assert pack(taught, path).written == 3
     assert [one.rough_landmarks for one in read_packed(path)] == [True, False, False]
-    faces = read_corpus(tmp_path, ("made",), "train")["made"]
+    faces = list(map(read_face, read_corpus(tmp_path, "made", "train")))
     assert [one.rough_landmarks for one in faces] == [True, False, False]
     for found in (
         [one.embedding for one in read_packed(path)],
@@ -109,7 +108,7 @@ def test_everything_moves_with_the_cut(sample, tmp_path):
     assert back.read().shape == (75, 75, 3)
     np.testing.assert_allclose(back.box, (BOX - 25) / 2)
     np.testing.assert_allclose(back.landmarks68, (sample.landmarks68 - 25) / 2, atol=1e-5)
-    mask = back.mask()
+    mask = back.parsing()
     assert mask.shape == (75, 75)
     rows, columns = np.nonzero(mask)
     np.testing.assert_allclose(
@@ -131,7 +130,7 @@ def test_only_columns_that_somebody_used_are_written(put, tmp_path):
     pack([face(put, tmp_path / "a.png"), face(put, tmp_path / "b.png", age=3)], tmp_path / "x.train.parquet")
     names = parquet.read_schema(tmp_path / "x.train.parquet").names
     assert "age" in names and "points5" in names
-    unused = {"mask", "attributes", "identity", "masked", "embedding", "rough_landmarks"}
+    unused = {"parsing", "attributes", "identity", "wears_mask", "embedding", "rough_landmarks"}
     assert not unused & set(names)
 
 
@@ -184,7 +183,7 @@ class OneFace:
         return [self.found]
 
 
-def test_the_detector_gives_the_box_where_it_sees_the_labelled_face(put, tmp_path):
+def test_the_detector_gives_the_box_where_it_sees_the_read_face(put, tmp_path):
     sample = face(put, tmp_path / "a.png")
     whole = PackConfig(margin=None, face_pixels=None)
     path = tmp_path / "x.train.parquet"

@@ -137,7 +137,7 @@ def test_rmfd_pairs_are_of_one_masked_and_one_bare_face(tmp_path, put):
     for fold, a, b, same in zip(
         found.pairs.fold, found.pairs.a, found.pairs.b, found.pairs.same, strict=True
     ):
-        assert by_id[a].masked and not by_id[b].masked
+        assert by_id[a].wears_mask and not by_id[b].wears_mask
         assert (by_id[a].identity == by_id[b].identity) == same
         people[fold] |= {by_id[a].identity, by_id[b].identity}
     assert sum(len(group) for group in people) == len(set.union(*people)) == 12

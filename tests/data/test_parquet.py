@@ -11,14 +11,18 @@ import pyarrow.parquet as parquet
 import pytest
 
 from faceum.data.check import check_packed
-from faceum.data.packed import read_packed
-from faceum.data.parquet import face_row, packed_file, read_landmarks, read_pairs, read_rows
+from faceum.data.face import LabelledFace, read_face
+from faceum.data.parquet import packed_file, read_landmarks, read_packed, read_pairs
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 
 
 def png(array: np.ndarray) -> bytes:
     return cv2.imencode(".png", array)[1].tobytes()
+
+
+def read_rows(path: Path) -> list[LabelledFace]:
+    return list(map(read_face, read_packed(path)))
 
 
 def face(name: str, **columns: object) -> dict[str, object]:
@@ -66,7 +70,7 @@ def test_rows_come_in_order_with_their_labels(tmp_path):
     assert first.labels["attributes"].sum() == 1
     assert first.labels["expression_votes"].tolist() == [0, 9, 0, 0, 0, 0, 0, 1]
     assert (first.labels["parsing"] == mask).all()
-    assert first.labels["landmarks"][67].tolist() == [134, 135]
+    assert first.labels["landmarks68"][67].tolist() == [134, 135]
     assert second.labels == {}
     assert second.points5 is None  # a box of score 0 is a guess, and so are its points
 
@@ -81,12 +85,12 @@ def test_many_rows_come_in_order_and_once(tmp_path):
     [
         ({"age": 300}, "its age is 300; ages lie between 0 and 130 years"),
         ({"gender": 2}, "its gender is 2"),
-        ({"landmarks68": [1.0] * 134}, "it has 67 landmarks; 68"),
+        ({"landmarks68": [1.0] * 134}, "it has 67 landmarks; expected 68"),
         ({"box": [1.0, 2.0, 3.0, float("nan")]}, "not four finite numbers"),
-        ({"attributes": [True] * 39}, "it has 39 attributes; 40"),
+        ({"attributes": [True] * 39}, "it has 39 attributes; expected 40"),
         ({"expression_votes": [0] * 8}, "all zero"),
-        ({"mask": png(np.full((40, 30), 19, np.uint8))}, "its mask holds class 19"),
-        ({"mask": b"no image"}, "its mask cannot be decoded"),
+        ({"mask": png(np.full((40, 30), 19, np.uint8))}, "its parsing holds class 19"),
+        ({"mask": b"no image"}, "its parsing cannot be decoded"),
         ({"image": b"no image"}, "not an image"),
     ],
 )
@@ -106,15 +110,15 @@ def test_a_mask_of_another_size_scales_the_image_and_all_points(tmp_path):
     assert row.image.shape == (20, 15, 3) and row.labels["parsing"].shape == (20, 15)
     assert row.box.tolist() == [2.5, 3, 12.5, 18]
     assert row.points5[4].tolist() == [4, 4.5]
-    assert row.labels["landmarks"][67].tolist() == [67, 67.5]
+    assert row.labels["landmarks68"][67].tolist() == [67, 67.5]
 
 
 def test_a_mask_that_is_not_wanted_is_not_read():
     def never() -> np.ndarray:
         raise AssertionError("the mask was read")
 
-    sample = Sample(id="a", source="toy", image=png(np.zeros((4, 4, 3), np.uint8)), mask=never)
-    row = face_row(sample, parsing=False)
+    sample = Sample(id="a", source="toy", image=png(np.zeros((4, 4, 3), np.uint8)), parsing=never)
+    row = read_face(sample, parsing=False)
     assert row.labels == {} and row.box is None and row.points5 is None
 
 
@@ -136,15 +140,15 @@ def test_files_that_are_none_are_sentences(tmp_path):
     with pytest.raises(DataError, match="There is no file"):
         packed_file(tmp_path / "missing.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")
-    with pytest.raises(DataError, match="no Parquet file"):
+    with pytest.raises(DataError, match="not a Parquet file"):
         packed_file(tmp_path / "text.parquet")
-    with pytest.raises(DataError, match="no set of faces: the columns id, source and image"):
+    with pytest.raises(DataError, match="not a set of faces: expected the columns id, image, source"):
         list(read_rows(write(tmp_path, {"id": "a"})))
     photos = write(tmp_path, {"id": "a", "image": b"", "boxes": [[1.0]]}, name="photos.val.parquet")
     for read in (read_packed, check_packed):
-        with pytest.raises(DataError, match=r"^photos\.val\.parquet is no set of faces: the columns id"):
+        with pytest.raises(DataError, match=r"^photos\.val\.parquet is not a set of faces: expected the"):
             list(read(photos if read is read_packed else [photos]))
-    with pytest.raises(DataError, match="no list of pairs: it lacks the columns a, b, fold, same"):
+    with pytest.raises(DataError, match="not a list of pairs: it lacks the columns a, b, fold, same"):
         read_pairs(write(tmp_path, {"id": "a"}))
-    with pytest.raises(DataError, match="x: 68 landmarks are 136 numbers; came 2"):
+    with pytest.raises(DataError, match="x: got 2 numbers; expected 136"):
         read_landmarks(write(tmp_path, {"id": "x", "landmarks68": [1.0, 2.0]}))

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from faceum.data.sample import Sample, check_sample, checked
+from faceum.data.sample import Sample, check_sample, keep_valid
 from faceum.errors import DataError
 
 GOOD = Sample(
@@ -20,7 +20,7 @@ GOOD = Sample(
     gender=1,
     attributes=np.zeros(40, bool),
     expression_votes=np.eye(8)[0],
-    mask=lambda: np.full((4, 4), 18, np.uint8),
+    parsing=lambda: np.full((4, 4), 18, np.uint8),
     landmarks68=np.ones((68, 2)),
     identity="someone",
 )
@@ -40,38 +40,38 @@ def test_right_labels_and_missing_ones_pass():
         ({"age": float("nan")}, "age is nan"),
         ({"age": -1}, "age is -1"),
         ({"gender": 2}, "gender is 2"),
-        ({"attributes": np.zeros(39, bool)}, "39 attributes; 40"),
-        ({"attributes": np.full(40, 7)}, "attributes hold something other than 0 and 1"),
-        ({"attributes": np.array([-1] + [1] * 39)}, "attributes hold something other"),
-        ({"attributes": np.array([np.nan] + [1] * 39)}, "attributes hold something other"),
-        ({"attributes": np.array([None] + [True] * 39)}, "attributes hold something other"),
+        ({"attributes": np.zeros(39, bool)}, "39 attributes; expected 40"),
+        ({"attributes": np.full(40, 7)}, "attributes hold values other than 0 and 1"),
+        ({"attributes": np.array([-1] + [1] * 39)}, "attributes hold values other"),
+        ({"attributes": np.array([np.nan] + [1] * 39)}, "attributes hold values other"),
+        ({"attributes": np.array([None] + [True] * 39)}, "attributes hold values other"),
         ({"expression_votes": np.zeros(8)}, "all zero"),
-        ({"expression_votes": np.zeros(7)}, "7 expressions; 8"),
+        ({"expression_votes": np.zeros(7)}, "7 expressions; expected 8"),
         ({"expression_votes": np.array([1, -1, 0, 0, 0, 0, 0, 0])}, "negative"),
-        ({"landmarks68": np.ones((67, 2))}, "67 landmarks; 68"),
+        ({"landmarks68": np.ones((67, 2))}, "67 landmarks; expected 68"),
         ({"landmarks68": np.full((68, 2), np.nan)}, "landmarks hold NaN"),
-        ({"points5": np.ones((4, 2))}, "4 points; 5"),
-        ({"embedding": np.ones(255)}, "255 numbers; 256 are wanted"),
+        ({"points5": np.ones((4, 2))}, "4 points; expected 5"),
+        ({"embedding": np.ones(255)}, "255 numbers; expected 256"),
         ({"embedding": np.full(256, np.nan)}, "holds NaN"),
-        ({"embedding": np.zeros(256, np.int8)}, "nothing but zeros"),
+        ({"embedding": np.zeros(256, np.int8)}, "only zeros"),
         ({"box": np.array([30, 2, 1, 40])}, "reversed"),
         ({"box": np.array([1, 2, np.inf, 40])}, "not four finite"),
-        ({"mask": lambda: np.full((4, 4), 19, np.uint8)}, "class 19; classes are 0 to 18"),
-        ({"mask": lambda: np.zeros((4, 4, 3), np.uint8)}, "one class id"),
+        ({"parsing": lambda: np.full((4, 4), 19, np.uint8)}, "class 19; classes are 0 to 18"),
+        ({"parsing": lambda: np.zeros((4, 4, 3), np.uint8)}, "one class id"),
     ],
 )
 def test_wrong_labels_are_named_with_their_file(wrong, sentence):
-    with pytest.raises(DataError, match=rf"^folder/a1\.jpg: (its?|another).*{re.escape(sentence)}.*\.$"):
+    with pytest.raises(DataError, match=rf"^folder/a1\.jpg: (its|it).*{re.escape(sentence)}.*\.$"):
         check_sample(replace(GOOD, **wrong))
 
 
 def test_wrong_samples_are_skipped_or_refused_as_asked():
     samples = [GOOD, replace(GOOD, age=300), GOOD]
     skipped: list[str] = []
-    assert list(checked(samples, refuse=False, skipped=skipped)) == [GOOD, GOOD]
+    assert list(keep_valid(samples, refuse=False, skipped=skipped)) == [GOOD, GOOD]
     assert len(skipped) == 1 and "300" in skipped[0]
     with pytest.raises(DataError, match="300"):
-        list(checked(samples, refuse=True, skipped=[]))
+        list(keep_valid(samples, refuse=True, skipped=[]))
 
 
 def test_a_image_is_read_as_rgb_or_named(tmp_path, put):

@@ -60,7 +60,7 @@ def wrong() -> list[Sample]:
         good,
         replace(good, id="old", age=300.0),
         replace(good, id="short", landmarks68=good.landmarks68[:67]),
-        replace(good, id="class19", mask=lambda: np.full((96, 96), 19, np.uint8)),
+        replace(good, id="class19", parsing=lambda: np.full((96, 96), 19, np.uint8)),
         replace(good, id="silent", expression_votes=np.zeros(8)),
         replace(good, id="broken", image=b"no image"),
         replace(good, id="lost", image=Path("no/such.png")),
@@ -100,17 +100,17 @@ def test_images_of_the_other_split_are_left_out() -> None:
 
 
 def test_the_fingerprint_tells_of_any_label() -> None:
-    account, other = sources._Account(), sources._Account()
-    list(account.told(iter([draw_face("a")])))
-    list(other.told(iter([replace(draw_face("a"), age=31.5)])))
+    account, other = sources._Fingerprint(), sources._Fingerprint()
+    list(account.follow(iter([draw_face("a")])))
+    list(other.follow(iter([replace(draw_face("a"), age=31.5)])))
     assert account.to_dict()["sha256"] != other.to_dict()["sha256"]
-    assert account.to_dict()["mask"] == 1
+    assert account.to_dict()["parsing"] == 1
 
 
 def test_the_fingerprint_tells_of_images_in_files(tmp_path: Path) -> None:
     def print_of(*images: Path | Record) -> str:
-        account = sources._Account()
-        list(account.told(replace(draw_face("a"), image=one) for one in images))
+        account = sources._Fingerprint()
+        list(account.follow(replace(draw_face("a"), image=one) for one in images))
         return account.to_dict()["sha256"]
 
     paths = [tmp_path / "one" / "a.jpg", tmp_path / "moved" / "a.jpg", tmp_path / "one" / "b.jpg"]
@@ -169,7 +169,7 @@ def test_the_next_image_stands_in_for_one_that_cannot_be_decoded(
     ages = [int(faces[index].labels["age"]) for index in (1, 1, -2, 2, 1)]
     assert ages == [5, 5, 5, 5, 5]
     assert [record.name for record in caplog.records] == ["faceum"], "one warning an image"
-    assert "4_0_0_d.jpg" in caplog.text and "The next image that can be read stands in" in caplog.text
+    assert "4_0_0_d.jpg" in caplog.text and "The next image that can be read replaces it" in caplog.text
     (folder / "5_0_0_e.jpg").write_bytes(b"no image")
     assert int(faces[1].labels["age"]) == int(faces[2].labels["age"]) == 1, "after the last comes the first"
     assert int(faces[1:2][0].labels["age"]) == 1, "of a part of the faces, too"

@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from faceum.data.corpus import LABEL_TYPES, labelled_face
+from faceum.data.face import read_face, training_labels
 from faceum.data.sample import Sample, check_sample
 from faceum.data.synthetic import draw_face, read_generated
 from faceum.errors import DataError
-from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
+from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES, TASKS
 
 FACES = list(read_generated("60", "train"))
 
@@ -20,7 +20,7 @@ def has(sample: Sample, attribute: str) -> bool:
 
 def part(sample: Sample, name: str) -> np.ndarray:
     """Where a part is, as (row, column) pairs."""
-    return np.argwhere(sample.mask() == PARSING_CLASSES.index(name))
+    return np.argwhere(sample.parsing() == PARSING_CLASSES.index(name))
 
 
 def test_a_name_always_gives_the_same_face_and_splits_differ() -> None:
@@ -32,7 +32,8 @@ def test_a_name_always_gives_the_same_face_and_splits_differ() -> None:
 def test_every_face_has_every_label_and_all_are_right() -> None:
     for sample in FACES:
         check_sample(sample)
-        assert set(labelled_face(sample).labels) == set(LABEL_TYPES)
+        known = {column for task in TASKS.values() for column in task.label_columns} - {"embedding"}
+        assert set(training_labels(read_face(sample))) == known
     assert {int(sample.expression_votes.argmax()) for sample in FACES} == set(range(len(EXPRESSIONS)))
     assert len({sample.identity for sample in FACES}) > 10
 

@@ -11,7 +11,7 @@ import pytest
 
 from faceum.data.mixture import SourceConfig
 from faceum.data.pack import PackConfig, pack
-from faceum.data.sample import Sample, check_sample, checked
+from faceum.data.sample import Sample, check_sample, keep_valid
 from faceum.data.sources import read_sources
 from faceum.datasets.recordio import HEADER, MAGIC
 from faceum.datasets.registry import read_dataset
@@ -30,9 +30,10 @@ def write(path, text):
 def told(name, root, split="train"):
     """The ids of the good faces, and the sentences about the others."""
     skipped: list[str] = []
-    good = [sample.id for sample in checked(read_dataset(name, root, split), refuse=False, skipped=skipped)]
+    samples = read_dataset(name, root, split)
+    good = [sample.id for sample in keep_valid(samples, refuse=False, skipped=skipped)]
     with pytest.raises(DataError, match=r"\.$") as caught:
-        list(checked(read_dataset(name, root, split), refuse=True, skipped=[]))
+        list(keep_valid(read_dataset(name, root, split), refuse=True, skipped=[]))
     assert str(caught.value) == skipped[0]
     return good, skipped
 
@@ -220,7 +221,7 @@ def test_lapa(tmp_path, put):
         strict=True,
     ):
         assert said in sentence
-    assert all(one.mask is not None for one in read_dataset("lapa", tmp_path, "train"))
+    assert all(one.parsing is not None for one in read_dataset("lapa", tmp_path, "train"))
 
 
 def test_pts(tmp_path, put, landmarks68):

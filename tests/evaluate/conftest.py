@@ -17,7 +17,7 @@ import pyarrow.parquet as parquet
 import pytest
 
 from faceum.crop import TEMPLATE, CropSpec
-from faceum.data.parquet import FaceRow
+from faceum.data.face import LabelledFace
 from faceum.data.sample import Sample
 from faceum.detect.base import Detection
 from faceum.runner import NetworkCard
@@ -95,11 +95,13 @@ def face_box(centre: tuple[float, float] = (50, 50)) -> np.ndarray:
     return np.array([x - 18, y - 18, x + 18, y + 28], np.float64)
 
 
-def row(name: str, colour: int | tuple[int, int, int], **labels: object) -> FaceRow:
+def row(name: str, colour: int | tuple[int, int, int], **labels: object) -> LabelledFace:
     """A 100 x 100 image of one colour with a face in its middle."""
     image = np.empty((100, 100, 3), np.uint8)
     image[:] = colour
-    return FaceRow(id=name, image=image, box=face_box(), points5=face_points(), labels=labels)
+    return LabelledFace(
+        id=name, source="toy", image=image, box=face_box(), points5=face_points(), labels=labels
+    )
 
 
 def sample(name: str, colour: int | tuple[int, int, int], **labels: object) -> Sample:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from faceum.data.parquet import face_row
+from faceum.data.face import read_face
 from faceum.detect.base import load_detector
 from faceum.evaluate.samples import cut_faces
 from faceum.evaluate.sets import load_set
@@ -32,7 +32,7 @@ PROTOCOLS = {
 def test_the_detector_finds_the_faces_of_a_set(name, runner):
     labelled = load_set(name, CORPUS)
     assert labelled.protocols == PROTOCOLS[name]
-    rows = map(face_row, islice(labelled.faces(), 0, 90))
+    rows = map(read_face, islice(labelled.faces(), 0, 90))
     samples = cut_faces(rows, runner, load_detector(threads=1), task="age", tight=labelled.tight)
     found = [sample.found for sample in samples]
     assert len(found) == 90

@@ -21,7 +21,7 @@ def with_landmarks(toy, name: str, shift: float):
     one = toy.row(name, 0)
     points = answered_points(toy, one)
     eyes = np.linalg.norm(points[OUTER_EYES[0]] - points[OUTER_EYES[1]])
-    return toy.row(name, 0, landmarks=points + np.array([shift * eyes, 0]))
+    return toy.row(name, 0, landmarks68=points + np.array([shift * eyes, 0]))
 
 
 def test_landmarks_in_image_pixels(toy, runner):
@@ -35,7 +35,7 @@ def test_landmarks_in_image_pixels(toy, runner):
     assert result.scores["fr10"].value == pytest.approx(100 / 3)
     assert result.scores["auc10"].value == pytest.approx(160 / 3, abs=1e-2)
     assert result.worst[0].id == "far"
-    assert result.best[0].answer == pytest.approx(rows[0].labels["landmarks"], abs=1e-3)
+    assert result.best[0].answer == pytest.approx(rows[0].labels["landmarks68"], abs=1e-3)
     assert sum(cells[1] for cells in result.tables[0].rows) == 68
     assert result.curves["ced"]["share"][-1] == pytest.approx(2 / 3, abs=1e-4)
 

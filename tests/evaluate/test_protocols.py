@@ -8,7 +8,7 @@ import pytest
 
 from faceum.data.pack import pack
 from faceum.errors import DataError
-from faceum.evaluate.protocols import BY_FACE, LABEL_OF, TASK_OF, LabelledSet, chosen_protocols, evaluate_set
+from faceum.evaluate.protocols import BY_FACE, TASK_OF, LabelledSet, chosen_protocols, evaluate_set
 from faceum.evaluate.report import PROTOCOLS
 from faceum.evaluate.sets import load_set
 from faceum.evaluate.verification import masked_sides
@@ -17,7 +17,6 @@ from faceum.tasks import PARSING_CLASSES, TASKS
 
 def test_every_protocol_is_known_everywhere():
     assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {"verification", "masked"}
-    assert set(BY_FACE) == set(LABEL_OF)
     assert set(TASK_OF.values()) == set(TASKS)
 
 
@@ -130,7 +129,7 @@ def test_a_set_may_know_some_classes_only(runner, toy):
     seen = label.copy()
     seen[40:64, 40:64] = 2
     image = cv2.imencode(".png", np.stack([seen * 0, seen * 0, seen * 10], axis=-1))[1].tobytes()
-    made = replace(toy.sample("a", 0, mask=lambda: label), image=image)
+    made = replace(toy.sample("a", 0, parsing=lambda: label), image=image)
     right = 1600 - 24 * 24
     f1 = 100 * 2 * right / (right + 1600)
     for known, score, mean in ((None, "f1_18", f1 / 2), ((0, 1, 2), "f1_2", f1 / 2), ((0, 1), "f1_1", f1)):

@@ -6,22 +6,23 @@ import numpy as np
 import pytest
 
 from faceum.crop import crop_face, points5_from_landmarks
+from faceum.data.face import find_labelled, read_face
 from faceum.errors import DataError
-from faceum.evaluate.samples import answers, cut_faces, find_face, mirrored
+from faceum.evaluate.samples import answers, cut_faces, mirrored
 from faceum.geometry import invert, transform_points
 
 
 def test_the_detection_that_overlaps_most_is_taken(toy):
     beside, near, exact = toy.detection((20, 50)), toy.detection((55, 50)), toy.detection((51, 50))
-    assert find_face(toy.Detector(beside, near, exact), toy.row("a", 0).image, toy.face_box()) is exact
-    assert find_face(toy.Detector(near, beside), toy.row("a", 0).image, toy.face_box()) is near
+    assert find_labelled(toy.Detector(beside, near, exact), toy.row("a", 0).image, toy.face_box()) is exact
+    assert find_labelled(toy.Detector(near, beside), toy.row("a", 0).image, toy.face_box()) is near
 
 
 def test_a_detection_elsewhere_is_not_the_face(toy):
-    assert find_face(toy.Detector(toy.detection((20, 50))), toy.row("a", 0).image, toy.face_box()) is None
+    assert find_labelled(toy.Detector(toy.detection((20, 50))), toy.row("a", 0).image, toy.face_box()) is None
     unsure = toy.Detector(toy.detection(score=0.4))
-    assert find_face(unsure, toy.row("a", 0).image, toy.face_box()) is None
-    assert find_face(toy.Detector(), toy.row("a", 0).image, toy.face_box()) is None
+    assert find_labelled(unsure, toy.row("a", 0).image, toy.face_box()) is None
+    assert find_labelled(toy.Detector(), toy.row("a", 0).image, toy.face_box()) is None
 
 
 def test_the_crop_comes_from_the_detection(toy, runner):
@@ -57,7 +58,7 @@ def test_without_a_box_the_face_in_the_middle_is_meant(runner, toy):
 
 
 def test_points_say_where_the_box_is(runner, toy):
-    one = replace(toy.row("a", 7), box=None)
+    one = read_face(replace(toy.sample("a", 7), box=None))
     near, far = toy.detection((52, 51)), toy.detection((80, 80))
     (found,) = cut_faces([one], runner, toy.Detector(far, near), task="age", tight=False)
     assert found.found == "detector"

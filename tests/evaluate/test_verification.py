@@ -118,7 +118,7 @@ def test_masks_cover_the_wanted_faces_the_same_way_each_time(toy):
 
 
 def test_masks_hang_on_what_points_there_are(toy):
-    labelled = toy.row("b", 120, landmarks=toy.landmarks68())
+    labelled = toy.row("b", 120, landmarks68=toy.landmarks68())
     (by_file,) = masked_rows([toy.row("b", 120)], {"b": toy.landmarks68()})
     (by_label,) = masked_rows([labelled], {})
     (by_five,) = masked_rows([toy.row("b", 120)], {})

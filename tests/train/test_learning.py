@@ -14,8 +14,9 @@ import torch
 
 from faceum.config import load_recipe
 from faceum.data.augment import NO_AUGMENTATION
-from faceum.data.corpus import LabelledFace, read_corpus
+from faceum.data.face import LabelledFace, read_face
 from faceum.data.mixture import Batch, MixtureDataset, SourceConfig
+from faceum.data.parquet import read_corpus
 from faceum.data.sources import Data, read_sources
 from faceum.datasets.registry import read_dataset
 from faceum.model.network import FaceUM
@@ -145,7 +146,7 @@ def test_32_real_images_are_learned_by_heart() -> None:
     folder = os.environ["FACEUM_CORPUS"]
     faces = {}
     for source, count in counts.items():
-        known = read_corpus(folder, (source,), "val")[source]
+        known = list(map(read_face, read_corpus(folder, source, "val")))
         faces[source] = [face for face in known if not tied(face)][:count]
     sources = {
         source: SourceConfig(batch_size=count, augment=NO_AUGMENTATION) for source, count in counts.items()

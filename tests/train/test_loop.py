@@ -15,8 +15,9 @@ import torch
 
 from faceum.crop import CropSpec, box_from_points, points5_from_landmarks
 from faceum.data.augment import NO_AUGMENTATION
-from faceum.data.corpus import LabelledFace, read_corpus
+from faceum.data.face import LabelledFace, read_face
 from faceum.data.mixture import MixtureDataset, SourceConfig
+from faceum.data.parquet import read_corpus
 from faceum.errors import FaceumError
 from faceum.model.checkpoint import load_checkpoint
 from faceum.model.experts import ExpertsConfig
@@ -121,7 +122,7 @@ def run(corpus: Path, tmp_path: Path) -> RunConfig:
 
 
 def faces_of(run: RunConfig) -> dict[str, list[LabelledFace]]:
-    return read_corpus(run.data, tuple(run.sources), "train")
+    return {source: list(map(read_face, read_corpus(run.data, source, "train"))) for source in run.sources}
 
 
 def same(one: Any, other: Any) -> bool:
@@ -319,6 +320,7 @@ def test_rare_classes_weigh_more_within_limits() -> None:
     for name in range(1, 18):
         mask[0, 5 * (name - 1) : 5 * name] = name  # five pixels each; class 18 has none
     face = LabelledFace(
+        id="1",
         source="made_up",
         image=np.zeros((10, 100, 3), np.uint8),
         box=np.array([0, 0, 9, 9], np.float32),

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from faceum.config import load_recipe
 from faceum.crop import CropSpec
-from faceum.data.corpus import labelled_face
+from faceum.data.face import read_face
 from faceum.data.mixture import Batch, SourceConfig, with_tasks
 from faceum.data.sources import Data
 from faceum.data.synthetic import draw_face
@@ -71,7 +71,7 @@ def built(network: str, sources: dict[str, SourceConfig]) -> tuple[Trainer, tupl
         if source == "taught":
             teacher = [rng.integers(-90, 90, 256).astype(np.int8) for _ in drawn]
             drawn = [replace(one, embedding=v) for one, v in zip(drawn, teacher, strict=True)]
-        faces[source] = [labelled_face(one) for one in drawn]
+        faces[source] = [read_face(one) for one in drawn]
     settings = {"network": NETWORKS[network], "sources": sources, "weighting": "uncertainty"}
     run = replace(SMOKE, **settings, warmup=0, steps=3)
     trainer = Trainer(run, faces, people=24)

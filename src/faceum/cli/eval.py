@@ -87,7 +87,7 @@ def _load_of_experts(
     """Set -> region -> task -> the experts' load over its first faces; or nothing, and why, in a sentence."""
     from itertools import islice
 
-    from faceum.data.parquet import face_row
+    from faceum.data.face import read_face
     from faceum.evaluate.experts import expert_load
     from faceum.evaluate.samples import cut_faces
     from faceum.extras import INSTALL_TORCH, torch_is_installed
@@ -102,7 +102,7 @@ def _load_of_experts(
     load: dict[str, dict[str, dict[str, list[float]]]] = {}
     for one in sets:
         for _, tasks in runner.card.crops:
-            rows = (face_row(sample, parsing=False) for sample in islice(one.faces(), EXPERT_FACES))
+            rows = (read_face(sample, parsing=False) for sample in islice(one.faces(), EXPERT_FACES))
             asked = None if one.aligned else detector
             faces = cut_faces(rows, runner, asked, task=tasks[0], tight=one.tight)
             crops: list[Crop] = [face.crop for face in faces]

@@ -1,4 +1,4 @@
-"""A labelled face and a random generator in; a training crop with its labels moved along, out."""
+"""Augment a labelled face: cut, move, mirror and recolour it into a training crop, labels included."""
 
 from __future__ import annotations
 
@@ -8,20 +8,20 @@ import cv2
 import numpy as np
 
 from faceum.crop import CropSpec, crop_matrix, cut
-from faceum.data.corpus import LabelledFace
+from faceum.data.face import LabelledFace, training_labels
 from faceum.data.mask_painter import paint_mask
 from faceum.geometry import compose, transform_points, warp
 from faceum.tasks import PARSING_CLASSES
 
 
-def _mirrored_words(words: tuple[str, ...]) -> np.ndarray:
-    """For each word its place after a flip: l_x and r_x change places."""
+def _mirror_words(words: tuple[str, ...]) -> np.ndarray:
+    """The place of each word after a flip: l_x and r_x swap."""
     swap = {"l_": "r_", "r_": "l_"}
     mirrored = [swap[word[:2]] + word[2:] if word[:2] in swap else word for word in words]
     return np.array([words.index(other) if other in words else i for i, other in enumerate(mirrored)])
 
 
-PARSING_MIRROR = _mirrored_words(PARSING_CLASSES).astype(np.uint8)
+PARSING_MIRROR = _mirror_words(PARSING_CLASSES).astype(np.uint8)
 """Class id -> class id in the mirrored image (u_lip, l_lip, neck_l and ear_r stay)."""
 
 LANDMARK_MIRROR = np.array(
@@ -29,28 +29,27 @@ LANDMARK_MIRROR = np.array(
     + [45, 44, 43, 42, 47, 46, 39, 38, 37, 36, 41, 40]
     + [*range(54, 47, -1), *range(59, 54, -1), *range(64, 59, -1), *range(67, 64, -1)]
 )
-"""Which of the 68 points stands at each place in the mirrored image (iBUG order)."""
-
+"""For each place in the mirrored image, which of the 68 points is there (iBUG order)."""
 
 LUMA = np.array([0.299, 0.587, 0.114])
-"""How much red, green and blue count in gray (ITU-R BT.601)."""
+"""Weights of red, green and blue in gray (ITU-R BT.601)."""
 
 ROUGH_WEIGHT = 0.3
-"""How much a teacher's landmarks count beside annotated ones."""
+"""Weight of landmarks that another network predicted; annotated ones have 1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class AugmentConfig:
-    """How far training crops stray from the crop that inference would take.
+    """How training crops differ from the crop that inference takes.
 
-    turn: standard deviation of the rotation, degrees. scale: of the logarithm of the scale.
-    shift: of the shift, in shares of the crop. points: of each of the five points, in eye distances.
-    box_crop: share of crops taken from the (jittered) box alone. flip: share mirrored.
-    colour: strength of brightness, contrast, gamma and saturation changes. gray: share made gray.
-    blur: share blurred or shrunk and enlarged. noise: share with sensor noise. erase: share with a
-    rectangle painted over. mask: share of faces with known landmarks that get a face mask painted on.
-    surround: share of crops that show one colour, or a part of the image enlarged, where they reach beyond
-    the image, in place of its edge repeated: what is learned of tight chips then holds in wide images.
+    turn: standard deviation of the rotation in degrees. scale: of the logarithm of the scale.
+    shift: of the shift, as a fraction of the crop. points: of each of the five points, in eye distances.
+    box_crop: probability that the crop is taken by the (jittered) box alone. flip: of mirroring.
+    colour: strength of brightness, contrast, gamma and saturation changes. gray: probability of gray.
+    blur: of blurring, or shrinking and enlarging. noise: of sensor noise. erase: of a painted rectangle.
+    mask_probability: of painting a face mask on a face with known landmarks.
+    surround: probability that one colour, or an enlarged part of the image, fills the crop beyond the image
+        instead of the repeated edge, so that what is learned from tight crops also holds in wide images.
     """
 
     turn: float = 6.0
@@ -70,11 +69,11 @@ class AugmentConfig:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class TrainingCrop:
-    """What one face becomes.
+    """An augmented face.
 
-    image: (S, S, 3) uint8 RGB. face_tokens_N: (N,) bool. labels: as LabelledFace's, parsing at crop size,
-    landmarks normalised to the crop (0..1). eye_distance: outer eye corners' distance in shares of the crop,
-    the unit in which landmark errors are counted (1 where unknown). landmark_weight: how much they count.
+    image: (S, S, 3) uint8 RGB. face_tokens_N: (N,) bool. labels: those of `training_labels`, the parsing at
+    crop size, landmarks as fractions of the crop. eye_distance: of the outer eye corners as a fraction of the
+    crop, the unit of landmark errors (1 if unknown). landmark_weight: their weight in the loss.
     """
 
     image: np.ndarray
@@ -92,29 +91,29 @@ NO_AUGMENTATION = AugmentConfig(
 def augment(
     face: LabelledFace, spec: CropSpec, config: AugmentConfig, rng: np.random.Generator
 ) -> TrainingCrop:
-    """Cut, move, mirror and recolour one face; points, masks and left/right classes move along."""
-    image = face.image
+    """Cut, move, mirror and recolour one face; points, parsing and left/right classes move along."""
+    image, known = face.image, training_labels(face)
     if (
         config.mask_probability
-        and "landmarks" in face.labels
-        and "parsing" not in face.labels
+        and "landmarks68" in known
+        and "parsing" not in known
         and rng.random() < config.mask_probability
     ):
-        image = paint_mask(image, face.labels["landmarks"], rng)
-    matrix, box = _jittered(face, spec, config, rng)
+        image = paint_mask(image, known["landmarks68"], rng)
+    matrix, box = _jitter(face, spec, config, rng)
     flip = rng.random() < config.flip
     if flip:
         matrix = compose(matrix, np.array([[-1.0, 0.0, spec.size], [0.0, 1.0, 0.0]]))
     cropped = cut(image, spec, box, matrix)
     crop = cropped.image
-    if config.surround and "parsing" not in face.labels and rng.random() < config.surround:
-        crop = _surrounded(crop, image, matrix, rng)
-    crop = _recoloured(crop, config, rng)
-    labels = {name: _moved(name, value, matrix, spec.size, flip) for name, value in face.labels.items()}
-    crop = _erased(crop, config, labels, rng)
+    if config.surround and "parsing" not in known and rng.random() < config.surround:
+        crop = _surround(crop, image, matrix, rng)
+    crop = _recolour(crop, config, rng)
+    labels = {name: _move_label(name, value, matrix, spec.size, flip) for name, value in known.items()}
+    crop = _erase(crop, config, labels, rng)
     eye_distance = 1.0
-    if "landmarks" in labels:
-        eye_distance = float(np.linalg.norm(labels["landmarks"][36] - labels["landmarks"][45]))
+    if "landmarks68" in labels:
+        eye_distance = float(np.linalg.norm(labels["landmarks68"][36] - labels["landmarks68"][45]))
     return TrainingCrop(
         image=crop,
         face_tokens_N=cropped.face_tokens_N,
@@ -124,14 +123,14 @@ def augment(
     )
 
 
-def _jittered(
+def _jitter(
     face: LabelledFace, spec: CropSpec, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix from image to crop near the one that inference would use, and a box near the face's."""
-    size = face.box[2:] - face.box[:2]
-    wobble = config.shift * 2 * rng.standard_normal(4) * np.tile(size, 2)
-    box = face.box + wobble
-    points = face.points5
+    """A matrix from image to crop near the one that inference uses, and a box near the face's."""
+    labelled = face.place.astype(np.float32)
+    size = labelled[2:] - labelled[:2]
+    box = labelled + config.shift * 2 * rng.standard_normal(4) * np.tile(size, 2)
+    points = None if face.points5 is None else face.points5.astype(np.float32)
     if points is not None and rng.random() >= config.box_crop:
         eye_distance = np.linalg.norm(points[3:].mean(0) - points[:2].mean(0))
         points = points + config.points * eye_distance * rng.standard_normal((5, 2))
@@ -147,20 +146,20 @@ def _jittered(
     return compose(matrix, jitter), box
 
 
-def _moved(name: str, value: np.ndarray, matrix: np.ndarray, size: int, flip: bool) -> np.ndarray:
-    if name == "landmarks":
+def _move_label(name: str, value: np.ndarray, matrix: np.ndarray, size: int, flip: bool) -> np.ndarray:
+    if name == "landmarks68":
         points = transform_points(matrix, value) / size
         return (points[LANDMARK_MIRROR] if flip else points).astype(np.float32)
     if name == "parsing":
-        mask = warp(value, matrix, (size, size), interpolation="nearest", border="edge")
-        return PARSING_MIRROR[mask] if flip else mask
+        classes = warp(value, matrix, (size, size), interpolation="nearest", border="edge")
+        return PARSING_MIRROR[classes] if flip else classes
     return value
 
 
-def _surrounded(
+def _surround(
     crop: np.ndarray, image: np.ndarray, matrix: np.ndarray, rng: np.random.Generator
 ) -> np.ndarray:
-    """Put a colour, or a random part of the image, where the crop reaches beyond the image."""
+    """Fill the crop beyond the image with a colour or a random part of the image."""
     size = crop.shape[0]
     inside = warp(np.ones(image.shape[:2], np.uint8), matrix, (size, size), border="zero")
     if inside.all():
@@ -174,9 +173,9 @@ def _surrounded(
     return np.where(inside[..., None] > 0, crop, beyond)
 
 
-def _recoloured(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
+def _recolour(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < config.blur:
-        crop = _softened(crop, rng)
+        crop = _soften(crop, rng)
     if config.colour:
         contrast, brightness, saturation, gamma = config.colour * rng.uniform(-1, 1, 4)
         mixing = (1 + contrast) * ((1 + saturation) * np.eye(3) - saturation * LUMA)
@@ -191,7 +190,7 @@ def _recoloured(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generato
     return crop
 
 
-def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _soften(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6))
     small = int(crop.shape[0] * rng.uniform(0.3, 0.8))
@@ -199,10 +198,10 @@ def _softened(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return cv2.resize(shrunk, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
 
 
-def _erased(
+def _erase(
     crop: np.ndarray, config: AugmentConfig, labels: dict[str, np.ndarray], rng: np.random.Generator
 ) -> np.ndarray:
-    """Paint a rectangle over; images with a class map are spared, their labels would be wrong."""
+    """Paint a rectangle over the crop, unless it has a parsing, which would become wrong."""
     if "parsing" in labels or rng.random() >= config.erase:
         return crop
     size = crop.shape[0]

@@ -1,4 +1,4 @@
-"""Labelled faces of many sources -> one seeded stream of training batches that can be resumed."""
+"""Mix labelled faces of many sources into one seeded stream of training batches that can be resumed."""
 
 from __future__ import annotations
 
@@ -11,32 +11,18 @@ from torch.utils.data import Dataset
 
 from faceum.crop import CropSpec
 from faceum.data.augment import AugmentConfig, TrainingCrop, augment
-from faceum.data.corpus import LabelledFace
-from faceum.data.sample import EMBEDDING
+from faceum.data.face import LabelledFace
 from faceum.errors import DataError
-from faceum.tasks import ATTRIBUTES, EXPRESSIONS, TASKS
-
-LABEL_OF_TASK = {
-    "recognition": "embedding",
-    "age": "age",
-    "attributes": "attributes",
-    "expression": "expression_votes",
-    "parsing": "parsing",
-    "landmarks": "landmarks",
-}
-"""Which label of a face trains which task; recognition learns from `identity`, too."""
-
-NO_TEACHER = np.zeros(EMBEDDING, np.int8)
-"""Stands for a teacher's embedding where there is none."""
+from faceum.tasks import TASKS, Task
 
 
 @dataclass(frozen=True, kw_only=True)
 class SourceConfig:
-    """How one source takes part.
+    """How one source of a training run is used.
 
-    batch_size: faces of it in every batch, of all ranks together. augment: how its crops are augmented.
-    reader: a name in data.registry, "generated" among them; None for the corpus.
-    path: the data set's folder; the recipe's `data` where empty. split: which part of it trains.
+    batch_size: its number of faces in every batch, over all ranks. augment: how its crops are augmented.
+    reader: a name in `faceum.datasets.registry`, such as "celeba" or "generated"; None for the corpus.
+    path: the folder of the data set; the run's `data` if empty. split: the split to train on.
     tasks: the tasks that its labels may train.
     lazy: images stay encoded, in memory or on disk, and are decoded each time they are drawn.
     """
@@ -52,12 +38,13 @@ class SourceConfig:
 
 @dataclass(frozen=True)
 class Batch:
-    """A training batch; every source's faces stand together, in the order of the mixture.
+    """A training batch. The faces of a source are neighbours, in the order of the mixture.
 
-    crop_BCHW: uint8 RGB. face_tokens_BN: bool. has_label: task -> (B,) bool, True where its label is known.
-    labels: task -> the labels of its has_label faces, in order; recognition's are a teacher's embeddings, zero
-    where only the person is known. identity: the number of the person of those faces, -1 where it is not
-    known. eye_distance, landmark_weight: of the faces with landmarks, see TrainingCrop.
+    crop_BCHW: uint8 RGB. face_tokens_BN: bool. has_label: task -> (B,) bool, True if its label is known.
+    labels: task -> the labels of its has_label faces, in order. Those of recognition are another network's
+        embeddings, zero if only the person is known.
+    identity: for the same faces, the number of the person, -1 if it is not known.
+    eye_distance, landmark_weight: of the faces with landmarks, see TrainingCrop.
     """
 
     crop_BCHW: torch.Tensor
@@ -69,11 +56,11 @@ class Batch:
     landmark_weight: torch.Tensor
 
     def to(self, device: torch.device) -> Batch:
-        """The same on another device, but for `has_label`, from which the network counts its rows on the CPU."""
+        """Return the batch on another device; `has_label` stays on the CPU, where its rows are counted."""
         return self._with(lambda one: one.to(device, non_blocking=True))
 
     def pin_memory(self) -> Batch:
-        """The same in memory that a GPU can fetch from by itself; DataLoader asks for it by this name."""
+        """Return the batch in pinned memory; DataLoader calls this method by name."""
         return self._with(torch.Tensor.pin_memory)
 
     def _with(self, change: Callable[[torch.Tensor], torch.Tensor]) -> Batch:
@@ -89,11 +76,11 @@ class Batch:
 
 
 class MixtureDataset(Dataset[Batch]):
-    """Batch number -> Batch. Each source is walked in a new random order each epoch of its own.
+    """Batch number -> Batch. Each source has its own epochs, each in a new random order.
 
-    What a batch holds depends on (seed, batch number) alone: any worker can make it, and a run resumed at
-    batch n sees what the uninterrupted one saw. Of R ranks, rank r makes every R-th face of it, from the
-    r-th on, so that no two have the same and all together have what one alone would have had.
+    A batch depends on (seed, batch number) alone: any worker can make it, and a run resumed at batch n sees
+    the batches of the uninterrupted run. Of R ranks, rank r makes every R-th face of a batch, starting with
+    face r, so that together they make the batch of a single process.
     """
 
     def __init__(
@@ -107,28 +94,30 @@ class MixtureDataset(Dataset[Batch]):
         tasks: Sequence[str] = tuple(TASKS),
         ranks: tuple[int, int] = (0, 1),
     ) -> None:
-        """spec: the crop policy, of the tasks that are trained. ranks: this one's number, and how many."""
+        """spec: the crop policy of `tasks`, the tasks to train. ranks: this rank, and the number of ranks."""
         for source in sources:
             if not faces.get(source):
-                raise DataError(f"The mixture asks for {source}, which has no faces; drop it or fill it.")
+                raise DataError(f"The source {source} has no faces; remove it from the recipe or add faces.")
         self.faces, self.sources, self.spec = faces, sources, spec
         self.seed, self.batches, self.ranks = seed, batches, ranks
-        self.tasks = {source: set(share.tasks) & set(tasks) for source, share in sources.items()}
+        self.tasks = {source: set(config.tasks) & set(tasks) for source, config in sources.items()}
         self._orders: dict[str, tuple[int, np.ndarray]] = {}
-        count = sum(share.batch_size for source, share in sources.items() if self.tasks[source])
+        count = sum(config.batch_size for source, config in sources.items() if self.tasks[source])
         if count < ranks[1]:
-            raise DataError(f"{count} faces a batch cannot be shared by {ranks[1]} ranks; raise the sources.")
+            raise DataError(
+                f"A batch of {count} faces cannot be split over {ranks[1]} ranks; raise a batch_size."
+            )
 
     def __len__(self) -> int:
         return self.batches
 
     def __getitem__(self, number: int) -> Batch:
         crops, rank, ranks, seen = [], *self.ranks, 0
-        for place, (source, share) in enumerate(self.sources.items()):
+        for place, (source, config) in enumerate(self.sources.items()):
             if not self.tasks[source]:
                 continue
-            for slot in range(share.batch_size):
-                index = number * share.batch_size + slot
+            for slot in range(config.batch_size):
+                index = number * config.batch_size + slot
                 if seen % ranks == rank:
                     crops.append(self._crop(source, place, index))
                 seen += 1
@@ -140,12 +129,11 @@ class MixtureDataset(Dataset[Batch]):
         crop = augment(face, self.spec, self.sources[source].augment, rng)
         if len(self.tasks[source]) == len(TASKS):
             return crop
-        has_label = {LABEL_OF_TASK[task] for task in self.tasks[source]}
-        has_label |= {"identity"} if "recognition" in self.tasks[source] else set()
-        return replace(crop, labels={name: crop.labels[name] for name in crop.labels if name in has_label})
+        columns = {column for task in self.tasks[source] for column in TASKS[task].label_columns}
+        return replace(crop, labels={name: crop.labels[name] for name in crop.labels if name in columns})
 
     def _row(self, source: str, place: int, index: int) -> int:
-        """The index-th face that a source gives: a fresh permutation every time it is used up."""
+        """The row of the index-th face that a source contributes: a new permutation in each epoch."""
         epoch, within = divmod(index, len(self.faces[source]))
         if source not in self._orders or self._orders[source][0] != epoch:
             order = np.random.default_rng((self.seed, place, epoch, 1)).permutation(len(self.faces[source]))
@@ -153,8 +141,8 @@ class MixtureDataset(Dataset[Batch]):
         return int(self._orders[source][1][within])
 
 
-class Parts(Dataset[tuple[Batch, ...]]):
-    """Batch number -> a batch a crop policy: one part for `compact`, two for `base`."""
+class PolicyBatches(Dataset[tuple[Batch, ...]]):
+    """Batch number -> one batch per crop policy: one for `compact`, two for `base`."""
 
     def __init__(self, datasets: Sequence[MixtureDataset]) -> None:
         self.datasets = datasets
@@ -167,16 +155,18 @@ class Parts(Dataset[tuple[Batch, ...]]):
 
 
 def collate(crops: Sequence[TrainingCrop]) -> Batch:
-    """Training crops -> one Batch."""
+    """Stack training crops into one batch."""
     has_label, labels = {}, {}
-    for task, label in LABEL_OF_TASK.items():
-        known = [_trains(task, crop) for crop in crops]
+    for name, task in TASKS.items():
+        known = [_teaches(crop, task) for crop in crops]
         if any(known):
-            has_label[task] = torch.tensor(known)
-            values = [crop.labels.get(label, NO_TEACHER) for crop, k in zip(crops, known, strict=True) if k]
-            labels[task] = torch.from_numpy(np.stack(values))
-    people = [int(crop.labels.get("identity", -1)) for crop in crops if _trains("recognition", crop)]
-    pointed = [crop for crop in crops if "landmarks" in crop.labels]
+            has_label[name] = torch.tensor(known)
+            labels[name] = torch.from_numpy(
+                np.stack([_label(crop, task) for crop, k in zip(crops, known, strict=True) if k])
+            )
+    recognition = TASKS["recognition"]
+    people = [int(crop.labels.get("identity", -1)) for crop in crops if _teaches(crop, recognition)]
+    pointed = [crop for crop in crops if TASKS["landmarks"].label in crop.labels]
     images = torch.from_numpy(np.stack([crop.image for crop in crops]))
     return Batch(
         crop_BCHW=images.permute(0, 3, 1, 2),
@@ -189,27 +179,27 @@ def collate(crops: Sequence[TrainingCrop]) -> Batch:
     )
 
 
-def _trains(task: str, crop: TrainingCrop) -> bool:
-    return LABEL_OF_TASK[task] in crop.labels or (task == "recognition" and "identity" in crop.labels)
-
-
 def with_tasks(batch: Batch, tasks: Sequence[str]) -> Batch:
-    """The batch with exactly these tasks; those that it has no label of get labels of no rows.
+    """Return the batch with exactly these tasks; those that it has no label of get labels of zero rows.
 
     Ranks that share a batch must ask for the same tasks, or they would wait for each other for ever.
     """
-    size = batch.crop_BCHW.shape[-1]
-    shapes = {
-        "recognition": NO_TEACHER.shape,
-        "age": (),
-        "attributes": (len(ATTRIBUTES),),
-        "expression": (len(EXPRESSIONS),),
-        "parsing": (size, size),
-        "landmarks": (68, 2),
-    }
-    nobody = torch.zeros(len(batch.crop_BCHW), dtype=torch.bool, device=batch.crop_BCHW.device)
+    device, size = batch.crop_BCHW.device, batch.crop_BCHW.shape[-1]
+    nobody = torch.zeros(len(batch.crop_BCHW), dtype=torch.bool, device=device)
     has_label = {task: batch.has_label.get(task, nobody) for task in tasks}
-    labels = {
-        task: batch.labels.get(task, torch.zeros((0, *shapes[task]), device=nobody.device)) for task in tasks
-    }
+    labels = {}
+    for name in tasks:
+        shape = [size if side is None else side for side in TASKS[name].label_shape]
+        labels[name] = batch.labels.get(name, torch.zeros((0, *shape), device=device))
     return replace(batch, has_label=has_label, labels=labels)
+
+
+def _teaches(crop: TrainingCrop, task: Task) -> bool:
+    return any(column in crop.labels for column in task.label_columns)
+
+
+def _label(crop: TrainingCrop, task: Task) -> np.ndarray:
+    """The label; zeros for a face of which only the person is known, since it has no embedding to learn."""
+    if task.label in crop.labels:
+        return crop.labels[task.label]
+    return np.zeros([side or crop.image.shape[0] for side in task.label_shape], task.label_dtype)

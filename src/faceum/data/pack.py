@@ -1,10 +1,10 @@
-"""Samples of any reader in, one Parquet file of our corpus out: the image cut around the face.
+"""Write samples of any reader to a packed Parquet file, each image cut around its face.
 
-A row: id, source, image (WebP), height, width, box, points5, detector_score and the labels that the set has:
-age, age_sigma, gender, attributes, expression_votes, mask (PNG), landmarks68, rough_landmarks (true where
-another network gave them), identity, person (a name that stands behind the number), masked, and embedding
-(another network's 256 numbers, float32); see Sample. Boxes, points and landmarks are moved with the cut; a
-mask becomes as large as its image. Lists lie flat, x before y.
+A row has id, source, image (WebP), height, width, box, points5, detector_score and the labels that the set
+has: age, age_sigma, gender, attributes, expression_votes, parsing (PNG), landmarks68, rough_landmarks (true
+if another network predicted them), identity, person (the name behind the number), wears_mask, and embedding
+(another network's 256 numbers, float32); see `faceum.data.sample.Sample` and `faceum.data.columns`. Boxes,
+points and landmarks move with the cut; the parsing gets the size of its image. Lists are flat, x before y.
 """
 
 from __future__ import annotations
@@ -19,28 +19,26 @@ from typing import Any
 import cv2
 import numpy as np
 
+from faceum.data.columns import ALWAYS, arrow_schema
+from faceum.data.face import find_labelled
 from faceum.data.pairs import PairSet
 from faceum.data.sample import Sample, box_by_points, check_sample
-from faceum.detect.base import Detection, Detector
+from faceum.detect.base import Detector
 from faceum.errors import DataError
 from faceum.extras import missing
 from faceum.files import whole_file
-from faceum.geometry import boxes_iou, compose, transform_points, warp
-
-ALWAYS = {"id", "source", "image", "height", "width", "box", "points5", "detector_score"}
-"""Columns that every packed file has; those of labels only where a face has the label."""
-SAME_FACE = 0.3
-"""A detection is the labelled face when their boxes' overlap (IoU) is at least this."""
+from faceum.geometry import compose, transform_points, warp
 
 
 @dataclass(frozen=True, kw_only=True)
 class PackConfig:
     """How faces are cut and written.
 
-    margin: side of the cut in face sizes, less where the image ends; None keeps whole images.
-    face_pixels: larger faces are shrunk to this many pixels, the longer side of the box; None keeps the size.
-    quality: of the WebP images, 1..100. rows: rows a group, which is what is held in memory.
-    refuse: the first wrong label or broken image ends the packing; otherwise it is skipped and counted.
+    margin: side of the cut in face sizes, less at the border of the image; None keeps whole images.
+    face_pixels: larger faces are shrunk so that the longer side of the box has this many pixels; None keeps
+        their size.
+    quality: of the WebP images, 1..100. rows: rows per group; one group is held in memory.
+    refuse: stop at the first wrong label or broken image; otherwise it is skipped and reported.
     """
 
     margin: float | None = 2.6
@@ -52,7 +50,7 @@ class PackConfig:
 
 @dataclass
 class PackReport:
-    """What became of the samples: rows written, and a sentence for each one skipped."""
+    """What became of the samples: the number of rows written, and one message per skipped sample."""
 
     written: int = 0
     skipped: list[str] = field(default_factory=list)
@@ -68,20 +66,20 @@ def pack(
 ) -> PackReport:
     """Write the samples to a Parquet file, whole or not at all.
 
-    detector: finds box and points, so that all sets have its habit. A labelled face that it misses keeps its
-        own box, or that of its points, or the whole image; so do all faces without a detector. A face
-        whose five points nobody knows gets detector_score 0.
+    detector: finds box and points, so that they are alike in all sets; detections below its default threshold
+        do not count. A labelled face that it misses keeps its own box, or that of its points, or the whole
+        image. So do all faces if there is no detector. A face without known points gets detector_score 0.
     progress: called after every row group.
-    Raises DataError where pyarrow is missing, nothing could be packed, or `config.refuse` says so.
+    Raises DataError if pyarrow is missing, if nothing could be packed, and as `config.refuse` says.
     """
     config = config or PackConfig()
     report = PackReport()
-    with _writer(Path(path)) as write:
+    with _open_writer(Path(path)) as write:
         rows: list[dict[str, Any]] = []
         for sample in samples:
             try:
                 check_sample(sample)
-                rows.append(_row(sample, sample.read(), config, detector))
+                rows.append(_pack_row(sample, sample.read(), config, detector))
             except DataError as error:
                 if config.refuse:
                     raise
@@ -100,21 +98,22 @@ def pack(
 
 
 def pack_pairs(pairs: PairSet, path: str | Path) -> int:
-    """Write a verification set's pairs (fold, a, b, same) to a Parquet file; how many."""
-    pyarrow, parquet = _pyarrow()
-    found = pairs.pairs
-    columns = {"fold": found.fold, "a": found.a.tolist(), "b": found.b.tolist(), "same": found.same}
+    """Write the pairs (fold, a, b, same) of a verification set to a Parquet file and return their number."""
+    pyarrow, parquet = _import_pyarrow()
+    rows = pairs.pairs
+    columns = {"fold": rows.fold, "a": rows.a.tolist(), "b": rows.b.tolist(), "same": rows.same}
     with whole_file(path) as beside:
         parquet.write_table(pyarrow.table(columns), beside)
-    return len(found)
+    return len(rows)
 
 
 def cut_around(
     shape: tuple[int, int], box: np.ndarray, config: PackConfig
 ) -> tuple[np.ndarray, tuple[int, int]]:
-    """The cut for a face: matrix (2, 3) from image to cut, and the cut's (height, width).
+    """Return the cut for a face: the matrix (2, 3) from image to cut, and the cut's (height, width).
 
-    shape: (height, width) of the image. The cut ends on whole pixels of the image.
+    shape: (height, width) of the image. The cut ends on whole pixels. Raises DataError if the box lies
+    outside the image.
     """
     size = float(max(box[2] - box[0], box[3] - box[1]))
     low, high = np.zeros(2), np.array(shape[::-1], float)
@@ -130,8 +129,10 @@ def cut_around(
     return np.column_stack([np.diag(scale), -scale * low]), (int(height), int(width))
 
 
-def _row(sample: Sample, image: np.ndarray, config: PackConfig, detector: Detector | None) -> dict[str, Any]:
-    box, points5, score = _face_in(image, sample, detector)
+def _pack_row(
+    sample: Sample, image: np.ndarray, config: PackConfig, detector: Detector | None
+) -> dict[str, Any]:
+    box, points5, score = _locate_face(image, sample, detector)
     try:
         matrix, size = cut_around(image.shape[:2], box, config)
     except DataError as error:
@@ -140,7 +141,7 @@ def _row(sample: Sample, image: np.ndarray, config: PackConfig, detector: Detect
     return {
         "id": sample.id,
         "source": sample.source,
-        "image": _encoded(warp(image, matrix, size), ".webp", cv2.IMWRITE_WEBP_QUALITY, config.quality),
+        "image": _encode(warp(image, matrix, size), ".webp", cv2.IMWRITE_WEBP_QUALITY, config.quality),
         "height": size[0],
         "width": size[1],
         "box": transform_points(matrix, box.reshape(2, 2)).ravel().tolist(),
@@ -151,64 +152,52 @@ def _row(sample: Sample, image: np.ndarray, config: PackConfig, detector: Detect
         "gender": sample.gender,
         "attributes": None if sample.attributes is None else np.asarray(sample.attributes, bool).tolist(),
         "expression_votes": None if sample.expression_votes is None else sample.expression_votes.tolist(),
-        "mask": None if sample.mask is None else _packed_mask(sample.mask(), matrix, size, image.shape),
+        "parsing": None
+        if sample.parsing is None
+        else _pack_parsing(sample.parsing(), matrix, size, image.shape),
         "landmarks68": None
         if sample.landmarks68 is None
         else transform_points(matrix, sample.landmarks68).ravel().tolist(),
-        "identity": number_of(person) if isinstance(person, str) else person,
+        "identity": person_number(person) if isinstance(person, str) else person,
         "person": person if isinstance(person, str) else None,
-        "masked": sample.masked,
+        "wears_mask": sample.wears_mask,
         "rough_landmarks": sample.rough_landmarks or None,
         "embedding": None if sample.embedding is None else sample.embedding.tolist(),
     }
 
 
-def number_of(person: str) -> int:
-    """A person's name as a number below 2**63, the same in every file: half of its BLAKE2 hash."""
+def person_number(person: str) -> int:
+    """Return a number below 2**63 for a person's name, the same in every file: half of its BLAKE2 hash."""
     return int.from_bytes(hashlib.blake2b(person.encode(), digest_size=8).digest(), "big") >> 1
 
 
-def _face_in(
+def _locate_face(
     image: np.ndarray, sample: Sample, detector: Detector | None
 ) -> tuple[np.ndarray, np.ndarray | None, float | None]:
-    """Box, five points and score of the sample's face. Score: None as labelled, 0 a guess or not detected."""
+    """Box, five points and score of the face; the score is None if labelled, 0 if a guess or not detected."""
     box, points5 = sample.box, sample.points5
     points = sample.landmarks68 if sample.landmarks68 is not None else points5
     if box is None and points is not None:
         box = box_by_points(points)
     if detector is not None:
-        found = _matching(detector.detect(image), box, image.shape[:2])
-        if found is not None and found.points5 is not None:
-            return found.box.astype(np.float64), found.points5.astype(np.float64), found.score
+        match = find_labelled(detector, image, box)
+        if match is not None and match.points5 is not None:
+            return match.box.astype(np.float64), match.points5.astype(np.float64), match.score
     if box is None:
         return np.array([0, 0, image.shape[1], image.shape[0]], float), None, 0.0
     return np.asarray(box, np.float64), points5, None if points5 is not None else 0.0
 
 
-def _matching(
-    detections: list[Detection], box: np.ndarray | None, shape: tuple[int, int]
-) -> Detection | None:
-    """The detection that is the labelled face; without a box, the one nearest to the image's middle."""
-    if not detections:
-        return None
-    boxes = np.stack([found.box for found in detections])
-    if box is None:
-        middles = (boxes[:, :2] + boxes[:, 2:]) / 2 - np.array(shape[::-1]) / 2
-        return detections[int(np.hypot(*middles.T).argmin())]
-    overlaps = boxes_iou(boxes, np.asarray(box)[None])[:, 0]
-    return detections[int(overlaps.argmax())] if overlaps.max() >= SAME_FACE else None
-
-
-def _packed_mask(
-    mask: np.ndarray, matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, ...]
+def _pack_parsing(
+    classes: np.ndarray, matrix: np.ndarray, size: tuple[int, int], shape: tuple[int, ...]
 ) -> bytes:
-    scale_x, scale_y = shape[1] / mask.shape[1], shape[0] / mask.shape[0]
+    scale_x, scale_y = shape[1] / classes.shape[1], shape[0] / classes.shape[0]
     to_image = np.array([[scale_x, 0, 0], [0, scale_y, 0]])
-    moved = warp(mask, compose(to_image, matrix), size, interpolation="nearest")
-    return _encoded(moved, ".png", cv2.IMWRITE_PNG_COMPRESSION, 9)
+    moved = warp(classes, compose(to_image, matrix), size, interpolation="nearest")
+    return _encode(moved, ".png", cv2.IMWRITE_PNG_COMPRESSION, 9)
 
 
-def _encoded(image: np.ndarray, suffix: str, option: int, value: int) -> bytes:
+def _encode(image: np.ndarray, suffix: str, option: int, value: int) -> bytes:
     written, data = cv2.imencode(suffix, image[..., ::-1] if image.ndim == 3 else image, [option, value])
     if not written:
         raise DataError(f"an image of shape {image.shape} cannot be written as {suffix}")
@@ -216,10 +205,10 @@ def _encoded(image: np.ndarray, suffix: str, option: int, value: int) -> bytes:
 
 
 @contextmanager
-def _writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], int]]:
-    """Takes rows group by group; when the block ends well, the file stands, without columns nobody used."""
-    pyarrow, parquet = _pyarrow()
-    schema = _schema(pyarrow)
+def _open_writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], int]]:
+    """Write rows group by group; if the block succeeds, the file appears, without columns that no row has."""
+    pyarrow, parquet = _import_pyarrow()
+    schema = arrow_schema()
     used: set[str] = set()
 
     def write(rows: list[dict[str, Any]]) -> int:
@@ -243,20 +232,7 @@ def _writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], int]]:
             everything.unlink(missing_ok=True)
 
 
-def _schema(pyarrow: Any) -> Any:
-    """All columns, as this file's docstring tells of them."""
-    floats, whole, text = pyarrow.list_(pyarrow.float64()), pyarrow.int64(), pyarrow.string()
-    kinds = {"id": text, "source": text, "image": pyarrow.binary(), "height": whole, "width": whole}
-    kinds |= {"box": floats, "points5": floats, "detector_score": pyarrow.float64()}
-    kinds |= {"age": pyarrow.float64(), "age_sigma": pyarrow.float64(), "gender": whole}
-    kinds |= {"attributes": pyarrow.list_(pyarrow.bool_())}
-    kinds |= {"expression_votes": floats, "mask": pyarrow.binary(), "landmarks68": floats}
-    kinds |= {"identity": whole, "person": text, "masked": pyarrow.bool_()}
-    kinds |= {"rough_landmarks": pyarrow.bool_(), "embedding": pyarrow.list_(pyarrow.float32())}
-    return pyarrow.schema(list(kinds.items()))
-
-
-def _pyarrow() -> tuple[Any, Any]:
+def _import_pyarrow() -> tuple[Any, Any]:
     try:
         import pyarrow
         import pyarrow.parquet as parquet

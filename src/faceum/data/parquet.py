@@ -1,102 +1,106 @@
-"""Samples or a packed file in, faces with images and checked labels out; and a list of pairs."""
+"""Read packed Parquet files: faces, lists of pairs, and another network's answers.
+
+`faceum.data.pack` writes these files and describes their columns. A file of faces may lack any column but id,
+source and image. Columns with old names are read, too (`faceum.old_names.COLUMNS`).
+"""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 
-from faceum.data.packed import open_parquet, read_packed, require_faces
+from faceum import old_names
+from faceum.data.columns import COLUMNS, REQUIRED, column_problem
 from faceum.data.pairs import Pairs
-from faceum.data.sample import Sample, check_sample
+from faceum.data.sample import Sample
 from faceum.errors import DataError
+from faceum.extras import missing
+
+TEACHER_DISAGREEMENT = 0.08
+"""Landmarks on which two networks differ by more than this share of the eye distance are left out."""
 
 
-@dataclass(frozen=True, kw_only=True, eq=False)
-class FaceRow:
-    """One face of a set, read and checked.
+def read_packed(root: str | Path, split: str = "train") -> Iterator[Sample]:
+    """Yield the faces of one Parquet file, or of every `<source>.<split>.parquet` in a folder that has faces.
 
-    id: its name in the set. image: (H, W, 3) uint8 RGB. box: (4,) float64 x0 y0 x1 y1 pixels, None where the
-    set only has images. points5: (5, 2) float64 pixels, None where the set has none or they are a guess.
-    labels: what is known, the unknown left out: age (years), age_sigma (its annotators' deviation, years),
-        gender (0 male, 1 female, as perceived), identity, attributes (40,) bool, expression_votes (8,)
-        float64, parsing (H, W) uint8, landmarks (68, 2) float64.
+    Raises DataError if a file cannot be read or one of its columns has another type than `pack` writes. A
+    wrong cell is the `problem` of its sample.
     """
+    for path in packed_files(root, split):
+        problems = column_problems(path)
+        if problems:
+            raise DataError(f"{path}: {next(iter(problems.values()))}.")
+        yield from read_samples(path)
 
-    id: str
-    image: np.ndarray
-    box: np.ndarray | None
-    points5: np.ndarray | None
-    labels: dict[str, Any]
 
+def packed_files(root: str | Path, split: str = "all") -> list[Path]:
+    """Return the Parquet files of faces at `root`: the file itself, or those of a folder with that split.
 
-def face_row(sample: Sample, *, parsing: bool = True) -> FaceRow:
-    """Read a sample's image and check its labels; DataError naming it where either cannot be right.
-
-    parsing: whether to read its mask, too. A mask of another size than the image decides: the image, the
-    box and all points are scaled to it (CelebAMask-HQ is scored at its masks' 512 pixels).
+    Raises DataError if `root` is a file of something else, or a folder without any.
     """
-    if not parsing:
-        sample = replace(sample, mask=None)
-    check_sample(sample)
-    image = sample.read()
-    mask = None if sample.mask is None else sample.mask()
-    scale = np.ones(2)
-    if mask is not None and mask.shape != image.shape[:2]:
-        size = mask.shape[::-1]
-        scale = np.array(size) / image.shape[1::-1]
-        image = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
-    labels = {
-        "age": None if sample.age is None else float(sample.age),
-        "age_sigma": sample.age_sigma,
-        "gender": sample.gender,
-        "identity": sample.identity,
-        "attributes": None if sample.attributes is None else np.asarray(sample.attributes, bool),
-        "expression_votes": _scaled(sample.expression_votes, np.ones(1)),
-        "parsing": mask,
-        "landmarks": _scaled(sample.landmarks68, scale),
-    }
-    return FaceRow(
-        id=sample.id,
-        image=image,
-        box=_scaled(sample.box, np.tile(scale, 2)),
-        points5=_scaled(sample.points5, scale),
-        labels={name: value for name, value in labels.items() if value is not None},
-    )
-
-
-def read_rows(path: str | Path) -> Iterator[FaceRow]:
-    """Yield the faces of a packed file in order.
-
-    Raises DataError naming the file and the face for an image that cannot be decoded or a label out of
-    range.
-    """
-    for sample in read_packed(packed_file(path)):
-        yield face_row(sample)
+    root = Path(root)
+    if root.is_file():
+        return [packed_file(root)]
+    pattern = "*.parquet" if split == "all" else f"*.{split}.parquet"
+    files = [path for path in sorted(root.glob(pattern)) if _has_faces(path)]
+    if not files:
+        raise DataError(f"No packed faces were found: looked for {pattern} in {root}.")
+    return files
 
 
 def packed_file(path: str | Path) -> Path:
-    """Return the path of a Parquet file with a face a row; DataError where it is missing or another."""
+    """Return the path of a Parquet file with one face per row; raises DataError if it is not such a file."""
     path = Path(path)
     if not path.is_file():
         raise DataError(f"There is no file {path}; give the Parquet file of the set.")
-    require_faces(path)
+    if not _has_faces(path):
+        raise DataError(
+            f"{path.name} is not a set of faces: expected the columns {', '.join(sorted(REQUIRED))}."
+        )
     return path
+
+
+def column_problems(path: Path) -> dict[str, str]:
+    """Return column -> what is wrong with its type, for the columns of a file of faces that `pack` knows."""
+    problems = {}
+    for field in open_parquet(path).schema_arrow:
+        name = old_names.COLUMNS.get(field.name, field.name)
+        problem = column_problem(name, field.type) if name in COLUMNS else None
+        if problem:
+            problems[field.name] = f"its column {field.name} {problem}"
+    return problems
+
+
+def read_samples(path: Path, leave_out: Mapping[str, Any] | None = None) -> Iterator[Sample]:
+    """Yield one sample per row of a file of faces; a wrong cell is its `problem`.
+
+    leave_out: columns to skip.
+    """
+    file = open_parquet(path)
+    known = [
+        name
+        for name in file.schema_arrow.names
+        if old_names.COLUMNS.get(name, name) in COLUMNS and name not in (leave_out or {})
+    ]
+    number = 0
+    for rows in _read_rows(file, path, known):
+        for row in rows:
+            yield _sample_of_row({old_names.COLUMNS.get(k, k): v for k, v in row.items()}, path, number)
+            number += 1
 
 
 def read_pairs(path: str | Path) -> Pairs:
     """Return the pairs of a Parquet file with the columns fold, a, b, same."""
     path = Path(path)
-    columns = open_parquet(path).read().to_pydict()
-    missing = {"fold", "a", "b", "same"} - columns.keys()
-    if missing:
-        raise DataError(
-            f"{path.name} is no list of pairs: it lacks the columns {', '.join(sorted(missing))}."
-        )
+    columns = _read_columns(path, {"fold", "a", "b", "same"}, "a list of pairs")
+    if any(value is None for values in columns.values() for value in values):
+        raise DataError(f"{path.name} has empty cells; expected fold, a, b and same in every row.")
     return Pairs(
         fold=np.array(columns["fold"]),
         a=np.array(columns["a"], object),
@@ -108,14 +112,148 @@ def read_pairs(path: str | Path) -> Pairs:
 def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
     """Return id -> (68, 2) float64 points of a Parquet file with the columns id and landmarks68."""
     path = Path(path)
-    table = open_parquet(path).read(columns=["id", "landmarks68"]).to_pydict()
+    table = _read_columns(path, {"id", "landmarks68"}, "a list of landmarks")
     points = {}
     for name, numbers in zip(table["id"], table["landmarks68"], strict=True):
-        if len(numbers) != 136:
-            raise DataError(f"{path.name}, {name}: 68 landmarks are 136 numbers; came {len(numbers)}.")
-        points[name] = np.array(numbers, np.float64).reshape(68, 2)
+        flat, problem = _numbers(numbers)
+        if flat is None or problem or len(flat) != 136:
+            count = 0 if numbers is None else len(numbers)
+            raise DataError(f"{path.name}, {name}: got {count} numbers; expected 136 for 68 landmarks.")
+        points[name] = flat.astype(np.float64).reshape(68, 2)
     return points
 
 
-def _scaled(values: Any, scale: np.ndarray) -> np.ndarray | None:
-    return None if values is None else np.asarray(values, np.float64) * scale
+def read_corpus(folder: str | Path, source: str, split: str) -> Iterator[Sample]:
+    """Yield the samples of one source and split of a corpus folder, with other networks' answers to them.
+
+    These are joined by id from `teacher-embedding.<source>.<split>.parquet` and
+    `teacher-landmarks.<source>.<split>.parquet`, if there are such files. Raises DataError if the folder
+    lacks the source.
+    """
+    folder = Path(folder)
+    path = folder / f"{source}.{split}.parquet"
+    if not path.exists():
+        raise DataError(f"The corpus has no {path.name}: looked for it in {folder}; give the corpus folder.")
+    embeddings = _read_answers(folder / f"teacher-embedding.{source}.{split}.parquet")
+    landmarks = _read_answers(folder / f"teacher-landmarks.{source}.{split}.parquet")
+    for sample in read_packed(path):
+        if sample.id in embeddings:
+            sample = replace(sample, embedding=np.frombuffer(embeddings[sample.id]["embedding"], np.int8))
+        taught = landmarks.get(sample.id)
+        if sample.landmarks68 is None and taught and taught["disagreement"] <= TEACHER_DISAGREEMENT:
+            points = np.array(taught["landmarks68"], np.float64).reshape(68, 2)
+            sample = replace(sample, landmarks68=points, rough_landmarks=True)
+        yield sample
+
+
+def open_parquet(path: Path) -> Any:
+    """Open a Parquet file with pyarrow; raises DataError if that is missing or the file cannot be read."""
+    try:
+        import pyarrow
+        import pyarrow.parquet as parquet
+    except ImportError as error:
+        raise DataError(missing("Reading packed data", "pyarrow")) from error
+    try:
+        return parquet.ParquetFile(path)
+    except (pyarrow.ArrowException, OSError) as error:
+        raise DataError(f"{path} is missing or is not a Parquet file; pack it again.") from error
+
+
+def _has_faces(path: Path) -> bool:
+    """Whether a file has one face per row, unlike lists of pairs, other networks' answers and photos."""
+    return REQUIRED <= set(open_parquet(path).schema_arrow.names)
+
+
+def _read_rows(file: Any, path: Path, columns: list[str]) -> Iterator[list[dict[str, Any]]]:
+    """Yield the rows in groups; raises DataError if the file is damaged behind its header."""
+    import pyarrow
+
+    try:
+        for batch in file.iter_batches(batch_size=256, columns=columns):
+            yield batch.to_pylist()
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:200]
+        raise DataError(f"{path} is damaged ({reason}); pack it again.") from error
+
+
+def _read_columns(path: Path, needed: set[str], what: str) -> dict[str, list[Any]]:
+    file = open_parquet(path)
+    missing = needed - set(file.schema_arrow.names)
+    if missing:
+        raise DataError(f"{path.name} is not {what}: it lacks the columns {', '.join(sorted(missing))}.")
+    columns: dict[str, list[Any]] = {name: [] for name in sorted(needed)}
+    for rows in _read_rows(file, path, sorted(needed)):
+        for name, values in columns.items():
+            values.extend(row[name] for row in rows)
+    return columns
+
+
+def _read_answers(path: Path) -> dict[str, dict[str, Any]]:
+    """Another network's answers by id; none if there is no such file."""
+    if not path.exists():
+        return {}
+    file = open_parquet(path)
+    return {row["id"]: row for rows in _read_rows(file, path, file.schema_arrow.names) for row in rows}
+
+
+def _sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
+    """One row as a sample; what its cells cannot be is its `problem`."""
+    name = str(row.get("id") or "")
+    where = f"{path}, row {name or number}"
+    problems = [] if name else [f"row {number} has no id"]
+    if not row.get("source"):
+        problems.append(f"{where}: its source is empty")
+    arrays: dict[str, np.ndarray | None] = {}
+    for column in ("box", "points5", "attributes", "expression_votes", "landmarks68", "embedding"):
+        arrays[column], problem = _numbers(row.get(column))
+        if problem:
+            problems.append(f"its {column} {problem}")
+    score = row.get("detector_score")
+    parsing = row.get("parsing")
+    embedding = arrays["embedding"]
+    return Sample(
+        id=name or f"row {number}",
+        source=row.get("source") or "unknown",
+        image=row.get("image") or b"",
+        file=path,
+        box=arrays["box"],
+        points5=None if score == 0 else _points(arrays["points5"]),
+        age=row.get("age"),
+        age_sigma=row.get("age_sigma"),
+        gender=row.get("gender"),
+        attributes=arrays["attributes"],
+        expression_votes=arrays["expression_votes"],
+        parsing=None if parsing is None else partial(_decode_parsing, parsing, where),
+        landmarks68=_points(arrays["landmarks68"]),
+        identity=row.get("identity") if row.get("person") in (None, "") else row["person"],
+        wears_mask=row.get("wears_mask"),
+        rough_landmarks=bool(row.get("rough_landmarks")),
+        embedding=None if embedding is None else embedding.astype(np.float32),
+        problem=problems[0] if problems else None,
+    )
+
+
+def _numbers(values: list[Any] | None) -> tuple[np.ndarray | None, str | None]:
+    """A list's numbers, and what is wrong with them; a list of a wrong length is for check_sample to name."""
+    if values is None:
+        return None, None
+    if any(value is None for value in values):
+        return np.zeros(0), "has an empty entry"
+    return np.array(values), None
+
+
+def _points(flat: np.ndarray | None) -> np.ndarray | None:
+    if flat is None:
+        return None
+    flat = flat.astype(np.float64)
+    return flat.reshape(-1, 2) if len(flat) % 2 == 0 else flat
+
+
+def _decode_parsing(data: bytes, where: str) -> np.ndarray:
+    try:
+        classes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
+    except cv2.error:
+        classes = None  # too large, or damaged in a way that OpenCV raises for
+    if classes is None:
+        raise DataError(f"{where}: its parsing cannot be decoded as an image.")
+    return np.asarray(classes)

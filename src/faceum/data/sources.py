@@ -1,10 +1,10 @@
-"""A recipe's sources in; every source's faces, checked and numbered, with a fingerprint, out."""
+"""Read the sources of a training run: their faces, checked and numbered, and a fingerprint of each source."""
 
 from __future__ import annotations
 
 import hashlib
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from itertools import islice
@@ -13,10 +13,12 @@ from typing import Any, TypeVar, overload
 
 import numpy as np
 
-from faceum.data.corpus import LabelledFace, labelled_face, read_taught
+from faceum.data.face import LabelledFace, read_face
 from faceum.data.mixture import SourceConfig
-from faceum.data.sample import Piece, Sample, checked
+from faceum.data.parquet import read_corpus
+from faceum.data.sample import ImagePart, Sample, keep_valid
 from faceum.errors import DataError
+from faceum.tasks import TASKS
 from faceum.threads import usable_threads
 
 LOG = logging.getLogger("faceum")
@@ -26,22 +28,22 @@ ReadDataset = Callable[[str, str | Path, str], Iterator[Sample]]
 """A function that reads a data set by its name, its folder and the split."""
 
 MOST_BROKEN = 100
-"""So many images in a row that cannot be read mean that their disk is gone."""
+"""If so many images in a row cannot be read, their disk is taken to be gone."""
 
 
 class LazyFaces(Sequence[LabelledFace]):
-    """Samples as faces: an image is read and decoded each time it is asked for.
+    """Faces whose image is read and decoded each time they are indexed.
 
-    Where that fails, the next face that can be read stands in, the first after the last: always the same one,
-    so that batches do not depend on what was drawn before. The log has one warning an image and process.
-    DataError where none of MOST_BROKEN in a row can be read.
+    If that fails, the next face that can be read replaces it (after the last comes the first). It is always
+    the same one, so that batches do not depend on what was drawn before. Each process logs one warning per
+    image. Raises DataError if none of MOST_BROKEN images in a row can be read.
     """
 
     def __init__(self, samples: Sequence[Sample], *, refuse: bool = False) -> None:
-        """refuse: raise the DataError of an image that cannot be read instead."""
+        """refuse: raise DataError for an image that cannot be read instead of replacing it."""
         self.samples, self.refuse = samples, refuse
         self._places = range(len(samples))
-        self._told: set[int] = set()
+        self._warned: set[int] = set()
 
     def __len__(self) -> int:
         return len(self._places)
@@ -53,35 +55,35 @@ class LazyFaces(Sequence[LabelledFace]):
     def __getitem__(self, index: int | slice) -> LabelledFace | LazyFaces:
         if isinstance(index, slice):
             part = LazyFaces(self.samples, refuse=self.refuse)
-            part._places, part._told = self._places[index], self._told
+            part._places, part._warned = self._places[index], self._warned
             return part
         first, count = self._places[index], len(self.samples)
         tried = min(count, MOST_BROKEN)
         for step in range(tried):
             place = (first + step) % count
             try:
-                return labelled_face(self.samples[place])
+                return read_face(self.samples[place])
             except DataError as error:
                 if self.refuse:
                     raise
-                self._tell(place, error)
+                self._warn(place, error)
         raise DataError(
             f"None of {tried} images can be read, from {self.samples[first].name} on; bring them back."
         )
 
-    def _tell(self, place: int, error: DataError) -> None:
-        if place not in self._told:
-            self._told.add(place)
-            LOG.warning("%s The next image that can be read stands in for it.", error)
+    def _warn(self, place: int, error: DataError) -> None:
+        if place not in self._warned:
+            self._warned.add(place)
+            LOG.warning("%s The next image that can be read replaces it.", error)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Data:
-    """What a run learns from.
+    """The data of a run.
 
-    faces: source -> faces. people: how many persons the recognition loss tells apart.
-    skipped: a sentence for each sample that cannot be right. fingerprint: source -> number of faces, number
-    of each label, and a SHA-256 over ids, images and labels other than masks.
+    faces: source -> faces. people: number of persons that the recognition loss tells apart.
+    skipped: one message per sample that cannot be right. fingerprint: source -> number of faces, number of
+    each label, and a SHA-256 over ids, images and labels other than parsings.
     """
 
     faces: dict[str, Sequence[LabelledFace]] = field(default_factory=dict)
@@ -101,53 +103,53 @@ def read_sources(
     people: bool = False,
     apart_from: str | None = None,
 ) -> Data:
-    """Read every share's source.
+    """Read the faces of every source.
 
     data: the corpus folder, for sources without a path. read: reads a source that names a reader.
-    split: instead of the sources' own. most: at most so
-    many faces of each. refuse: the first label or image that cannot be right ends the reading; otherwise
-    it is skipped and told. Of a lazy share's images only the presence is seen here, see LazyFaces for the
-    rest. people: number the persons over all sources that train recognition; who the others are is dropped.
-    apart_from: leave out faces whose image, pixel by pixel, stands in this split of their source, too.
+    split: read this split instead of the sources' own. most: at most so many faces of each source.
+    refuse: raise the DataError of the first label or image that cannot be right; otherwise the sample is
+        skipped and reported. Of the images of a lazy source only the presence is checked here; see LazyFaces.
+    people: number the persons over all sources that train recognition; other identities are dropped.
+    apart_from: leave out faces whose image, pixel by pixel, is also in this split of their source.
     """
     numbers: dict[tuple[str, int | str], int] | None = {} if people else None
     faces: dict[str, Sequence[LabelledFace]] = {}
     skipped: list[str] = []
     prints = {}
-    for source, share in sources.items():
-        account = _Account()
-        given: Iterable[Sample] = _samples(source, share, data, split or share.split, read)
+    for source, config in sources.items():
+        fingerprint = _Fingerprint()
+        samples: Iterable[Sample] = _samples(source, config, data, split or config.split, read)
         if apart_from is not None:
-            held = {
-                pixels
-                for _, pixels in _side_by_side(_pixels, _samples(source, share, data, apart_from, read))
-            }
-            given = (sample for sample, pixels in _side_by_side(_pixels, given) if pixels not in held)
-        given = islice(given, most)
-        known = numbers if "recognition" in share.tasks else None
-        right = checked(given, refuse=refuse, skipped=skipped)
-        if share.lazy:
-            right = _present(right, refuse=refuse, skipped=skipped)
-        samples = account.told(_numbered(right, source, known))
+            others = _samples(source, config, data, apart_from, read)
+            samples = _keep_apart(samples, {pixels for _, pixels in _in_threads(_pixels, others)})
+        valid = keep_valid(islice(samples, most), refuse=refuse, skipped=skipped)
+        if config.lazy:
+            valid = _keep_present(valid, refuse=refuse, skipped=skipped)
+        known = numbers if "recognition" in config.tasks else None
+        kept = fingerprint.follow(_number_people(valid, source, known))
         faces[source] = (
-            LazyFaces(list(samples), refuse=refuse)
-            if share.lazy
-            else list(_decoded(samples, refuse=refuse, skipped=skipped))
+            LazyFaces(list(kept), refuse=refuse)
+            if config.lazy
+            else list(_decode(kept, refuse=refuse, skipped=skipped))
         )
-        prints[source] = account.to_dict()
+        prints[source] = fingerprint.to_dict()
     return Data(faces=faces, people=len(numbers or ()), skipped=skipped, fingerprint=prints)
 
 
+def _keep_apart(samples: Iterable[Sample], held_out: Collection[bytes]) -> Iterator[Sample]:
+    return (sample for sample, pixels in _in_threads(_pixels, samples) if pixels not in held_out)
+
+
 def _samples(
-    source: str, share: SourceConfig, data: str | Path, split: str, read: ReadDataset
+    source: str, config: SourceConfig, data: str | Path, split: str, read: ReadDataset
 ) -> Iterator[Sample]:
-    if share.reader is None:
-        return read_taught(share.path or data, source, split)
-    return read(share.reader, share.path or data, split)
+    if config.reader is None:
+        return read_corpus(config.path or data, source, split)
+    return read(config.reader, config.path or data, split)
 
 
 def _pixels(sample: Sample) -> bytes:
-    """A hash of the image; of its file where it cannot be decoded, for the check will tell of that."""
+    """A hash of the image, or of its file if it cannot be decoded, which the check will report."""
     try:
         content = sample.read().tobytes()
     except DataError:
@@ -155,7 +157,7 @@ def _pixels(sample: Sample) -> bytes:
     return hashlib.sha256(content).digest()
 
 
-def _numbered(
+def _number_people(
     samples: Iterator[Sample], source: str, numbers: dict[tuple[str, int | str], int] | None
 ) -> Iterator[Sample]:
     for sample in samples:
@@ -165,8 +167,8 @@ def _numbered(
         yield replace(sample, identity=person if numbers is not None else None)
 
 
-def _present(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[Sample]:
-    """The samples whose images have bytes, though perhaps none that can be decoded."""
+def _keep_present(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[Sample]:
+    """Yield the samples whose images have bytes, though perhaps none that can be decoded."""
     for sample in samples:
         problem = _absence(sample.image)
         if problem is None:
@@ -178,8 +180,8 @@ def _present(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> 
         skipped.append(sentence)
 
 
-def _absence(image: Path | bytes | Piece) -> str | None:
-    """How an image is not there; None where it is. A reader has seen its pieces of larger files."""
+def _absence(image: Path | bytes | ImagePart) -> str | None:
+    """What is wrong if an image is not there, else None. Readers have checked parts of larger files."""
     try:
         size = image.stat().st_size if isinstance(image, Path) else image != b""
         return None if size else "is empty"
@@ -187,8 +189,8 @@ def _absence(image: Path | bytes | Piece) -> str | None:
         return f"cannot be read ({error.strerror or error})"
 
 
-def _decoded(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[LabelledFace]:
-    for _, face in _side_by_side(_face_or_error, samples):
+def _decode(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[LabelledFace]:
+    for _, face in _in_threads(_face_or_error, samples):
         if isinstance(face, DataError):
             if refuse:
                 raise face
@@ -199,55 +201,61 @@ def _decoded(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> 
 
 def _face_or_error(sample: Sample) -> LabelledFace | DataError:
     try:
-        return labelled_face(sample)
+        return read_face(sample)
     except DataError as error:
         return error
 
 
-def _side_by_side(
+def _in_threads(
     call: Callable[[Sample], Answer], samples: Iterable[Sample]
 ) -> Iterator[tuple[Sample, Answer]]:
-    """Each sample with what the call makes of it, in order; threads decode images side by side."""
+    """Yield each sample with the result of the call, in order; several threads work at once."""
     samples = iter(samples)
     with ThreadPoolExecutor(usable_threads()) as pool:
         while some := list(islice(samples, 512)):
             yield from zip(some, pool.map(call, some), strict=True)
 
 
-class _Account:
-    """Counts and hashes the samples that pass by: of an image in a file, the file's name and size.
+class _Fingerprint:
+    """Counts and hashes samples. An image in a file is hashed by the file's name and size.
 
-    Masks are counted only: what they hold is known when they are called, and to hash it here would decode
-    every mask of the run once more at its start. A mask that changes in its place is not noticed.
+    Parsings are only counted: they are read when they are needed, and hashing them would decode all of them
+    once more when the run starts. A change in one of them is not noticed.
     """
 
-    labels = ("age", "attributes", "expression_votes", "mask", "landmarks68", "identity", "embedding")
+    # The order is part of the hash: persons and embeddings come last.
+    labels = tuple(
+        column
+        for task in sorted(TASKS.values(), key=lambda task: task.kind == "embedding")
+        for column in task.label_columns
+    )
 
     def __init__(self) -> None:
         self.digest = hashlib.sha256()
         self.counts = dict.fromkeys(("faces", *self.labels), 0)
 
-    def told(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+    def follow(self, samples: Iterator[Sample]) -> Iterator[Sample]:
+        """Yield the samples and count them in."""
         for sample in samples:
             self.counts["faces"] += 1
-            self.digest.update(f"{sample.id} ".encode() + self._print_of(sample.image))
+            self.digest.update(f"{sample.id} ".encode() + self._image_print(sample.image))
             for name in self.labels:
                 value = getattr(sample, name)
                 self.counts[name] += value is not None
-                if value is not None and name != "mask":
+                if value is not None and name != TASKS["parsing"].label:
                     self.digest.update(np.asarray(value).tobytes())
             yield sample
 
     @staticmethod
-    def _print_of(image: Path | bytes | Piece) -> bytes:
-        """What is hashed of an image without opening its file; of a piece, the byte where it begins."""
+    def _image_print(image: Path | bytes | ImagePart) -> bytes:
+        """What is hashed of an image without opening its file."""
         if isinstance(image, bytes):
             return f"{len(image)}".encode() + image
         if not isinstance(image, Path):
             return f"{image.path.name} {image.offset}".encode()
         try:
             return f"{image.name} {image.stat().st_size}".encode()
-        except OSError:  # who reads it will tell of that
+        except OSError:  # reading it will say so
             return image.name.encode()
 
     def to_dict(self) -> dict[str, Any]:

@@ -1,9 +1,9 @@
-"""A number in, drawn faces with labels true by construction out: for `smoke` and for tests.
+"""Draw faces with labels that are true by construction, for the recipe `smoke` and for tests.
 
-Who it is decides proportions and colours; age shows in wrinkles, gray hair and the size of the eyes;
-expression in mouth, brows and lids; attributes in what is drawn or not. Masks are painted with the same
-polygons as the image. Coordinates are in eye distances from the middle between the eyes, y down; masks call
-the person's own left "l_", which is the image's right.
+The person decides proportions and colours; age shows in wrinkles, gray hair and the size of the eyes,
+expression in mouth, brows and lids, attributes in what is drawn. The parsing is painted with the same
+polygons as the image. Coordinates are in eye distances from the middle between the eyes, y down. In the
+parsing, "l_" is the person's own left, which is on the right of the image.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES
 SIDE = 96
 """Pixels a side of a drawn image."""
 PEOPLE = 24
-"""How many different people are drawn, the same in every split."""
+"""Number of people who are drawn, the same in every split."""
 
 FEATURES = {
     # lift of the mouth's corners (left, right of the image), mouth open, brows raised, brows slanted, lids
@@ -42,20 +42,20 @@ HAIR = {"Black_Hair": (25, 22, 20), "Brown_Hair": (105, 66, 38), "Blond_Hair": (
 GRAY, FRAME = np.array([190.0, 190.0, 190.0]), np.array([20.0, 20.0, 25.0])
 SOMETIMES = ("Bald", "Bangs", "Eyeglasses", "Mouth_Slightly_Open", "Wearing_Hat", "Wearing_Lipstick",
              "Rosy_Cheeks", "Wearing_Earrings", "Wearing_Necklace", "Blurry")  # fmt: skip
-"""Attributes that a face has or has not whoever it is."""
+"""Attributes that do not depend on the person."""
 
 
 def read_generated(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """So many drawn faces as `root` says, a number; the splits hold other images of the same people."""
+    """Yield as many drawn faces as `root` says, a number. Splits have different images of the same people."""
     text = Path(root).name
     if not text.isdigit():
-        raise DataError(f"Generated faces are asked for by their number, as in path=512; came {str(root)!r}.")
+        raise DataError(f"expected the number of faces to draw, such as path=512, got {str(root)!r}.")
     for number in range(int(text)):
         yield draw_face(f"{split}-{number}")
 
 
 def draw_face(name: str, person: int | None = None) -> Sample:
-    """The drawn face of that name, with every label; always the same. person: 0..PEOPLE - 1."""
+    """Draw the face of that name with every label; always the same one. person: 0..PEOPLE - 1."""
     rng = np.random.default_rng(zlib.crc32(name.encode()))
     person = int(rng.integers(PEOPLE)) if person is None else person
     look = _looks(person, rng)
@@ -77,7 +77,7 @@ def draw_face(name: str, person: int | None = None) -> Sample:
         age=look.age,
         attributes=np.array([word in look.attributes for word in ATTRIBUTES]),
         expression_votes=one_vote(look.expression),
-        mask=partial(_mask_of, canvas.mask),
+        parsing=partial(_copy, canvas.parsing),
         landmarks68=points,
         identity=person,
     )
@@ -85,7 +85,7 @@ def draw_face(name: str, person: int | None = None) -> Sample:
 
 @dataclass(frozen=True, kw_only=True)
 class _Looks:
-    """What is drawn: lengths in eye distances, colours RGB 0..255."""
+    """The looks of a face: lengths in eye distances, colours RGB 0..255."""
 
     age: float
     expression: str
@@ -101,7 +101,7 @@ class _Looks:
 
 
 def _looks(person: int, rng: np.random.Generator) -> _Looks:
-    """The person's own proportions and colours, and what this image of them shows."""
+    """The person's proportions and colours, and what this image of them shows."""
     own = np.random.default_rng((7, person))
     colour = list(HAIR)[int(own.integers(3))]
     male, bushy, big_nose, pale, big_lips = own.random(5) < (0.5, 0.35, 0.35, 0.3, 0.35)
@@ -163,7 +163,7 @@ def _landmarks(look: _Looks) -> np.ndarray:
 def _lips(
     half: float, y: float, lift: tuple[float, float], depth: tuple[float, float], count: int
 ) -> np.ndarray:
-    """A closed ring of points, from the left corner over the upper lip to the right one and back below."""
+    """A closed ring of points: left corner, upper lip, right corner, lower lip."""
     angle = np.pi - np.arange(count) * 2 * np.pi / count
     x, height = np.cos(angle), np.sin(angle)
     corner = np.where(x < 0, lift[0], lift[1]) * x**2
@@ -179,26 +179,26 @@ def _pose(rng: np.random.Generator) -> np.ndarray:
 
 
 class _Canvas:
-    """An image and its mask, painted together."""
+    """An image and its parsing, painted together."""
 
     def __init__(self, to_image: np.ndarray, *, background: np.ndarray, light: float) -> None:
         self.to_image, self.light = to_image, light
         self.image = np.empty((SIDE, SIDE, 3), np.uint8)
         self.image[:] = background
-        self.mask = np.zeros((SIDE, SIDE), np.uint8)
+        self.parsing = np.zeros((SIDE, SIDE), np.uint8)
 
     def fill(self, points: np.ndarray, colour: np.ndarray, part: str | None) -> None:
-        """A polygon; where it belongs to no part of its own, the mask stays as it is."""
+        """Fill a polygon. part: its parsing class; None leaves the parsing as it is."""
         # Sixteenths of a pixel; OpenCV's lattice has pixel centres at whole numbers.
         place = points @ self.to_image[:, :2].T + self.to_image[:, 2] - 0.5
         corners = np.round(16 * place).astype(np.int32)
         shade = np.clip(np.asarray(colour) * self.light, 0, 255).tolist()
         cv2.fillPoly(self.image, [corners], shade, cv2.LINE_AA, 4)
         if part is not None:
-            cv2.fillPoly(self.mask, [corners], PARSING_CLASSES.index(part), cv2.LINE_8, 4)
+            cv2.fillPoly(self.parsing, [corners], PARSING_CLASSES.index(part), cv2.LINE_8, 4)
 
     def line(self, points: np.ndarray, thickness: float, colour: np.ndarray, part: str | None) -> None:
-        """A stroke of that thickness, not closed."""
+        """Draw an open stroke of that thickness."""
         above, below = points - [0, thickness / 2], points + [0, thickness / 2]
         self.fill(np.concatenate([above, below[::-1]]), colour, part)
 
@@ -209,7 +209,7 @@ def _ellipse(x: float, y: float, width: float, height: float) -> np.ndarray:
 
 
 def _paint(canvas: _Canvas, look: _Looks, points: np.ndarray) -> None:
-    """From back to front."""
+    """Paint the face from back to front."""
     has, (width, height) = look.attributes, look.jaw
     cloth = np.array([60, 80, 140]) if "Male" in has else np.array([170, 60, 90])
     if "Bald" not in has:
@@ -239,7 +239,7 @@ def _paint(canvas: _Canvas, look: _Looks, points: np.ndarray) -> None:
 
 
 def _paint_skin(canvas: _Canvas, look: _Looks, points: np.ndarray) -> None:
-    """Wrinkles, cheeks and beard: skin all of them."""
+    """Paint wrinkles, cheeks and beard, which all count as skin."""
     for number in range(int(look.age // 14)):
         y = -0.55 - 0.07 * number
         canvas.line(np.array([[-0.5, y], [0, y - 0.02], [0.5, y]]), 0.035, look.skin * 0.55, None)
@@ -258,7 +258,7 @@ def _paint_skin(canvas: _Canvas, look: _Looks, points: np.ndarray) -> None:
 
 
 def _paint_features(canvas: _Canvas, look: _Looks, points: np.ndarray) -> None:
-    """Brows, eyes, nose, mouth, glasses. The first of two sides is the image's left, the person's right."""
+    """Paint brows, eyes, nose, mouth and glasses. The first of two sides is the image's left."""
     for brow, part in ((points[17:22], "r_brow"), (points[22:27], "l_brow")):
         canvas.line(brow, look.brow, look.hair * 0.7, part)
     nose = np.concatenate([points[27:28], points[31:36][::-1]])
@@ -279,5 +279,5 @@ def _paint_features(canvas: _Canvas, look: _Looks, points: np.ndarray) -> None:
         canvas.line(np.array([[-0.12, 0.0], [0.12, 0.0]]), 0.06, FRAME, "eye_g")
 
 
-def _mask_of(mask: np.ndarray) -> np.ndarray:
-    return mask.copy()
+def _copy(classes: np.ndarray) -> np.ndarray:
+    return classes.copy()

@@ -17,8 +17,8 @@ from faceum.datasets.tables import (
     find,
     find_any,
     read_lines,
-    read_mask,
     read_or_tell,
+    read_parsing,
     signs,
     whole_number,
 )
@@ -49,12 +49,14 @@ def read_celebamask(root: str | Path, split: str = "train") -> Iterator[Sample]:
         if split != "all" and not first <= mapping.get(number, -1) <= last:
             continue
         attributes, problem = labelled.get(number, (None, None))
-        mask = partial(read_mask, merged / f"{number}.png") if merged else partial(_merge, parts, number)
+        parsing = (
+            partial(read_parsing, merged / f"{number}.png") if merged else partial(_merge, parts, number)
+        )
         yield Sample(
             id=f"celebamask-{number}",
             source="celebamask",
             image=images / f"{number}.jpg",
-            mask=mask,
+            parsing=parsing,
             attributes=attributes,
             problem=problem,
         )

@@ -26,9 +26,9 @@ def read_folders(root: str | Path, split: str = "train") -> Iterator[Sample]:
             yield from read_person(person, source)
 
 
-def read_person(folder: Path, source: str, masked: bool | None = None) -> Iterator[Sample]:
-    """Read the images of one person's folder. masked: whether the person wears a face mask in them."""
-    kind = {None: "", False: "bare-", True: "masked-"}[masked]
+def read_person(folder: Path, source: str, wears_mask: bool | None = None) -> Iterator[Sample]:
+    """Read the images of one person's folder. wears_mask: whether the person wears a face mask in them."""
+    kind = {None: "", False: "bare-", True: "masked-"}[wears_mask]
     for path in images_in(folder):
         name = path.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
         yield Sample(
@@ -36,5 +36,5 @@ def read_person(folder: Path, source: str, masked: bool | None = None) -> Iterat
             source=source,
             image=path,
             identity=folder.name,
-            masked=masked,
+            wears_mask=wears_mask,
         )

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from faceum.data.sample import Sample, box_by_points
-from faceum.datasets.tables import choose, find, images_in, numbers, read_lines, read_mask, read_or_tell
+from faceum.datasets.tables import choose, find, images_in, numbers, read_lines, read_or_tell, read_parsing
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
 
@@ -50,7 +50,7 @@ def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
                 image=image,
                 box=box_by_points(points5),
                 points5=points5,
-                mask=partial(_mask, folder / "labels" / f"{image.stem}.png", points),
+                parsing=partial(_read_parsing, folder / "labels" / f"{image.stem}.png", points),
                 problem=problem,
             )
 
@@ -67,8 +67,8 @@ def _landmarks(path: Path) -> np.ndarray:
     return np.array(points)
 
 
-def _mask(path: Path, points: np.ndarray) -> np.ndarray:
-    lapa = read_mask(path)
+def _read_parsing(path: Path, points: np.ndarray) -> np.ndarray:
+    lapa = read_parsing(path)
     if lapa.max() >= len(TO_OURS):
         raise DataError(f"{path} holds class {lapa.max()}; LaPa's classes are 0 to {len(TO_OURS) - 1}.")
     to_ours = TO_OURS.copy()

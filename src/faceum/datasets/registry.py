@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from faceum.data.packed import read_packed
 from faceum.data.pairs import PairSet
+from faceum.data.parquet import read_packed
 from faceum.data.sample import Sample
 from faceum.data.synthetic import read_generated
 from faceum.datasets.affectnet import read_affectnet

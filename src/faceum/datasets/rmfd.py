@@ -25,11 +25,11 @@ def read_rmfd(root: str | Path, split: str = "all") -> Iterator[Sample]:
     people 80:10:10 by a hash of their name, the same in both trees.
     """
     choose(split, dict.fromkeys(("train", "val", "test", "all")), "RMFD")
-    for masked, tree in TREES.items():
+    for wears_mask, tree in TREES.items():
         outer = f"self-built-masked-face-recognition-dataset/{tree}"
         for person in folders_in(find(root, f"RMFD's {tree}", tree, outer)):
             if in_split(person.name, split, "RMFD"):
-                yield from read_person(person, "rmfd", masked=masked)
+                yield from read_person(person, "rmfd", wears_mask=wears_mask)
 
 
 def read_rmfd_pairs(root: str | Path, split: str = "all") -> PairSet:
@@ -61,5 +61,5 @@ def _by_person(samples: Iterator[Sample]) -> tuple[dict[str, list[Sample]], dict
     """Person -> faces, bare and masked."""
     trees: tuple[dict[str, list[Sample]], dict[str, list[Sample]]] = ({}, {})
     for sample in samples:
-        trees[bool(sample.masked)].setdefault(str(sample.identity), []).append(sample)
+        trees[bool(sample.wears_mask)].setdefault(str(sample.identity), []).append(sample)
     return trees

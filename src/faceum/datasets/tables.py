@@ -171,7 +171,7 @@ NO_SIGNS.setflags(write=False)
 NO_VOTES.setflags(write=False)
 
 
-def read_mask(path: Path) -> np.ndarray:
+def read_parsing(path: Path) -> np.ndarray:
     """An image of class ids (h, w) uint8; DataError where it is missing or has more than one channel."""
     mask = cv2.imread(str(path), cv2.IMREAD_UNCHANGED) if path.is_file() else None
     if mask is None:

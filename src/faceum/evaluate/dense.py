@@ -148,7 +148,7 @@ def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str 
     extremes = Extremes()
     truths, predicted, true, missed = [], [], [], []
     for sample, answer in answers(runner, counting(samples, found), "landmarks"):
-        label = np.asarray(sample.truth["landmarks"], np.float64)
+        label = np.asarray(sample.truth["landmarks68"], np.float64)
         truths.append(sample.truth)
         predicted.append(np.asarray(answer, np.float64))
         true.append(label)

@@ -20,7 +20,7 @@ REGIONS = ("background", "face")
 def expert_load(
     network: FaceUM, crops: Sequence[Crop], tasks: Sequence[str]
 ) -> dict[str, dict[str, list[float]]]:
-    """Return "MoE block 1, face" -> task -> the share of choices that fell on each expert, 0..1, summing to 1.
+    """Return "MoE block 1, face" -> task -> each expert's share of the tokens, 0..1, summing to 1.
 
     network: in evaluation mode. crops: as its crop policy for `tasks` cuts them, at least one. tasks: that
     share one crop policy. A dense twin has no experts: an empty dict. A task that sent no token of a region

@@ -14,39 +14,25 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from faceum.data.face import LabelledFace, read_face
 from faceum.data.pairs import Pairs
-from faceum.data.parquet import FaceRow, face_row
 from faceum.errors import DataError
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression
 from faceum.evaluate.record import Evaluation
 from faceum.evaluate.samples import CutFace, cut_faces
 from faceum.evaluate.verification import embed, evaluate_verification, masked_rows, masked_sides
+from faceum.tasks import TASKS
 
 if TYPE_CHECKING:
     from faceum.data.sample import Sample
     from faceum.detect.base import Detector
     from faceum.runner import Runner
 
-TASK_OF = {
-    "verification": "recognition",
-    "masked": "recognition",
-    "age": "age",
-    "attributes": "attributes",
-    "expression": "expression",
-    "parsing": "parsing",
-    "landmarks": "landmarks",
+TASK_OF = {"verification": "recognition", "masked": "recognition"} | {
+    name: name for name in TASKS if name != "recognition"
 }
 """Protocol -> the task whose answers it scores."""
-
-LABEL_OF = {
-    "age": "age",
-    "attributes": "attributes",
-    "expression": "expression_votes",
-    "parsing": "mask",
-    "landmarks": "landmarks68",
-}
-"""Protocol -> the field of `faceum.data.sample.Sample` that a face needs for it."""
 
 BY_FACE: dict[str, Callable[[Runner, Iterable[CutFace], str], Evaluation]] = {
     "age": evaluate_age,
@@ -132,7 +118,9 @@ def evaluate_set(
             yield _noted(evaluation, labelled)
     for protocol in protocols:
         if protocol in BY_FACE:
-            rows = (face_row(one, parsing=protocol == "parsing") for one in _known(labelled, protocol, limit))
+            rows = (
+                read_face(one, parsing=protocol == "parsing") for one in _known(labelled, protocol, limit)
+            )
             score = BY_FACE[protocol]
             if protocol == "parsing":
                 score = partial(evaluate_parsing, classes=labelled.classes)
@@ -151,7 +139,7 @@ def _known(labelled: LabelledSet, protocol: str, limit: int | None) -> Iterator[
     def known() -> Iterator[Sample]:
         for sample in labelled.faces():
             rough = protocol == "landmarks" and sample.rough_landmarks
-            if getattr(sample, LABEL_OF[protocol]) is not None and not rough:
+            if getattr(sample, TASKS[protocol].label) is not None and not rough:
                 yield sample
 
     every = 1 if limit is None else max(1, -(-sum(1 for _ in known()) // limit))
@@ -161,7 +149,7 @@ def _known(labelled: LabelledSet, protocol: str, limit: int | None) -> Iterator[
 def _verify(
     labelled: LabelledSet,
     runner: Runner,
-    cut: Callable[[Iterable[FaceRow]], Iterator[CutFace]],
+    cut: Callable[[Iterable[LabelledFace]], Iterator[CutFace]],
     detector: Detector | None,
     protocols: Sequence[str],
     limit_and_seed: tuple[int | None, int],
@@ -171,9 +159,9 @@ def _verify(
     limit, seed = limit_and_seed
     pairs = labelled.pairs if limit is None else _thinned(labelled.pairs, limit)
 
-    def rows(names: Iterable[str]) -> Iterator[FaceRow]:
+    def rows(names: Iterable[str]) -> Iterator[LabelledFace]:
         wanted = set(names)
-        return (face_row(one, parsing=False) for one in labelled.faces() if one.id in wanted)
+        return (read_face(one, parsing=False) for one in labelled.faces() if one.id in wanted)
 
     sides = masked_sides(pairs, seed)
     bare = [*pairs.a, *pairs.b] if "verification" in protocols else sides.a

@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from faceum.data.face import LEAST_IOU
 from faceum.evaluate.overlays import write_overlays
 from faceum.evaluate.plots import write_expert_load, write_plots
 from faceum.evaluate.record import Evaluation, Score, Table, headline_scores
-from faceum.evaluate.samples import LEAST_IOU, SOURCES
+from faceum.evaluate.samples import SOURCES
 from faceum.files import write_text
 
 SCHEMA = "faceum.evaluation/1"

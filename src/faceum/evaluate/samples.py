@@ -15,18 +15,15 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceum.crop import Crop, CropSpec, box_from_points, crop_face, points5_from_landmarks
+from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks, spread_out
+from faceum.data.face import find_labelled
 from faceum.decode import decode_answers
-from faceum.detect.base import Detection, Detector
 from faceum.errors import DataError
-from faceum.geometry import boxes_iou
 
 if TYPE_CHECKING:
-    from faceum.data.parquet import FaceRow
+    from faceum.data.face import LabelledFace
+    from faceum.detect.base import Detector
     from faceum.runner import Runner
-
-LEAST_IOU = 0.4
-"""How far a detection must overlap the set's box to be the face that is meant."""
 
 BATCH = 32
 """Faces in one call of the network."""
@@ -43,7 +40,7 @@ SOURCES = {
 class CutFace:
     """A face ready for the network, and what is known of it.
 
-    id: its name in the set. crop: see `faceum.crop`. truth: its labels, as in `faceum.data.parquet.FaceRow`.
+    id: its name in the set. crop: see `faceum.crop`. truth: its labels, as in `LabelledFace`.
     found: a key of `SOURCES`; the crop of a missed face is cut by the set's box or points, or is the image
     where the set has neither.
     image: (H, W, 3) uint8 RGB, the image, None where it is not kept (no example can be drawn then).
@@ -56,25 +53,8 @@ class CutFace:
     image: np.ndarray | None = None
 
 
-def find_face(detector: Detector, image: np.ndarray, box: np.ndarray | None) -> Detection | None:
-    """Return the detection that overlaps `box` (4,) most, None where none reaches `LEAST_IOU`.
-
-    Where the set gives no box, the face nearest to the middle of the image is meant. Detections below
-    `faceum.detect.base.MIN_SCORE` do not count.
-    """
-    detections = detector.detect(image)
-    if not detections:
-        return None
-    if box is None:
-        middle = np.array([image.shape[1], image.shape[0]]) / 2
-        return min(detections, key=lambda one: np.linalg.norm((one.box[:2] + one.box[2:]) / 2 - middle))
-    overlaps = boxes_iou(np.stack([one.box for one in detections]), box[None])[:, 0]
-    best = int(overlaps.argmax())
-    return detections[best] if overlaps[best] >= LEAST_IOU else None
-
-
 def cut_faces(
-    rows: Iterable[FaceRow], runner: Runner, detector: Detector | None, *, task: str, tight: bool
+    rows: Iterable[LabelledFace], runner: Runner, detector: Detector | None, *, task: str, tight: bool
 ) -> Iterator[CutFace]:
     """Yield a sample a row, in order, cut as the network takes faces for `task`.
 
@@ -83,13 +63,11 @@ def cut_faces(
     """
     spec = runner.card.crop_of(task)
     for row in rows:
-        box = box_of(row)
-        found = None if detector is None else find_face(detector, row.image, box)
+        found = None if detector is None else find_labelled(detector, row.image, row.box)
         if found is not None:
             crop = crop_face(row.image, spec, found.box, found.points5)
         else:
-            whole = np.array([0, 0, row.image.shape[1], row.image.shape[0]], np.float64)
-            crop = _crop_by_label(row, whole if box is None else box, runner, spec)
+            crop = _crop_by_label(row, runner, spec)
         yield CutFace(
             id=row.id,
             crop=crop,
@@ -144,21 +122,11 @@ def mirrored(crop: Crop, spec: CropSpec) -> Crop:
     )
 
 
-def box_of(row: FaceRow) -> np.ndarray | None:
-    """Return (4,) the set's box, or the one that belongs to its points; None where it has neither."""
-    if row.box is not None:
-        return row.box
-    points = row.labels.get("landmarks") if row.points5 is None else row.points5
-    return None if points is None else box_from_points(points)
-
-
-def _crop_by_label(row: FaceRow, box: np.ndarray, runner: Runner, spec: CropSpec) -> Crop:
+def _crop_by_label(row: LabelledFace, runner: Runner, spec: CropSpec) -> Crop:
     """Cut by the set's points, or, where only the box is known, by the points that the network sees in it."""
     if row.points5 is not None or "landmarks" not in runner.card.tasks or spec.policy == "box":
-        return crop_face(row.image, spec, box, row.points5)
-    rough = crop_face(row.image, runner.card.crop_of("landmarks"), box)
+        return crop_face(row.image, spec, row.place, row.points5)
+    rough = crop_face(row.image, runner.card.crop_of("landmarks"), row.place)
     (answer,) = decode_answers(run(runner, [rough], "landmarks"), [rough])
     points5 = points5_from_landmarks(answer["landmarks"])
-    # A wild guess, all points in one place, must not turn the face.
-    apart = np.ptp(points5, axis=0).max() > 0.1 * (box[2:] - box[:2]).max()
-    return crop_face(row.image, spec, box, points5 if apart else None)
+    return crop_face(row.image, spec, row.place, points5 if spread_out(points5, row.place) else None)

@@ -8,14 +8,13 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from faceum.data.packed import read_packed
-from faceum.data.parquet import packed_file, read_landmarks, read_pairs
+from faceum.data.parquet import packed_file, read_landmarks, read_packed, read_pairs
 from faceum.data.sample import Sample
 from faceum.datasets.lapa import TO_OURS
 from faceum.datasets.registry import DATASETS, PAIR_SETS
 from faceum.errors import DataError
-from faceum.evaluate.protocols import LABEL_OF, LabelledSet
-from faceum.tasks import EXPRESSIONS
+from faceum.evaluate.protocols import BY_FACE, LabelledSet
+from faceum.tasks import EXPRESSIONS, TASKS
 
 TIGHT_SETS = ("fer2013", "ferplus", "utkface")
 """Sets of chips cut so close to the face that no detector can be asked to find it in each."""
@@ -140,15 +139,15 @@ def _protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[
     """What the labels of its first faces, and its pairs, allow; faces that wear masks get no second one."""
     protocols = [
         protocol
-        for protocol, label in LABEL_OF.items()
-        if any(getattr(sample, label) is not None for sample in first)
+        for protocol in BY_FACE
+        if any(getattr(sample, TASKS[protocol].label) is not None for sample in first)
     ]
     if labelled.pairs is not None:
-        protocols += ["verification", *([] if any(sample.masked for sample in first) else ["masked"])]
+        protocols += ["verification", *([] if any(sample.wears_mask for sample in first) else ["masked"])]
     if not protocols:
         raise DataError(
-            f"{place} has none of the labels {', '.join(LABEL_OF.values())}, and no list of pairs beside it, "
-            "so there is nothing to score."
+            f"There is nothing to score in {place}: it has no list of pairs and none of the labels "
+            f"{', '.join(TASKS[protocol].label for protocol in BY_FACE)}."
         )
     return tuple(protocols)
 

@@ -17,17 +17,18 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
+from faceum.data.face import find_labelled
 from faceum.data.mask_painter import paint_mask, paint_mask_by_points5
 from faceum.errors import DataError
 from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, rounded
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
-from faceum.evaluate.samples import BATCH, CutFace, batches, box_of, find_face, mirrored, run
+from faceum.evaluate.samples import BATCH, CutFace, batches, mirrored, run
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
 from faceum.metrics.verification import OperatingPoint, operating_point, roc, squared_distances, verify_folds
 
 if TYPE_CHECKING:
+    from faceum.data.face import LabelledFace
     from faceum.data.pairs import Pairs
-    from faceum.data.parquet import FaceRow
     from faceum.detect.base import Detector
     from faceum.runner import Runner
 
@@ -91,12 +92,12 @@ def masked_sides(pairs: Pairs, seed: int = 0) -> Pairs:
 
 
 def masked_rows(
-    rows: Iterable[FaceRow],
+    rows: Iterable[LabelledFace],
     landmarks: Mapping[str, np.ndarray],
     seed: int = 0,
     detector: Detector | None = None,
     unpainted: list[str] | None = None,
-) -> Iterator[FaceRow]:
+) -> Iterator[LabelledFace]:
     """Yield the rows with a mask painted on; which one depends on the seed and the face's id alone.
 
     landmarks: id -> (68, 2) points in the image; a face that is not there is painted by its own
@@ -106,7 +107,7 @@ def masked_rows(
     """
     for row in rows:
         rng = np.random.default_rng((seed, zlib.crc32(row.id.encode())))
-        points = landmarks.get(row.id, row.labels.get("landmarks"))
+        points = landmarks.get(row.id, row.labels.get("landmarks68"))
         if points is not None:
             yield replace(row, image=paint_mask(row.image, points, rng))
         elif row.points5 is not None:
@@ -115,7 +116,7 @@ def masked_rows(
             raise DataError(
                 f"{row.id} has no landmarks to paint a mask by; give a file that holds them, or a detector."
             )
-        elif (seen := find_face(detector, row.image, box_of(row))) is not None and seen.points5 is not None:
+        elif (seen := find_labelled(detector, row.image, row.box)) is not None and seen.points5 is not None:
             yield replace(row, image=paint_mask_by_points5(row.image, seen.points5, rng))
         else:
             if unpainted is not None:

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
-from faceum.data.mixture import Batch, MixtureDataset, Parts
+from faceum.data.mixture import Batch, MixtureDataset, PolicyBatches
 from faceum.data.sources import Data, read_sources
 from faceum.datasets.registry import read_dataset
 from faceum.errors import RecipeError
 from faceum.model.checkpoint import save_checkpoint
 from faceum.model.network import FaceUM
+from faceum.tasks import TASKS
 from faceum.train.checkpoints import Checkpoints
 from faceum.train.config import RunConfig
 from faceum.train.distributed import rank, wait_for_all, world
@@ -28,16 +29,6 @@ from faceum.train.validate import HeldOut
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
 """The norms that look at several faces at once."""
-
-COUNTED_AS = {
-    "recognition": ("embedding", "identity"),
-    "age": ("age",),
-    "attributes": ("attributes",),
-    "expression": ("expression_votes",),
-    "parsing": ("mask",),
-    "landmarks": ("landmarks68",),
-}
-"""The names under which a source's fingerprint counts the labels of each task."""
 
 Validate = Callable[[FaceUM], dict[str, float]]
 """A network in, numbers out; "score" among them, the higher the better."""
@@ -122,7 +113,7 @@ def held_out(config: RunConfig, trainer: Trainer) -> Validate | None:
     return lambda network: numbers(network, trainer.objective.distillation.state_dict())
 
 
-def stream(config: RunConfig, network: FaceUM, data: Data) -> Parts:
+def stream(config: RunConfig, network: FaceUM, data: Data) -> PolicyBatches:
     """The run's batches by number, this rank's share of each; a part a crop policy that has a task."""
     mixtures = []
     for spec, tasks in network.config.crops:
@@ -139,10 +130,10 @@ def stream(config: RunConfig, network: FaceUM, data: Data) -> Parts:
                     ranks=(rank(), world()),
                 )
             )
-    return Parts(mixtures)
+    return PolicyBatches(mixtures)
 
 
-def require_faces_for_norms(parts: Parts, network: FaceUM, data: Data) -> None:
+def require_faces_for_norms(parts: PolicyBatches, network: FaceUM, data: Data) -> None:
     """RecipeError where a batch gives some rank too few faces for a head that has BatchNorms.
 
     Each rank needs two of a task, or one where ranks share the statistics (see share_norms).
@@ -168,7 +159,7 @@ def faces_of_ranks(mixture: MixtureDataset, task: str, data: Data) -> list[float
     counts, seen = [0.0] * mixture.ranks[1], 0
     for source, share in mixture.sources.items():
         known = data.fingerprint.get(source, {})
-        labelled = max(known.get(label, 0) for label in COUNTED_AS[task]) / known.get("faces", 1)
+        labelled = max(known.get(label, 0) for label in TASKS[task].label_columns) / known.get("faces", 1)
         for _ in range(share.batch_size if mixture.tasks[source] else 0):
             counts[seen % len(counts)] += labelled if task in mixture.tasks[source] else 0
             seen += 1
@@ -196,7 +187,7 @@ def batches(dataset: Dataset[Any], order: Iterable[int], workers: int, *, pin: b
     return stream
 
 
-def _steps(trainer: Trainer, stream: Parts, config: RunConfig) -> Iterator[dict[str, Tensor | float]]:
+def _steps(trainer: Trainer, stream: PolicyBatches, config: RunConfig) -> Iterator[dict[str, Tensor | float]]:
     """Take the steps that are left; each one's losses, and how many images a second all ranks take."""
     numbers = range(trainer.step * config.accumulate, config.steps * config.accumulate)
     gathered: list[tuple[Batch, ...]] = []

@@ -44,6 +44,7 @@ def write_run(folder: Path, config: RunConfig, data: Data, *, step: int) -> dict
     }
     if step and path.exists():
         before = json.loads(path.read_text(encoding="utf-8"))
+        before["data"] = {name: old_names.columns(known) for name, known in before["data"].items()}
         unlike = sorted(
             name for name in before["data"].keys() | data.fingerprint.keys()
             if before["data"].get(name) != data.fingerprint.get(name)

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from faceum.data.corpus import LabelledFace
+from faceum.data.face import LabelledFace
 from faceum.data.mixture import Batch, with_tasks
 from faceum.errors import RecipeError
 from faceum.model.checkpoint import load_checkpoint
