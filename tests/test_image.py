@@ -179,7 +179,7 @@ def test_transparency_of_sixteen_bits_gray_and_palettes(rgb, image):
 
 
 @pytest.mark.parametrize("mode", ["HSV", "YCbCr", "LAB", "PA", "La", "RGBa", "1", "P", "I;16", "I"])
-def test_every_pil_mode_gives_a_image(mode, image):
+def test_every_pil_mode_gives_an_image(mode, image):
     if mode.startswith("I"):
         source = Image.fromarray(np.full((4, 5), 65535, np.uint16)).convert(mode)
         assert (read_image(source) == 255).all()
@@ -406,8 +406,8 @@ def test_floating_point_images_are_refused(image):
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "BMP", "TIFF"])
-def test_damaged_files_give_a_image_or_a_sentence(format, image):
-    """Random bytes change; nothing but an image or a ImageError may come of it."""
+def test_damaged_files_give_an_image_or_a_sentence(format, image):
+    """Random bytes change; nothing but an image or an ImageError may come of it."""
     data = encode(image, format)
     random = np.random.default_rng(0)
     for _ in range(150):
@@ -458,3 +458,12 @@ def test_a_failed_writing_leaves_the_old_file(tmp_path, rgb):
         write_image(tmp_path / "folder.png", rgb)
     assert path.read_bytes() == b"old"
     assert {file.name for file in Path(tmp_path).iterdir()} == {"a.png", "folder.png"}
+
+
+def test_a_released_memoryview_and_a_matrix(rgb, image):
+    view = memoryview(encode(image, "PNG"))
+    view.release()
+    assert "released" in sentence_of(view)
+    with pytest.warns(PendingDeprecationWarning):
+        matrix = np.matrix(rgb[..., 0])
+    np.testing.assert_array_equal(read_image(matrix), np.repeat(rgb[..., :1], 3, axis=2))

@@ -1,8 +1,7 @@
-"""An image as path, bytes, PIL image or array in; upright RGB uint8 (H, W, 3) out; and back.
+"""Read an image from a path, bytes, a PIL image or an array as upright RGB uint8 (H, W, 3), and write it.
 
-OpenCV decodes; what it leaves open is settled here: the size is checked before decoding, the orientation is
-applied for every format alike, alpha is composited, 16 bits become 8, and files that end too early are
-refused instead of coming out half gray.
+The size is checked before decoding, the orientation and the colour profile are applied for every format
+alike, alpha is composited over white, 16 bits become 8, and files that end too early are refused.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO, TypeAlias
+from typing import TYPE_CHECKING, Any, BinaryIO, TypeAlias
 
 import cv2
 import numpy as np
@@ -31,6 +30,9 @@ from faceum.image_decode import (
 from faceum.image_header import SIGNATURE_BYTES, read_header, require_image
 from faceum.image_tags import ORIENTATION_TAG, find_orientation, valid_orientation
 
+if TYPE_CHECKING:
+    import PIL.Image
+
 LOG = logging.getLogger("faceum")
 MAX_PIXELS = 100_000_000
 """Images of more pixels than this are refused before decoding; callers may set another limit."""
@@ -38,8 +40,8 @@ MAX_PIXELS = 100_000_000
 _PART_PIXELS = 2**20
 _SAID: set[str] = set()
 
-Source: TypeAlias = Any
-"""str or Path | bytes, bytearray or memoryview | PIL image | numpy uint8 (h, w[, 1 | 3 | 4])."""
+Source: TypeAlias = "str | os.PathLike[str] | bytes | bytearray | memoryview | np.ndarray | PIL.Image.Image"
+"""A path, the bytes of a file, numpy uint8 (h, w[, 1 | 3 | 4]), or a PIL image."""
 
 _WRITE_OPTIONS: dict[str, list[int]] = {
     ".png": [],
@@ -55,17 +57,19 @@ _WRITE_OPTIONS: dict[str, list[int]] = {
 def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXELS) -> np.ndarray:
     """Read one image as contiguous RGB uint8 (H, W, 3), turned upright; the array is the caller's own.
 
-    source: path of a JPEG, PNG, WebP, BMP or TIFF file (its content decides, not its name; of an animation
-        or of several pages the first is read), the bytes of such a file, a PIL image, or a numpy uint8
-        array: gray (h, w) or (h, w, 1), RGB (h, w, 3), RGB with alpha (h, w, 4). An array is upright as it
-        is; all others are turned by their EXIF orientation.
+    source: path of a JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, JPEG 2000 or, with the extra [formats], HEIC
+        file (its content decides, not its name; of an animation or of several pages the first is read),
+        the bytes of such a file, a PIL image, or a numpy uint8 array: gray (h, w) or (h, w, 1), RGB
+        (h, w, 3), RGB with alpha (h, w, 4). An array is upright as it is; all others are turned by the
+        orientation in their EXIF block or, without one, in their XMP text.
     bgr: arrays hold blue first, as OpenCV's do; other sources know their own order.
     max_pixels: images of more pixels are refused; files and PIL images before they are decoded.
 
-    Transparent parts show white, as a browser's page does. 16-bit images are scaled to 8. Colour profiles
-    are not applied, a gray PNG's single transparent level is ignored, and animated WebP needs OpenCV 5.
+    Transparent parts show white, as a browser's page does. 16-bit images are scaled to 8. RGB images with a
+    colour profile other than sRGB are converted to sRGB; the profiles of gray and CMYK images and PNG's gAMA,
+    cHRM and cICP are not applied. Decoding takes at most 12 bytes a pixel and 200 MB.
 
-    Raises ImageError, one sentence with the image's name, for whatever cannot be read.
+    Raises ImageError, one sentence with the image's name, if it cannot be read.
     """
     name = _spoken_name(source)
     try:
@@ -79,17 +83,16 @@ def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXEL
     except ImageError as error:
         raise ImageError(f"{name} {error}.") from error.__cause__
     raise ImageError(
-        f"{name} is no image: a path, the bytes of a file, a PIL image or a numpy array is wanted."
+        f"{name} is not an image: expected a path, the bytes of a file, a PIL image or a numpy array."
     )
 
 
 def source_name(source: Source) -> str | None:
-    """The path of an image where it has one (paths, PIL images opened from a file), else None."""
+    """Return the path of an image if it has one (paths, PIL images opened from a file), else None."""
     if isinstance(source, (str, os.PathLike)):
         return os.fsdecode(os.fspath(source))
-    if _is_pil(source) and getattr(source, "filename", None):
-        return os.fsdecode(source.filename)
-    return None
+    name = getattr(source, "filename", None) if _is_pil(source) else None
+    return os.fsdecode(name) if name else None
 
 
 def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
@@ -116,7 +119,7 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
 
 
 def _spoken_name(source: Source) -> str:
-    """How a sentence names this source."""
+    """Return how a sentence names this source."""
     name = source_name(source)
     if name is not None:
         return name or "the empty path"
@@ -130,7 +133,7 @@ def _spoken_name(source: Source) -> str:
 
 
 def _is_pil(source: Source) -> bool:
-    """Whether this looks like a PIL image; Pillow itself is not needed to know."""
+    """Return whether this looks like a PIL image; Pillow is not imported for that."""
     return all(hasattr(source, name) for name in ("mode", "size", "load", "convert", "getexif"))
 
 
@@ -146,7 +149,11 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 def _opened(source: Any) -> Iterator[BinaryIO]:
     """Open a path or bytes for reading; ImageError for what is no regular file."""
     if isinstance(source, (bytes, bytearray, memoryview)):
-        yield io.BytesIO(bytes(source))
+        try:
+            data = bytes(source)
+        except ValueError as error:  # a memoryview that was released
+            raise ImageError(f"cannot be read ({error}): give its bytes") from error
+        yield io.BytesIO(data)
         return
     path = Path(source)
     try:
@@ -249,12 +256,13 @@ def _red_first(stored: np.ndarray) -> np.ndarray:
 
 
 def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
+    array = np.asarray(array)  # a np.matrix stays two-dimensional whatever is done to it
     if array.dtype != np.uint8:
         nan = " with NaN" if array.dtype.kind == "f" and bool(np.isnan(array).any()) else ""
-        raise ImageError(f"has values of type {array.dtype}{nan}: uint8 in 0..255 is wanted")
+        raise ImageError(f"has values of type {array.dtype}{nan}: expected uint8 in 0..255")
     if array.ndim not in (2, 3) or (array.ndim == 3 and array.shape[2] not in (1, 3, 4)) or array.size == 0:
         raise ImageError(
-            f"has the shape {array.shape}: (height, width), or that with 1, 3 or 4 channels last, is wanted"
+            f"has the shape {array.shape}: expected (height, width), or that with 1, 3 or 4 channels last"
         )
     _check_size(array.shape[1], array.shape[0], max_pixels)
     if bgr and array.ndim == 3 and array.shape[2] >= 3:
@@ -313,9 +321,9 @@ def _orientation_of_pil(image: Any) -> int:
 
 
 def _sixteen_bits(values: np.ndarray) -> np.ndarray:
-    """Pillow's integer images (16-bit gray, in older versions as 32-bit numbers) as uint16."""
+    """Return Pillow's integer images (16-bit gray, in older versions as 32-bit numbers) as uint16."""
     if values.size and (values.min() < 0 or values.max() > 65535):
-        raise ImageError("holds integers beyond 16 bits: 8 or 16 bits a channel are wanted")
+        raise ImageError("holds integers beyond 16 bits: expected 8 or 16 bits a channel")
     return values.astype(np.uint16)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import re
 import struct
 import sys
 import tempfile
@@ -32,7 +33,7 @@ PILLOW_ERRORS = (
 """What Pillow's readers raise on damaged files, besides its own errors whatever their parsing runs into."""
 
 _PILLOW_NAMES = {"BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}
-_NOISE = (b"[ WARN", b"[ERROR", b"[ INFO", b"TIFF", b"_TIFF", b"LZW", b"ZIP", b"PackBits", b"Fax", b"JPEG")
+_NOISE = re.compile(r"TIFF|\.tif: |PIL|warnings\.warn|^\[ ?(WARN|ERROR|INFO)|^(LZW|ZIP|PackBits|Fax|JPEG)")
 _CAPTURE_LOCK = threading.Lock()
 
 
@@ -73,9 +74,11 @@ def open_with_pillow(file: BinaryIO, format: str) -> Any:
 
     if format == "AVIF" and not features.check("avif"):
         raise ImageError("is an AVIF image, which this build of Pillow does not read: update Pillow")
+    noise: list[str] = []
     try:
         if format != "HEIC":
-            return Image.open(file, formats=(_PILLOW_NAMES[format],))
+            with captured_stderr(noise) if format == "TIFF" else contextlib.nullcontext():
+                return Image.open(file, formats=(_PILLOW_NAMES[format],))
         try:
             import pillow_heif
         except ImportError as error:
@@ -89,6 +92,8 @@ def open_with_pillow(file: BinaryIO, format: str) -> Any:
         raise
     except PILLOW_ERRORS as error:
         raise ImageError(f"is a damaged {format} image that cannot be opened: get another copy") from error
+    finally:
+        say_noise(noise)
 
 
 @contextlib.contextmanager
@@ -116,15 +121,10 @@ def captured_stderr(lines: list[str]) -> Iterator[None]:
             cv2.utils.logging.setLogLevel(level)
             sink.seek(0)
             for line in sink.read(2**16).splitlines(keepends=True):
-                if (
-                    line.startswith(_NOISE)
-                    or b".tif: " in line
-                    or b"TIFF" in line
-                    or b"PIL" in line
-                    or not line.strip()
-                ):
-                    lines += [line.decode("utf-8", "replace").strip()] if line.strip() else []
-                else:
+                text = line.decode("utf-8", "replace").strip()
+                if _NOISE.search(text):
+                    lines.append(text)
+                elif text:
                     os.write(2, line)
 
 

@@ -64,7 +64,7 @@ def read_directory(source: ByteSource) -> dict[int, tuple[int, ...]]:
     fields = {}
     order, entries = _read_entries(source)
     for tag, kind, count, position in entries:
-        if kind in _NUMBER_FORMATS:
+        if kind in _NUMBER_FORMATS and count:
             layout = f"{order}{count if count <= _MAX_VALUES else 1}{_NUMBER_FORMATS[kind]}"
             data = source.read(position, struct.calcsize(layout))
             if len(data) == struct.calcsize(layout):
