@@ -102,7 +102,7 @@ def test_lapa_sides_are_those_of_its_landmarks(tmp_path, put, first_is_image_lef
     assert {place: PARSING_CLASSES[ours[place]] for place in seen} == seen
     landmarks.write_text(f"106\n{lines[: len(lines) // 2]}")
     (wrong,) = read_dataset("lapa", tmp_path, "train")
-    with pytest.raises(DataError, match="7_1.jpg: .*7_1.txt holds .* LaPa's 106"):
+    with pytest.raises(DataError, match="7_1.jpg: .*7_1.txt holds .* and 106 points"):
         check_sample(wrong)
 
 
@@ -137,7 +137,7 @@ def test_300w_and_helen(tmp_path, put, landmarks68):
 
 def test_pts_files_of_another_form_are_refused(tmp_path):
     path = tmp_path / "a.pts"
-    for text, sentence in (("nothing", "no .pts file"), ("n_points: 1\n{\n1 x\n}", "should be numbers")):
+    for text, sentence in (("nothing", "not a .pts file"), ("n_points: 1\n{\n1 x\n}", "should be numbers")):
         path.write_text(text)
         with pytest.raises(DataError, match=f"a.pts.*{sentence}"):
             read_pts(path)

@@ -44,7 +44,7 @@ def test_lfw(lfw):
 
 def test_lfw_lists_must_keep_their_promise(lfw):
     (lfw / "pairs.txt").write_text("2\t2\nAnna\t1\t2\n")
-    with pytest.raises(DataError, match="promises 2 x 4 pairs and holds 1"):
+    with pytest.raises(DataError, match="should have 2 x 4 pairs; it has 1"):
         read_lfw(lfw)
 
 

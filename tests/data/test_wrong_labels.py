@@ -59,10 +59,10 @@ def test_rafdb(tmp_path):
     for sentence, said in zip(
         sentences[1:],
         (
-            "line 3 has label nan",
+            "line 3: 'nan' should be a whole number",
             "manu_attri.txt: 'nan' should be",
             "box.txt: '1 2 x 4'",
-            "line 7 has 1 words; 2 are",
+            "line 7 has 0 words; expected 1",
             "line 8 has 3",
         ),
         strict=True,
@@ -84,13 +84,13 @@ def test_celeba(tmp_path):
     for sentence, said in zip(
         sentences,
         (
-            "list_attr_celeba.txt, line 4 has 39 attributes; 40 are wanted",
+            "list_attr_celeba.txt, line 4 has 39 attributes; expected 40",
             "line 5 has 41 attributes",
             "line 6 has attributes other than 1 and -1",
-            "list_landmarks_celeba.txt, line 1 has 9 words; 10 are wanted",
+            "list_landmarks_celeba.txt, line 1 has 9 words; expected 10",
             "list_bbox_celeba.txt, line 1: '1 2 3 four' should be numbers",
             "identity_CelebA.txt, line 2: 'nan' should be a whole number",
-            "identity_CelebA.txt, line 3 has 0 words; 1 are wanted",
+            "identity_CelebA.txt, line 3 has 0 words; expected 1",
         ),
         strict=True,
     ):
@@ -112,9 +112,9 @@ def test_fer2013(tmp_path):
     write(tmp_path / "fer2013.csv", "\n".join(["emotion,pixels,Usage", *rows]))
     good, sentences = told("fer2013", tmp_path)
     assert good == ["fer2013-00000"]
-    assert "fer2013.csv, line 3 has emotion 9; 0 to 6 are known" in sentences[0]
-    assert "line 4: 'nan' should be a whole number" in sentences[1] and "came 3" in sentences[2]
-    assert "fer2013.csv, line 6 ends before its column Usage: 2 columns came, 3 are wanted" in sentences[3]
+    assert "fer2013.csv, line 3 has emotion 9; expected 0 to 6" in sentences[0]
+    assert "line 4: 'nan' should be a whole number" in sentences[1] and "got 3" in sentences[2]
+    assert "fer2013.csv, line 6 ends before its column Usage: got 2 columns, expected 3" in sentences[3]
     assert told("fer2013", tmp_path, "test") == ([], sentences[3:]), "of which split it is, is not known"
     write(tmp_path / "fer2013.csv", f"Usage,emotion,pixels\nTraining,3\nPublicTest,3\nTraining,3,{GRAY}\n")
     good, (sentence,) = told("fer2013", tmp_path)
@@ -157,7 +157,7 @@ def test_affectnet(tmp_path):
     assert good == ["affectnet-0"], "8 to 10 are no expressions, and left out without a word"
     assert "training.csv, line 4 has expression 11" in sentences[0]
     assert "line 5: 'nan'" in sentences[1] and "line 6 has 3 numbers for its landmarks" in sentences[2]
-    assert "6.jpg: " in sentences[3] and "line 7 has 2 words; 9 are wanted" in sentences[3]
+    assert "6.jpg: " in sentences[3] and "line 7 has 2 words; expected 9" in sentences[3]
     assert "line 8 has 10 words" in sentences[4] and len(sentences) == 5
 
 
@@ -174,7 +174,7 @@ def test_morph_short_rows(tmp_path):
     write(tmp_path / "morph.csv", "photo,id_num,gender,age\na.jpg,1,M,30\nb.jpg,1,M\nc.jpg\n")
     good, (short, nobody) = told("morph", tmp_path, "all")
     assert good == ["morph-a"] and "b.jpg: " in short
-    assert "morph.csv, line 3 ends before its column age: 3 columns came, 4 are wanted" in short
+    assert "morph.csv, line 3 ends before its column age: got 3 columns, expected 4" in short
     for split in ("train", "val", "test"):
         assert nobody in told("morph", tmp_path, split)[1], "whose image it is, is not known"
 
@@ -189,7 +189,12 @@ def test_wflw(tmp_path):
     assert good == ["wflw-test-00000", "wflw-test-00005"]
     for sentence, said in zip(
         sentences,
-        ("_test.txt, line 2 has 206 words; WFLW's lines have 207", "line 3: '0 1 2", "line 4 has 1", "NaN"),
+        (
+            "_test.txt, line 2 has 206 words; expected 206 numbers and a name",
+            "line 3: '0 1 2",
+            "line 4 has 1",
+            "NaN",
+        ),
         strict=True,
     ):
         assert said in sentence
@@ -248,7 +253,7 @@ def test_recordio(tmp_path):
     write(tmp_path / "train.idx", index)
     good, (lost, half) = told("recordio", tmp_path)
     assert [name.rpartition("-")[2] for name in good] == ["0", "3"]
-    assert "train.rec, record 1: its label is nan; a person's whole number is wanted" in lost
+    assert "train.rec, record 1: its label is nan; expected the whole number of a person" in lost
     assert "record 2: its label is 0.5" in half
     assert all(one.identity is not None for one in read_dataset("recordio", tmp_path, "train"))
 

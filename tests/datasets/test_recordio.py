@@ -84,7 +84,7 @@ def test_labels_are_one_or_many():
     assert labels.tolist() == [3, 4, 5] and image == b"rest"
     with pytest.raises(DataError, match="too short"):
         unpack(b"abc")
-    with pytest.raises(DataError, match="promises 9 labels"):
+    with pytest.raises(DataError, match="ends before its 9 labels"):
         unpack(HEADER.pack(9, 0, 0, 0))
 
 
@@ -143,7 +143,7 @@ def test_a_record_that_breaks_after_the_start_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("1", "train.idx, line 2 has 1 words; 2 are wanted"),
+        ("1", "train.idx, line 2 has 1 words; expected 2"),
         ("1\tx", "train.idx, line 2: 'x' should be numbers"),
         ("1\tnan", "train.idx, line 2: 'nan' should be a whole number"),
     ],

@@ -1,4 +1,4 @@
-"""The folder of AffectNet (the layout with CSV lists) -> samples with one expression each."""
+"""Read AffectNet in its layout with CSV lists: one expression per face."""
 
 from __future__ import annotations
 
@@ -9,21 +9,13 @@ import numpy as np
 
 from faceum.crop import points5_from_landmarks
 from faceum.data.sample import Sample, one_vote
-from faceum.datasets.tables import (
-    NO_VOTES,
-    choose,
-    counted,
-    find,
-    numbers,
-    read_columns,
-    read_or_tell,
-    whole_number,
-)
+from faceum.datasets.tables import NO_VOTES, choose, counted, find, numbers, value_or_problem, whole_number
+from faceum.datasets.text import read_columns
 from faceum.errors import DataError
 
 SPLITS = {"train": "training.csv", "val": "validation.csv"}
 LABELS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
-"""AffectNet's labels 0 to 7; 8 none, 9 uncertain and 10 no face are no expressions and are left out."""
+"""AffectNet's labels 0 to 7. Faces labelled 8 none, 9 uncertain or 10 no face are left out."""
 NO_FACE = 10
 """The last of its labels."""
 COLUMNS = (
@@ -33,28 +25,32 @@ COLUMNS = (
 
 
 def read_affectnet(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of AffectNet, its manually labelled part.
+    """Yield the faces of AffectNet's manually labelled part.
 
-    root, or root/Manually_Annotated, holds Manually_Annotated_Images and
+    root, or root/Manually_Annotated, contains Manually_Annotated_Images and
     Manually_Annotated_file_lists/{training,validation}.csv.
-    Its 68 landmarks were found by a machine, so only the five points are taken.
+    Its 68 landmarks were predicted, so only the five points are taken.
     """
     name = choose(split, SPLITS, "AffectNet")
     inner = "Manually_Annotated_file_lists"
     path = find(root, "AffectNet's list", f"{inner}/{name}", f"Manually_Annotated/{inner}/{name}", name)
     inner = "Manually_Annotated_Images"
     images = find(root, "AffectNet's folder of images", inner, f"Manually_Annotated/{inner}")
-    for where, words in read_columns(path):
-        if words[0] == COLUMNS[0]:  # some copies of the lists have no header
-            counted(words, COLUMNS, where)
+    header: list[str] = list(COLUMNS)
+    for number, (where, words) in enumerate(read_columns(path)):
+        if number == 0 and words[0].strip() == COLUMNS[0]:  # some copies of the lists have no header
+            header = [word.strip() for word in words]
+            missing = [name for name in COLUMNS if name not in header]
+            if missing:
+                raise DataError(f"{where} has no column {', '.join(missing)}; is it AffectNet's own list?")
             continue
-        sample = _sample(where, images, words)
+        sample = _sample(where, images, words, header)
         if sample is not None:
             yield sample
 
 
-def _sample(where: str, images: Path, words: list[str]) -> Sample | None:
-    columns, wrong_count = read_or_tell(counted, words, COLUMNS, where, otherwise=words)
+def _sample(where: str, images: Path, words: list[str], header: list[str]) -> Sample | None:
+    columns, wrong_count = value_or_problem(counted, words, tuple(header), where, default=words)
     if wrong_count:
         return Sample(
             id=f"affectnet-{Path(words[0]).stem}",
@@ -63,15 +59,15 @@ def _sample(where: str, images: Path, words: list[str]) -> Sample | None:
             expression_votes=NO_VOTES,
             problem=wrong_count,
         )
-    row = dict(zip(COLUMNS, columns, strict=True))
-    label, wrong_label = read_or_tell(_label, row["expression"], where, otherwise=0)
+    row = dict(zip(header, columns, strict=True))
+    label, wrong_label = value_or_problem(_label, row["expression"], where, default=0)
     if label >= len(LABELS):
         return None
     # Faces that the makers' detector missed have no box; its columns then hold -1 or NULL.
     box = [row[name] for name in COLUMNS[1:5]]
     found = all(value.isdecimal() for value in box)
     corner_size = numbers(box, where).reshape(2, 2) if found else None
-    points, wrong_points = read_or_tell(_points, row["facial_landmarks"], where, otherwise=None)
+    points, wrong_points = value_or_problem(_points, row["facial_landmarks"], where, default=None)
     return Sample(
         id=f"affectnet-{Path(row[COLUMNS[0]]).stem}",
         source="affectnet",
@@ -91,8 +87,10 @@ def _label(word: str, where: str) -> int:
 
 
 def _points(words: str, where: str) -> np.ndarray | None:
-    """The 68 landmarks (68, 2); None where one word such as NULL says that there are none."""
+    """The 68 landmarks (68, 2); None if a word such as NULL says that there are none."""
     landmarks = words.split(";")
     if len(landmarks) not in (1, 136):
-        raise DataError(f"{where} has {len(landmarks)} numbers for its landmarks; 68 of x and y are 136.")
+        raise DataError(
+            f"{where} has {len(landmarks)} numbers for its landmarks; expected 136 for 68 of x and y."
+        )
     return numbers(landmarks, where).reshape(68, 2) if len(landmarks) == 136 else None

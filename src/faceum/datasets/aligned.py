@@ -1,4 +1,4 @@
-"""Images aligned as insightface's sets are: encoded bytes in, where the five points lie out."""
+"""The five points of images that are aligned as in insightface's sets."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ centres from zero."""
 
 
 def aligned_points5(image: bytes) -> np.ndarray | None:
-    """The five points (5, 2) of an image of 112 x 112; None for other sizes and for what is no image.
+    """Return the five points (5, 2) of an image of 112 x 112; None for other sizes or if it is not an image.
 
-    image: its bytes, or as many of the first ones as hold its size. The points are one array for all
-    images, which nobody may write to: sets of millions of faces have room for it once.
+    image: its bytes, or enough of the first ones to contain its size. All images share one read-only array,
+    since sets have millions of faces.
     """
     try:
         header = read_header(image)
     except ImageError:
-        return None  # whoever reads the image will say what is wrong with it
+        return None  # reading the image will say what is wrong with it
     return ALIGNED_POINTS5 if (header.width, header.height) == (ALIGNED_SIDE, ALIGNED_SIDE) else None

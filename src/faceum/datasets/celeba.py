@@ -1,4 +1,4 @@
-"""The folder of CelebA -> samples with 40 attributes, identity, box and five points."""
+"""Read CelebA: 40 attributes, identity, box and five points."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from faceum.datasets.tables import (
     find,
     find_any,
     numbers,
-    read_lines,
-    read_or_tell,
     signs,
+    value_or_problem,
     whole_number,
 )
+from faceum.datasets.text import read_named_lines
 from faceum.errors import DataError
 
-SPLITS = {"train": "0", "val": "1", "test": "2", "all": None}
+SPLITS = {"train": 0, "val": 1, "test": 2, "all": None}
 BOX = ("x_1", "y_1", "width", "height")
 POINTS = tuple(
     f"{point}_{axis}" for point in ("lefteye", "righteye", "nose", "leftmouth", "rightmouth") for axis in "xy"
@@ -31,30 +31,35 @@ POINTS = tuple(
 
 
 def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of CelebA in the order of its list.
+    """Yield the faces of CelebA in the order of its list of attributes.
 
-    root holds list_attr_celeba.txt and, where present, identity_CelebA.txt, list_eval_partition.txt,
-    list_bbox_celeba.txt and list_landmarks_*.txt (also in Anno/ and Eval/, also as .csv), and either the
-    images in the wild (img_celeba, with box) or the aligned ones (img_align_celeba); the former win.
-    Points are taken as they are: whole pixels of unknown origin.
+    root contains list_attr_celeba.txt and, if present, identity_CelebA.txt, list_eval_partition.txt,
+    list_bbox_celeba.txt and list_landmarks_*.txt (also in Anno/ and Eval/, also as .csv), and the
+    images in the wild (img_celeba, with box) or the aligned ones (img_align_celeba); the former are
+    preferred. Points are taken as they are: whole pixels of unknown origin.
     """
-    wanted = choose(split, SPLITS, "CelebA")
+    part = choose(split, SPLITS, "CelebA")
     attributes = find(root, "CelebA's list of attributes", *_places("list_attr_celeba"))
     wild = find_any(root, "img_celeba", "Img/img_celeba", "Img/img_celeba.7z/img_celeba")
     aligned = ("img_align_celeba/img_align_celeba", "img_align_celeba", "Img/img_align_celeba")
     images = wild or find(root, "CelebA's folder of images", "img_celeba", *aligned)
-    points = _table(root, "list_landmarks_celeba" if wild else "list_landmarks_align_celeba", POINTS)
-    boxes = _table(root, "list_bbox_celeba", BOX) if wild else _Table()
-    identities = _table(root, "identity_CelebA", ("the person's number",), whole=True)
-    partition = {}
-    if wanted is not None:
-        parts = find(root, "CelebA's list of partitions", *_places("list_eval_partition"))
-        rows = (counted(words, ("the image", "its part"), where) for where, words in read_lines(parts))
-        partition = dict(rows)
-    for where, (name, *words) in read_lines(attributes):
-        if not name.endswith(".jpg") or (wanted is not None and partition.get(name) != wanted):
+    points = _read_table(root, "list_landmarks_celeba" if wild else "list_landmarks_align_celeba", POINTS)
+    boxes = _read_table(root, "list_bbox_celeba", BOX) if wild else _Table()
+    identities = _read_table(root, "identity_CelebA", ("the person's number",), whole=True)
+    partition = _Table()
+    if part is not None:
+        find(root, "CelebA's list of partitions", *_places("list_eval_partition"))
+        partition = _read_table(root, "list_eval_partition", ("its part",), whole=True)
+    for where, name, words in read_named_lines(attributes):
+        if name is None:
+            yield _nameless(where, images)
             continue
-        shown, problem = read_or_tell(signs, words, where, otherwise=NO_SIGNS)
+        known = partition.numbers.get(name)
+        if part is not None and known is not None and known[0] != part:
+            continue
+        shown, problem = value_or_problem(signs, words, where, default=NO_SIGNS)
+        if part is not None and known is None:  # it is in every split, so that it is not lost
+            problem = partition.problems.get(name, f"{name} is not in CelebA's list of partitions")
         tables = (boxes, points, identities)
         box, points5, person = (table.numbers.get(name) for table in tables)
         problems = (problem, *(table.problems.get(name) for table in tables))
@@ -70,30 +75,40 @@ def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
         )
 
 
+def _nameless(where: str, images: Path) -> Sample:
+    """A row that names no image."""
+    number = where.rpartition(" ")[2]
+    problem = f"{where} names no image"
+    return Sample(
+        id=f"celeba-line-{number}", source="celeba", image=images, attributes=NO_SIGNS, problem=problem
+    )
+
+
 def _places(stem: str) -> list[str]:
     return [f"{folder}{stem}{end}" for folder in ("", "Anno/", "Eval/") for end in (".txt", ".csv")]
 
 
 @dataclass
 class _Table:
-    """Image name -> its numbers (n,), one a column; and what is wrong with those of other images."""
+    """Image name -> its numbers (n,), one per column; and what is wrong with those of other images."""
 
     numbers: dict[str, np.ndarray] = field(default_factory=dict)
     problems: dict[str, str] = field(default_factory=dict)
 
 
-def _table(root: str | Path, stem: str, columns: tuple[str, ...], *, whole: bool = False) -> _Table:
-    """One of CelebA's tables; empty where the file is missing. whole: its numbers are whole ones."""
+def _read_table(root: str | Path, stem: str, columns: tuple[str, ...], *, whole: bool = False) -> _Table:
+    """Read one of CelebA's tables; empty if the file is missing. whole: it has whole numbers."""
     table = _Table()
     path = find_any(root, *_places(stem))
     if path is None:
         return table
-    for where, (name, *words) in read_lines(path):
-        if name.endswith(".jpg"):
-            try:
-                counted(words, columns, where)
-                values = [whole_number(word, where) for word in words] if whole else numbers(words, where)
-                table.numbers[name] = np.array(values)
-            except DataError as error:
-                table.problems[name] = str(error).rstrip(".")
+    for where, name, words in read_named_lines(path):
+        if name is None:
+            continue  # of which image it tells is not known
+        try:
+            counted(words, columns, where)
+            values = [whole_number(word, where) for word in words] if whole else numbers(words, where)
+            table.numbers[name] = np.array(values)
+        except DataError as error:
+            table.problems[name] = str(error).rstrip(".")
     return table

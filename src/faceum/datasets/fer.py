@@ -1,4 +1,4 @@
-"""FER2013 and FERPlus, as CSV or as folders -> samples with an expression or with votes."""
+"""Read FER2013 and FERPlus, as CSV or as folders: one expression, or votes, per face."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from faceum.datasets.tables import (
     folders_in,
     images_in,
     numbers,
-    read_csv,
-    read_or_tell,
+    value_or_problem,
     whole_number,
 )
+from faceum.datasets.text import read_csv
 from faceum.errors import DataError
 from faceum.tasks import EXPRESSIONS
 
@@ -40,10 +40,10 @@ FOLDER_WORDS = {
 
 
 def read_fer2013(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of FER2013 with one label each.
+    """Yield the faces of FER2013 with one label each.
 
-    root holds fer2013.csv (or icml_face_data.csv), or folders train, test (and val) with a folder a class:
-    angry, disgust, fear, happy, sad, surprise, neutral.
+    root contains fer2013.csv (or icml_face_data.csv), or folders train, test (and val) with a folder per
+    class: angry, disgust, fear, happy, sad, surprise, neutral.
     """
     usage = choose(split, USAGES, "FER2013")
     table = find_any(root, *_TABLES)
@@ -51,25 +51,26 @@ def read_fer2013(root: str | Path, split: str = "train") -> Iterator[Sample]:
         yield from _from_folders(find(root, "FER2013", *_TABLES, split), split)
         return
     for index, (where, row, short) in enumerate(read_csv(table, ("emotion", "pixels", "Usage"))):
-        if row["Usage"] == usage or (short and not row["Usage"]):
-            votes, wrong_label = read_or_tell(_votes, row["emotion"], where, otherwise=NO_VOTES)
-            image, wrong_image = read_or_tell(_png, row["pixels"], where, otherwise=b"")
+        ours, wrong_usage = value_or_problem(_is_used, row["Usage"], usage, where, default=True)
+        if ours:
+            votes, wrong_label = value_or_problem(_votes, row["emotion"], where, default=NO_VOTES)
+            image, wrong_image = value_or_problem(_png, row["pixels"], where, default=b"")
             yield Sample(
                 id=f"fer2013-{index:05d}",
                 source="fer2013",
                 image=image,
                 expression_votes=votes,
-                problem=short or wrong_label or wrong_image,
+                problem=short or wrong_usage or wrong_label or wrong_image,
             )
 
 
 def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of FER2013 with FERPlus' votes.
+    """Yield the faces of FER2013 with the votes of FERPlus.
 
-    root holds fer2013new.csv and the images: fer2013.csv, row by row the same, or FER2013Train,
-    FER2013Valid and FER2013Test. Votes for "unknown" and "not a face" are dropped; an image
-    all of whose votes are such, or that FERPlus gives no name, is left out. One without any vote has a
-    problem, unless the table lacks the columns of those two.
+    root contains fer2013new.csv and the images: fer2013.csv with the same rows, or FER2013Train,
+    FER2013Valid and FER2013Test. Votes for "unknown" and "not a face" are dropped; an image with only such
+    votes, or without a name in FERPlus, is left out. An image without any vote has a problem, unless the
+    table lacks the columns of those two.
     """
     usage = choose(split, USAGES, "FERPlus")
     folder_name = choose(split, FERPLUS_FOLDERS, "FERPlus")
@@ -82,18 +83,19 @@ def read_ferplus(root: str | Path, split: str = "train") -> Iterator[Sample]:
         face = ("", "") if faces is None else next(faces, None)
         if face is None:
             raise DataError(f"{table} ends before {where}; both tables must have the same rows.")
-        votes, wrong_label = read_or_tell(_many_votes, row, where, otherwise=NO_VOTES)
+        votes, wrong_label = value_or_problem(_many_votes, row, where, default=NO_VOTES)
         name = row["Image name"].strip()
-        ours = row["Usage"] == usage or (short and not row["Usage"])
-        if ours and (short or (name and (votes.any() or wrong_label))):
+        ours, wrong_usage = value_or_problem(_is_used, row["Usage"], usage, where, default=True)
+        wrong = short or wrong_usage
+        if ours and (wrong or (name and (votes.any() or wrong_label))):
             at, pixels = face
-            png, wrong_image = (b"", None) if folder else read_or_tell(_png, pixels, at, otherwise=b"")
+            png, wrong_image = (b"", None) if folder else value_or_problem(_png, pixels, at, default=b"")
             yield Sample(
                 id=f"ferplus-{Path(name).stem}",
                 source="ferplus",
                 image=folder / name if folder else png,
                 expression_votes=votes.astype(np.float32),
-                problem=short or wrong_label or wrong_image,
+                problem=wrong or wrong_label or wrong_image,
             )
 
 
@@ -105,7 +107,7 @@ def _from_folders(root: Path, split: str) -> Iterator[Sample]:
         expression = FOLDER_WORDS.get(folder.name.lower())
         if expression is None:
             raise DataError(
-                f"{folder} names no expression; folders like {', '.join(FOLDER_WORDS)} are wanted."
+                f"{folder} is not named after an expression; expected one of {', '.join(FOLDER_WORDS)}."
             )
         for path in images_in(folder):
             yield Sample(
@@ -116,15 +118,23 @@ def _from_folders(root: Path, split: str) -> Iterator[Sample]:
             )
 
 
+def _is_used(word: str, usage: str, where: str) -> bool:
+    """Whether a row's column Usage is that of our split."""
+    known = {name.lower() for name in USAGES.values()}
+    if word.strip().lower() not in known:
+        raise DataError(f"{where} has the usage {word[:40]!r}; expected {', '.join(USAGES.values())}.")
+    return word.strip().lower() == usage.lower()
+
+
 def _votes(word: str, where: str) -> np.ndarray:
     label = whole_number(word, where)
     if not 0 <= label < len(LABELS):
-        raise DataError(f"{where} has emotion {label}; 0 to {len(LABELS) - 1} are known.")
+        raise DataError(f"{where} has emotion {label}; expected 0 to {len(LABELS) - 1}.")
     return one_vote(LABELS[label])
 
 
 def _many_votes(row: dict[str, str], where: str) -> np.ndarray:
-    """The votes of FERPlus for our expressions; zeros where all went to the others, or may have."""
+    """The votes of FERPlus for our expressions; zeros if all went to the others, or may have."""
     votes = numbers([row[name] for name in EXPRESSIONS], where)
     if not votes.any() and all(name in row for name in OTHERS):
         if not numbers([row[name] for name in OTHERS], where).any():
@@ -135,5 +145,7 @@ def _many_votes(row: dict[str, str], where: str) -> np.ndarray:
 def _png(pixels: str, where: str) -> bytes:
     values = numbers(pixels.split(), where)
     if len(values) != SIDE * SIDE or values.min() < 0 or values.max() > 255:
-        raise DataError(f"{where}: {SIDE * SIDE} gray values from 0 to 255 are wanted; came {len(values)}.")
+        raise DataError(
+            f"{where}: {SIDE * SIDE} gray values from 0 to 255 were expected, got {len(values)} values."
+        )
     return bytes(cv2.imencode(".png", values.reshape(SIDE, SIDE).astype(np.uint8))[1])

@@ -11,9 +11,9 @@ from faceum.errors import DataError
 
 
 def read_folders(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of a set that has a folder a person: root/<person>/<image>.
+    """Yield the faces of a set with one folder per person: root/<person>/<image>.
 
-    Where root has a folder named as the split (train, val, test), people are looked for in there; otherwise
+    If root has a folder with the name of the split (train, val, test), people are read from there; otherwise
     they go to train, val and test 80:10:10 by a hash of their name.
     """
     source = Path(root).name

@@ -1,10 +1,10 @@
-"""The folder of LaPa -> samples with a parsing mask in our classes, box and five points.
+"""Read LaPa: a parsing in our classes, box and five points.
 
-LaPa's 11 classes become ours: skin, nose, lips, inner mouth and hair by name. Its sides are settled by the
-landmarks of the same image, not by name, since sets disagree whose left is meant: ours is CelebAMask-HQ's,
-the person's own left. LaPa does not know ears, neck, glasses, hat, earring, necklace and cloth: what it calls
-background there is background in the mask, too, so a network trained on both sets sees them contradict.
-Its 106 landmarks do not hold the 68 (eyes have eight points, brows a thickness), so none are given.
+LaPa's 11 classes become ours: skin, nose, lips, inner mouth and hair by name. Left and right are
+decided by the landmarks of the same image, not by name, since sets disagree about whose left it is: ours is
+CelebAMask-HQ's, the person's own left. LaPa has no ears, neck, glasses, hat, earring, necklace and cloth:
+there its parsing says background, which contradicts CelebAMask-HQ for a network trained on both.
+Its 106 landmarks do not contain the 68 (eyes have eight points, brows a thickness), so none are read.
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from pathlib import Path
 import numpy as np
 
 from faceum.data.sample import Sample, box_by_points
-from faceum.datasets.tables import choose, find, images_in, numbers, read_lines, read_or_tell, read_parsing
+from faceum.datasets.tables import choose, find, images_in, numbers, read_parsing, value_or_problem
+from faceum.datasets.text import read_lines
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
 
@@ -29,7 +30,7 @@ TO_OURS = np.array(
     ],
     np.uint8,
 )  # fmt: skip
-"""LaPa's class id -> ours, before the sides are settled."""
+"""LaPa's class id -> ours, before left and right are decided."""
 POINTS5 = (104, 105, 54, 84, 90)
 """Of the 106 landmarks: the pupils, the nose tip and the mouth's corners, left and right as seen upright."""
 SIDES = (((2, 3), slice(33, 42), slice(42, 51)), ((4, 5), slice(66, 75), slice(75, 84)))
@@ -37,12 +38,12 @@ SIDES = (((2, 3), slice(33, 42), slice(42, 51)), ((4, 5), slice(66, 75), slice(7
 
 
 def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of LaPa: root holds {train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}."""
+    """Yield the faces of LaPa: root has {train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}."""
     for part in choose(split, SPLITS, "LaPa"):
         for image in images_in(find(root, f"LaPa's {part} images", f"{part}/images")):
             folder = image.parent.parent
             path = folder / "landmarks" / f"{image.stem}.txt"
-            points, problem = read_or_tell(_landmarks, path, otherwise=np.full((106, 2), np.nan))
+            points, problem = value_or_problem(_landmarks, path, default=np.full((106, 2), np.nan))
             points5 = points[list(POINTS5)]
             yield Sample(
                 id=f"lapa-{image.stem}",
@@ -61,9 +62,9 @@ def _landmarks(path: Path) -> np.ndarray:
     rows = [numbers(words, where) for where, words in read_lines(path)]
     points = [row for row in rows if len(row) == 2]
     if len(rows) != 107 or rows[0].tolist() != [106] or len(points) != 106:
-        raise DataError(f"{path} holds {len(points)} points; the number 106 and LaPa's 106 are wanted.")
+        raise DataError(f"{path} holds {len(points)} points; expected the number 106 and 106 points.")
     if not np.isfinite(points).all():
-        raise DataError(f"{path} holds NaN or infinity; numbers are wanted.")
+        raise DataError(f"{path} holds NaN or infinity; expected numbers.")
     return np.array(points)
 
 
@@ -73,7 +74,7 @@ def _read_parsing(path: Path, points: np.ndarray) -> np.ndarray:
         raise DataError(f"{path} holds class {lapa.max()}; LaPa's classes are 0 to {len(TO_OURS) - 1}.")
     to_ours = TO_OURS.copy()
     for classes, right, left in SIDES:
-        rights = 0.0  # how far the first class lies nearer to the person's right than to the left
+        rights = 0.0  # how much nearer the first class is to the person's right than to the left
         for sign, class_id in zip((1, -1), classes, strict=True):
             if (lapa == class_id).any():
                 centre = np.argwhere(lapa == class_id).mean(axis=0)[::-1] + 0.5
@@ -81,5 +82,5 @@ def _read_parsing(path: Path, points: np.ndarray) -> np.ndarray:
                 rights += sign * float(distances[0] - distances[1])
         if rights > 0:
             to_ours[list(classes)] = TO_OURS[list(classes[::-1])]
-    mask: np.ndarray = to_ours[lapa]
-    return mask
+    ours: np.ndarray = to_ours[lapa]
+    return ours

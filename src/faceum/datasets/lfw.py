@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from faceum.data.pairs import Pairs, PairSet
 from faceum.data.sample import Sample
-from faceum.datasets.tables import choose, find, read_lines, whole_number
+from faceum.datasets.tables import choose, find, whole_number
+from faceum.datasets.text import read_text_lines
 from faceum.errors import DataError
 
 LISTS = {"test": "pairs.txt", "val": "pairsDevTest.txt", "train": "pairsDevTrain.txt"}
@@ -14,22 +16,26 @@ LISTS = {"test": "pairs.txt", "val": "pairsDevTest.txt", "train": "pairsDevTrain
 
 
 def read_lfw(root: str | Path, split: str = "test") -> PairSet:
-    """LFW by its lists of pairs: test is pairs.txt (10 folds), train and val the development lists (1 fold).
+    """Read LFW by its lists of pairs.
 
-    root holds the list and the folder of people, lfw, lfw_funneled, lfw-deepfunneled or lfw_aligned.
+    test is pairs.txt (10 folds); train and val are the development lists (1 fold). root contains the list
+    and the folder of people: lfw, lfw_funneled, lfw-deepfunneled or lfw_aligned. Raises DataError for a
+    broken line, since folds and pairs are counted.
     """
     path = find(root, "LFW's list of pairs", choose(split, LISTS, "LFW"))
     names = ("lfw", "lfw_funneled", "lfw-deepfunneled", "lfw_aligned")
     people = find(root, "LFW's folder of people", *names)
-    header, *lines = list(read_lines(path)) or [(f"{path}, line 1,", [])]
-    folds, size = _promise(*header)
+    header, *lines = list(_read_words(path)) or [(f"{path}, line 1,", [])]
+    folds, size = _read_counts(*header)
     if len(lines) != 2 * folds * size:
-        raise DataError(f"{path} promises {folds} x {2 * size} pairs and holds {len(lines)}.")
+        raise DataError(f"{path} should have {folds} x {2 * size} pairs; it has {len(lines)}.")
     faces: dict[str, Sample] = {}
     rows = []
     for index, (where, words) in enumerate(lines):
         if len(words) not in (3, 4):
-            raise DataError(f"{where}: a pair is 'name 1 2' or 'name 1 other 2'; came {' '.join(words)!r}.")
+            raise DataError(
+                f"{where}: a pair is 'name 1 2' or 'name 1 other 2', got {' '.join(words)[:60]!r}."
+            )
         same = len(words) == 3
         ends = ((words[0], words[1]), (words[0] if same else words[2], words[-1]))
         a, b = (_lfw_face(people, person, whole_number(count, where), faces) for person, count in ends)
@@ -37,13 +43,21 @@ def read_lfw(root: str | Path, split: str = "test") -> PairSet:
     return PairSet(samples=list(faces.values()), pairs=Pairs.from_rows(rows))
 
 
-def _promise(where: str, words: list[str]) -> tuple[int, int]:
-    """The number of folds, and of equal pairs in each, by the first line of a list of LFW."""
+def _read_words(path: Path) -> Iterator[tuple[str, list[str]]]:
+    """Yield the words of each line; in a line with tabs, names may contain spaces."""
+    for where, line in read_text_lines(path):
+        separator = "\t" if "\t" in line else None
+        words = (word.strip() for word in line.replace(",", " ").split(separator))
+        yield where, [word for word in words if word]
+
+
+def _read_counts(where: str, words: list[str]) -> tuple[int, int]:
+    """The number of folds, and of equal pairs in each, by the first line of the list."""
     counts = [whole_number(word, where) for word in words]
     if len(counts) not in (1, 2) or min(counts) < 1:
         raise DataError(
-            f"{where} should say the number of folds, where there are some, and of pairs in each, "
-            f"such as '10 300' or '500'; came {' '.join(words)!r}."
+            f"{where} should say the number of folds, if there are any, and of pairs in each, "
+            f"such as '10 300' or '500', got {' '.join(words)[:60]!r}."
         )
     return (1, *counts)[-2], counts[-1]
 

@@ -1,4 +1,4 @@
-"""The folder of MORPH II with its CSV -> samples with age, gender and identity."""
+"""Read MORPH II: age, gender and identity."""
 
 from __future__ import annotations
 
@@ -7,17 +7,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faceum.data.sample import Sample
-from faceum.datasets.tables import find, in_split, number, read_csv, read_or_tell
+from faceum.datasets.tables import find, in_split, number, value_or_problem
+from faceum.datasets.text import read_csv
 
 GENDERS = {"M": 0, "F": 1}
 
 
 def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of MORPH II (Album 2).
+    """Yield the faces of MORPH II (Album 2).
 
-    root holds morph_2008_nonCommercial.csv with at least the columns id_num, gender, age and photo, a path
+    root contains morph_2008_nonCommercial.csv with at least the columns id_num, gender, age and photo, a path
     relative to root. The set has no split of its own: people go to train, val and test 80:10:10 by a hash of
-    id_num, which is stricter than the random split of images that many papers use.
+    id_num, which is stricter than the random split of images in many papers.
     """
     name = "morph_2008_nonCommercial.csv"
     path = find(root, "MORPH II's table", name, f"MORPH_nonCommercial/{name}", "morph.csv")
@@ -25,7 +26,7 @@ def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
         person = row["id_num"].strip()
         if in_split(person, split, "MORPH II") or (short and not person):
             photo = path.parent / row["photo"].strip().replace("\\", "/")
-            age, wrong_age = read_or_tell(number, row["age"], where, otherwise=math.nan)
+            age, wrong_age = value_or_problem(number, row["age"], where, default=math.nan)
             yield Sample(
                 id=f"morph-{photo.stem}",
                 source="morph",

@@ -1,4 +1,4 @@
-"""The folder of RAF-DB (basic expressions) -> samples with one expression each, and gender."""
+"""Read RAF-DB's basic expressions: one expression per face, and gender."""
 
 from __future__ import annotations
 
@@ -15,10 +15,10 @@ from faceum.datasets.tables import (
     find,
     find_any,
     numbers,
-    read_lines,
-    read_or_tell,
+    value_or_problem,
     whole_number,
 )
+from faceum.datasets.text import read_lines, read_named_lines
 from faceum.errors import DataError
 
 SPLITS = ("train", "test", "all")
@@ -27,10 +27,10 @@ LABELS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutr
 
 
 def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of RAF-DB's single-label part.
+    """Yield the faces of RAF-DB's single-label part.
 
-    root, or root/basic, holds EmoLabel/list_patition_label.txt (spelled so) and Image/original, or else
-    Image/aligned; with the originals, Annotation/boundingbox and Annotation/manual are read where present.
+    root, or root/basic, contains EmoLabel/list_patition_label.txt (spelled so) and Image/original, or else
+    Image/aligned; with the originals, Annotation/boundingbox and Annotation/manual are read if present.
     """
     choose(split, dict.fromkeys(SPLITS), "RAF-DB")
     names = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
@@ -39,33 +39,35 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
     nobody: tuple[np.ndarray | None, int | None] = (None, None)
     original = find_any(base, "Image/original")
     images = original or find(base, "RAF-DB's folder of images", "Image/original", "Image/aligned")
-    for where, words in read_lines(path):
-        name = words[0]
-        stem = Path(name).stem
-        if split != "all" and not stem.startswith(split):
+    for where, name, words in read_named_lines(path, header=False):
+        stem = Path(name).stem if name else f"line-{where.rpartition(' ')[2]}"
+        part = next((known for known in ("train", "test") if stem.startswith(known)), None)
+        if split != "all" and part not in (split, None):
             continue
+        wrong_name = None if part else f"{where} names no image of train or test"
         manual = base / "Annotation/manual" / f"{stem}_manu_attri.txt"
         boxes = base / "Annotation/boundingbox" / f"{stem}_boundingbox.txt"
-        votes, wrong_label = read_or_tell(_votes, words, where, otherwise=NO_VOTES)
-        (points5, gender), wrong_points = read_or_tell(_manual, manual, otherwise=nobody)
-        box, wrong_box = read_or_tell(_box, boxes, otherwise=None) if original else (None, None)
+        votes, wrong_label = value_or_problem(_votes, words, where, default=NO_VOTES)
+        (points5, gender), wrong_points = value_or_problem(_manual, manual, default=nobody)
+        box, wrong_box = value_or_problem(_box, boxes, default=None) if original else (None, None)
         yield Sample(
             id=f"rafdb-{stem}",
             source="rafdb",
-            image=images / (name if original else f"{stem}_aligned.jpg"),
+            image=images / ((name or stem) if original else f"{stem}_aligned.jpg"),
             box=box,
-            points5=points5 if original else None,  # they belong to the original image
+            points5=points5 if original else None,  # they are those of the original image
             gender=gender,
             expression_votes=votes,
-            problem=wrong_label or wrong_points or wrong_box,
+            problem=wrong_name or wrong_label or wrong_points or wrong_box,
         )
 
 
 def _votes(words: list[str], where: str) -> np.ndarray:
-    _, label = counted(words, ("the image", "its label"), where)
-    if not (label.isdecimal() and 1 <= int(label) <= len(LABELS)):
+    (word,) = counted(words, ("the label",), where)
+    label = whole_number(word, where)
+    if not 1 <= label <= len(LABELS):
         raise DataError(f"{where} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
-    return one_vote(LABELS[int(label) - 1])
+    return one_vote(LABELS[label - 1])
 
 
 def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:
@@ -74,7 +76,9 @@ def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:
         return None, None
     words = [word for _, line in read_lines(path) for word in line]
     if len(words) != 13:
-        raise DataError(f"{path} holds {len(words)} numbers; five points, gender, race and age are 13.")
+        raise DataError(
+            f"{path} holds {len(words)} numbers; expected 13 for five points, gender, race and age."
+        )
     gender = whole_number(words[10], path)
     return numbers(words[:10], path).reshape(5, 2), gender if gender in (0, 1) else None  # 2 is unsure
 

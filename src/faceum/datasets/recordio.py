@@ -1,13 +1,15 @@
-"""MXNet's `train.rec` and `train.idx` (MS1MV3, WebFace) -> samples with identity, without MXNet.
+"""Read MXNet's `train.rec` and `train.idx` (MS1MV3, WebFace) without MXNet: identities.
 
-A record: the magic number, a word whose upper 3 bits say whether the record is whole (0) or the first (1),
-a middle (2) or the last (3) part of one that held the magic number itself, and whose lower 29 bits are its
-length; then the bytes, filled up to a multiple of four. The bytes begin with a header: flag, label, id, id2;
-with flag > 0 that many float32 labels follow; the rest is the encoded image.
+A record is the magic number, a word, and the bytes, padded to a multiple of four. The upper 3 bits of the
+word say whether the record is whole (0), or the first (1), a middle (2) or the last (3) part of a record
+that contains the magic number itself; the lower 29 bits are its length. The bytes begin with a header: flag,
+label, id, id2. With flag > 0 that many float32 labels follow; the rest is the encoded image.
 """
 
 from __future__ import annotations
 
+import math
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -18,7 +20,8 @@ import numpy as np
 
 from faceum.data.sample import Sample
 from faceum.datasets.aligned import aligned_points5
-from faceum.datasets.tables import choose, counted, find, read_lines, whole_number
+from faceum.datasets.tables import choose, counted, find, value_or_problem, whole_number
+from faceum.datasets.text import read_lines
 from faceum.errors import DataError, ImageError
 from faceum.image_header import read_header
 
@@ -26,12 +29,12 @@ MAGIC = 0xCED7230A
 HEADER = struct.Struct("<IfQQ")
 WHOLE, FIRST, MIDDLE, LAST = range(4)
 GLANCE = 2048
-"""Bytes of a record that are read to know its labels and the size of its image."""
+"""Bytes of a record that are read for its labels and the size of its image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Record:
-    """The image in a record of a file: path, the byte where the record begins, and the record's key."""
+    """The image in a record of a file: path, first byte of the record, and its key."""
 
     path: Path
     offset: int
@@ -41,21 +44,22 @@ class Record:
         return f"{self.path}, record {self.key}"
 
     def read(self) -> bytes:
-        """The image's encoded bytes; DataError naming the file where it is gone or broken."""
+        """Read the image's encoded bytes; raises DataError naming the file if it is gone or broken."""
         try:
             with self.path.open("rb") as file:
-                file.seek(self.offset)
+                _seek(file, self)
                 return unpack(read_record(file, self.path), self)[1]
         except OSError as error:
             raise DataError(f"{self} cannot be read ({error.strerror or error}); bring it back.") from error
 
 
 def read_recordio(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of a training set in the form of insightface: root holds train.rec and train.idx.
+    """Yield the faces of a training set in insightface's form: root has train.rec and train.idx.
 
-    Its images are aligned crops of 112 x 112, so the five points are the alignment's targets, and no box
-    is known. Record 0 of such a set says how many records are images; the ones after are people. Images
-    stay in the file: of each record only the first bytes are read here.
+    Its images are aligned crops of 112 x 112, so the five points are the targets of the alignment, and no
+    box is known. Record 0 of such a set says how many records are images; those after them are people.
+    Images stay in the file: only the first bytes of each record are read here. A broken record is the
+    problem of its sample.
     """
     choose(split, {"train": None, "all": None}, "A set of records")
     index = find(root, "the set's index", "train.idx")
@@ -63,39 +67,45 @@ def read_recordio(root: str | Path, split: str = "train") -> Iterator[Sample]:
     offsets = {}
     for where, words in read_lines(index):
         key, offset = counted(words, ("the record's key", "its first byte"), where)
-        offsets[whole_number(key, where)] = whole_number(offset, where)
+        number = whole_number(key, where)
+        if number in offsets:
+            raise DataError(f"{where} has the key {number} a second time; keys are unique.")
+        offsets[number] = whole_number(offset, where)
     source = Path(root).name
+    unread: tuple[float, np.ndarray | None] = (math.nan, None)
     with records.open("rb", buffering=0) as file:
         size = file.seek(0, 2)
         for number in _image_keys(file, records, offsets):
             record = Record(records, offsets[number], number)
-            labels, start = _glance(file, record, size)
-            known = float(labels[0]).is_integer()
+            (label, points5), problem = value_or_problem(_read_face, file, record, size, default=unread)
+            if problem is None and not label.is_integer():
+                problem = f"its label is {label}; expected the whole number of a person"
             yield Sample(
                 id=f"{source}-{number}",
                 source=source,
                 image=record,
-                points5=_points5(start, record),
-                identity=int(labels[0]) if known else str(labels[0]),
-                problem=None if known else f"its label is {labels[0]}; a person's whole number is wanted",
+                points5=points5,
+                identity=int(label) if label.is_integer() else str(label),
+                problem=problem,
             )
 
 
 def read_record(file: BinaryIO, path: Path) -> bytes:
-    """The bytes of the record at the file's position; DataError naming `path` where there is none."""
+    """Return the bytes of the record at the file's position; DataError naming `path` if there is none."""
     parts: list[bytes] = []
+    size = os.fstat(file.fileno()).st_size
     while True:
-        kind, length = _frame(file, path, begun=bool(parts))
+        kind, length = _read_frame(file, path, begun=bool(parts))
+        if file.tell() + length > size:
+            raise _broken(path, size)
         parts.append(file.read(length))
-        if len(parts[-1]) < length:
-            raise _broken(path, file.tell())
         file.seek(-length % 4, 1)
         if kind in (WHOLE, LAST):
             return struct.pack("<I", MAGIC).join(parts)
 
 
 def unpack(record: bytes, name: object = "A record") -> tuple[np.ndarray, bytes]:
-    """A record's labels (n,) float32 and its image's bytes; DataError beginning with `name`."""
+    """Return a record's labels (n,) float32 and its image's bytes; raises DataError beginning with `name`."""
     if len(record) < HEADER.size:
         raise DataError(f"{name} is too short for its header: {len(record)} bytes.")
     count, label, _, _ = HEADER.unpack_from(record)
@@ -103,12 +113,12 @@ def unpack(record: bytes, name: object = "A record") -> tuple[np.ndarray, bytes]
         return np.array([label], np.float32), record[HEADER.size :]
     start = HEADER.size + 4 * count
     if len(record) < start:
-        raise DataError(f"{name} promises {count} labels and ends before them.")
+        raise DataError(f"{name} ends before its {count} labels.")
     return np.frombuffer(record, "<f4", count, HEADER.size), record[start:]
 
 
-def _frame(file: BinaryIO, path: Path, *, begun: bool) -> tuple[int, int]:
-    """Kind and length of the part at the file's position. begun: it goes on with a record."""
+def _read_frame(file: BinaryIO, path: Path, *, begun: bool) -> tuple[int, int]:
+    """Kind and length of the part at the file's position. begun: it continues a record."""
     head = file.read(8)
     magic, word = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
     kind = word >> 29
@@ -118,13 +128,13 @@ def _frame(file: BinaryIO, path: Path, *, begun: bool) -> tuple[int, int]:
 
 
 def _broken(path: Path, place: int) -> DataError:
-    return DataError(f"{path} is broken near byte {place}: no whole record begins there.")
+    return DataError(f"{path} is broken near byte {place}: there is no whole record.")
 
 
 def _glance(file: BinaryIO, record: Record, size: int) -> tuple[np.ndarray, bytes]:
     """The record's labels and the first bytes of its image. size: of the whole file, in bytes."""
-    file.seek(record.offset)
-    kind, length = _frame(file, record.path, begun=False)
+    _seek(file, record)
+    kind, length = _read_frame(file, record.path, begun=False)
     if file.tell() + length > size:
         raise _broken(record.path, size)
     start = file.read(min(length, GLANCE))
@@ -132,12 +142,25 @@ def _glance(file: BinaryIO, record: Record, size: int) -> tuple[np.ndarray, byte
         return unpack(start, record)
     if kind == WHOLE and length <= GLANCE:
         return unpack(start, record)
-    file.seek(record.offset)
+    _seek(file, record)
     return unpack(read_record(file, record.path), record)
 
 
+def _read_face(file: BinaryIO, record: Record, size: int) -> tuple[float, np.ndarray | None]:
+    """The record's label and the five points of its image."""
+    labels, start = _glance(file, record, size)
+    return float(labels[0]), _points5(start, record)
+
+
+def _seek(file: BinaryIO, record: Record) -> None:
+    size = os.fstat(file.fileno()).st_size
+    if not 0 <= record.offset < size:
+        raise DataError(f"{record} should begin at byte {record.offset} of a file of {size} bytes.")
+    file.seek(record.offset)
+
+
 def _points5(start: bytes, record: Record) -> np.ndarray | None:
-    """The five points by the first bytes of an image; by all where its size stands further behind."""
+    """The five points by the first bytes of an image, or by all if its size comes later in the file."""
     try:
         read_header(start)
     except ImageError:
@@ -146,11 +169,14 @@ def _points5(start: bytes, record: Record) -> np.ndarray | None:
 
 
 def _image_keys(file: BinaryIO, path: Path, offsets: dict[int, int]) -> list[int]:
-    """The keys of images, in order; all of them where record 0 is an image itself."""
+    """The keys of images, in order; all of them if record 0 is an image itself."""
     if 0 not in offsets:
         return sorted(offsets)
-    file.seek(offsets[0])
-    labels, image = unpack(read_record(file, path), f"{path}, record 0")
+    first = Record(path, offsets[0], 0)
+    _seek(file, first)
+    labels, image = unpack(read_record(file, path), first)
     if image:
         return sorted(offsets)
+    if not float(labels[0]).is_integer():
+        raise DataError(f"{first} should say how many records are images; it says {labels[0]}.")
     return [key for key in sorted(offsets) if 1 <= key < int(labels[0])]

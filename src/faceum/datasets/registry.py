@@ -1,4 +1,4 @@
-"""The public data sets by name: a word and a folder in, samples or a set of pairs out."""
+"""The readers of public data sets by name."""
 
 from __future__ import annotations
 
@@ -56,9 +56,9 @@ PAIR_SETS: dict[str, Callable[[str | Path, str], PairSet]] = {
 
 
 def read_dataset(name: str, root: str | Path, split: str) -> Iterator[Sample]:
-    """The samples of a data set, one by one; DataError for an unknown name, listing the known ones.
+    """Yield the samples of a data set; raises DataError for an unknown name, listing the known ones.
 
-    A missing file is named when the first sample is asked for.
+    A missing file is reported when the first sample is read.
     """
     if name in DATASETS:
         return DATASETS[name](root, split)

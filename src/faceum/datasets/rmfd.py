@@ -18,11 +18,12 @@ TREES = {False: "AFDB_face_dataset", True: "AFDB_masked_face_dataset"}
 
 
 def read_rmfd(root: str | Path, split: str = "all") -> Iterator[Sample]:
-    """Faces of RMFD's part for recognition (RMFRD): the same people without and with real face masks.
+    """Yield the faces of RMFD's part for recognition (RMFRD): the same people without and with real face
+    masks.
 
-    root, or root/self-built-masked-face-recognition-dataset, holds AFDB_face_dataset and
-    AFDB_masked_face_dataset, each with a folder a person. The set has no split: "train", "val" and "test" are
-    people 80:10:10 by a hash of their name, the same in both trees.
+    root, or root/self-built-masked-face-recognition-dataset, has AFDB_face_dataset and
+    AFDB_masked_face_dataset, each with one folder per person. The set has no split: "train", "val" and
+    "test" are people 80:10:10 by a hash of their name, the same in both trees.
     """
     choose(split, dict.fromkeys(("train", "val", "test", "all")), "RMFD")
     for wears_mask, tree in TREES.items():
@@ -33,10 +34,10 @@ def read_rmfd(root: str | Path, split: str = "all") -> Iterator[Sample]:
 
 
 def read_rmfd_pairs(root: str | Path, split: str = "all") -> PairSet:
-    """Pairs of a masked and a bare face from RMFD: for every masked face one of the person, one of another.
+    """Pair every masked face of RMFD with a bare face of the same person and with one of another person.
 
-    Such pairs are ours: the set comes with none. They are drawn with a fixed seed. Folds are five groups of
-    people, by whose masked face it is; the other face of a differing pair is of the same group.
+    The set itself has no pairs; these are drawn with a fixed seed. Folds are five groups of people; both
+    faces of a pair are of one group.
     """
     bare, masked = _by_person(read_rmfd(root, split))
     both = sorted(bare.keys() & masked.keys())
@@ -46,7 +47,7 @@ def read_rmfd_pairs(root: str | Path, split: str = "all") -> PairSet:
     for fold in range(5):
         group = both[fold::5]
         if len(group) < 2:
-            raise DataError(f"{root} has {len(both)} people with and without masks; 10 are needed for pairs.")
+            raise DataError(f"{root} has {len(both)} people with and without masks; pairs need at least 10.")
         for person in group:
             for face in masked[person]:
                 other = group[(group.index(person) + int(rng.integers(1, len(group)))) % len(group)]
@@ -58,7 +59,7 @@ def read_rmfd_pairs(root: str | Path, split: str = "all") -> PairSet:
 
 
 def _by_person(samples: Iterator[Sample]) -> tuple[dict[str, list[Sample]], dict[str, list[Sample]]]:
-    """Person -> faces, bare and masked."""
+    """Group faces by person, bare and masked ones apart."""
     trees: tuple[dict[str, list[Sample]], dict[str, list[Sample]]] = ({}, {})
     for sample in samples:
         trees[bool(sample.wears_mask)].setdefault(str(sample.identity), []).append(sample)

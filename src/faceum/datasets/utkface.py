@@ -1,7 +1,8 @@
-"""The folder of UTKFace -> samples with age and gender, read from the files' names."""
+"""Read UTKFace: age and gender, from the file names."""
 
 from __future__ import annotations
 
+import math
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,24 +16,22 @@ NAME = re.compile(r"(?P<age>\d+)_(?P<gender>\d*)_")
 
 
 def read_utkface(root: str | Path, split: str = "train") -> Iterator[Sample]:
-    """Faces of UTKFace: root, or a folder in it, holds images named [age]_[gender]_[race]_[date].jpg.
+    """Yield the faces of UTKFace: images named [age]_[gender]_[race]_[date].jpg in root or its folders.
 
     The set has no split of its own: images go to train, val and test 80:10:10 by a hash of their name.
     """
     find(root, "UTKFace", ".")
-    found = False
-    for path in images_in(Path(root)):
+    paths = images_in(Path(root))
+    if not any(NAME.match(path.name) for path in paths):
+        raise DataError(f"UTKFace was not found: looked for [age]_[gender]_[race]_[date].jpg in {root}.")
+    for path in paths:
         name = NAME.match(path.name)
-        if name is None:
-            continue
-        found = True
         if in_split(path.name, split, "UTKFace"):
             yield Sample(
                 id=f"utkface-{path.name.partition('.')[0]}",
                 source="utkface",
                 image=path,
-                age=float(name["age"]),
-                gender=int(name["gender"]) if name["gender"] in ("0", "1") else None,
+                age=float(name["age"]) if name else math.nan,
+                gender=int(name["gender"]) if name and name["gender"] in ("0", "1") else None,
+                problem=None if name else "its name is not [age]_[gender]_[race]_[date].jpg",
             )
-    if not found:
-        raise DataError(f"UTKFace was not found: looked for [age]_[gender]_[race]_[date].jpg in {root}.")
