@@ -11,9 +11,9 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from faceum.config import load_recipe  # noqa: E402
+from faceum.config import flatten, load_recipe  # noqa: E402
 from faceum.datasets.registry import DATASETS  # noqa: E402
-from faceum.errors import RecipeError  # noqa: E402
+from faceum.errors import ModelError, RecipeError  # noqa: E402
 from faceum.model.network import FaceUM  # noqa: E402
 from faceum.train import RunConfig  # noqa: E402
 from faceum.train.loop import stream  # noqa: E402
@@ -40,7 +40,7 @@ def test_it_loads(recipe: Path) -> None:
 
 def test_it_says_how_it_is_run(recipe: Path) -> None:
     told = ast.get_docstring(ast.parse(recipe.read_text(encoding="utf-8"))) or ""
-    for said in (f"faceum train recipes/{recipe.name}", "Hardware: ", *stages_of(recipe)):
+    for said in (f"faceum train {recipe.stem}", "Hardware: ", *stages_of(recipe)):
         assert said in told, f"{recipe.name} does not say: {said}"
     assert re.search(r"[Tt]ime\b.*?(\d|minutes|not run)", told, re.DOTALL), "how long it takes, or 'not run'"
     assert re.search(r"[Ee]xpected\b.*?(\d|not run)", told, re.DOTALL), "measured scores, or 'not run'"
@@ -78,10 +78,11 @@ def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:
 
 @pytest.mark.parametrize(
     ("word", "said"),
-    [("learn=tails", "learn"), ("task_weights.agee=1", "did you mean 'age'"), ("steps=0", "at least 1"),
-     ("network=none", "names no network"), ("sources.drawn.tasks=('aeg',)", "did you mean 'age'"),
-     ("sources.drown.batch_size=3", "did you mean 'drawn'"), ("lr=fast", "float is wanted"),
-     ("margin.kind=softface", "cosface"), ("network.moe.router.num_experts=0", "k_max")],
+    [("learn=tails", "learn"), ("task_weights.agee=1", "did you mean 'age'"),
+     ("steps=0", "must be at least 1"), ("network=none", "network"), ("sources.drawn.tasks=('aeg',)", "did you mean 'age'"),
+     ("sources.drown.batch_size=3", "did you mean 'drawn'"), ("lr=fast", "expected float"),
+     ("margin.kind=softface", "cosface"), ("network.moe.router.num_experts=0", "k_max"),
+     ("network.moe.router.kind=reference", "class_token")],
 )  # fmt: skip
 def test_a_wrong_word_is_a_sentence(word: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
@@ -106,3 +107,20 @@ def test_a_stage_begins_where_the_one_before_ends() -> None:
             assert after.initial == f"{one.out}/network.safetensors"
     with pytest.raises(RecipeError, match="no stage 5"):
         load_recipe(RECIPES[0].with_name("compact.py"), ["stage=5"])
+
+
+def test_settings_that_a_router_ignores_are_refused() -> None:
+    smoke = ["network.class_token=true", "network.moe.router.kind=reference"]
+    assert load_recipe("smoke", smoke).network.moe.router.kind == "reference"
+    with pytest.raises(ModelError, match="top_p has no effect"):
+        load_recipe("smoke", [*smoke, "network.moe.router.top_p=0.3"])
+
+
+def test_a_crop_can_be_overridden() -> None:
+    run = load_recipe("smoke", ["network.crops.0.face_tokens=touched"])
+    assert run.network.crops[0][0].face_tokens == "touched"
+
+
+def test_printed_settings_are_overrides(recipe: Path) -> None:
+    run = load_recipe(recipe)
+    assert load_recipe(recipe, list(flatten(run))) == run

@@ -1,77 +1,93 @@
-"""A recipe file and words like `a.b=c` in; the recipe's record, changed and type-checked, out.
+"""Load recipes, and override, check, print and rebuild the frozen dataclasses that hold settings.
 
-A recipe is flat Python that ends in `run = SomeConfig(...)`, or has a function `recipe(...)` that returns
-one; the function's arguments may be given as words, too. This module knows no recipe in particular.
+A recipe is a Python file that ends in `run = SomeConfig(...)`, or that defines a function `recipe(...)` which
+returns one; the function's arguments can be overridden too.
 """
 
 from __future__ import annotations
 
 import ast
 import dataclasses
-import difflib
+import importlib.resources
 import inspect
-import runpy
+import logging
+import math
+import sys
 import types
 import typing
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from faceum.errors import RecipeError
+from faceum import old_names
+from faceum.errors import FaceumError, RecipeError, listed, unknown_name
+
+LOG = logging.getLogger("faceum")
+
+RECIPES = importlib.resources.files("faceum") / "recipes"
+"""The folder of the recipes that ship with the package."""
 
 
-def load_recipe(path: str | Path, words: Iterable[str] = ()) -> Any:
-    """The record that a recipe file defines, changed by the words `key=value`.
+def recipe_names() -> list[str]:
+    """Return the names of the recipes that ship with the package."""
+    return sorted(file.name.removesuffix(".py") for file in RECIPES.iterdir() if file.name.endswith(".py"))
 
-    Raises RecipeError for a missing file, a file that defines no record, a key that does not exist (its
-    nearest neighbour is named), and a value of a wrong type.
+
+def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Any:
+    """Run a recipe and return its settings with the overrides applied.
+
+    recipe: a name from `recipe_names()`, or the path of a .py file; a path has a separator or ends in ".py".
+        The file is run as Python.
+    overrides: texts such as "lr=0.001" or "sources.celeba.batch_size=8"; old names are accepted.
+    Raises RecipeError if the file is missing, is not Python or fails, if it defines no settings, or if a key
+    or the type of a value is wrong.
     """
-    path = Path(path)
-    if not path.is_file():
-        near = sorted(one.stem for one in path.parent.glob("*.py")) if path.parent.is_dir() else []
-        raise RecipeError(f"There is no recipe {path}; {_neighbour(path.stem, near)}")
-    try:
-        names = runpy.run_path(str(path), run_name="recipe")
-    except (SyntaxError, NameError, TypeError, ImportError) as error:
-        raise RecipeError(f"The recipe {path} cannot be read: {error}; mend it.") from error
-    changes = dict(_split(word) for word in words)
+    name, source = _read_source(recipe)
+    names = _run(name, source)
+    changes = dict(_split(text) for text in overrides)
     if "run" in names:
         record = names["run"]
     elif "recipe" in names:
-        record = _called(names["recipe"], changes)
+        record = _call(names["recipe"], changes)
     else:
-        raise RecipeError(f"The recipe {path} defines neither `run` nor `recipe(...)`; add one of them.")
-    if not dataclasses.is_dataclass(record) or isinstance(record, type):
-        raise RecipeError(f"The recipe {path} gives {type(record).__name__}; a config record is wanted.")
+        raise RecipeError(f"The recipe {name} defines neither `run` nor `recipe(...)`; add one of them.")
+    if not _is_record(record):
+        raise RecipeError(
+            f"The recipe {name} defines a {type(record).__name__}; expected a dataclass of settings."
+        )
     check_types(record)
-    return override(record, changes)
+    return override(record, _with_new_names(record, changes))
 
 
 def override(record: Any, changes: Mapping[str, str]) -> Any:
-    """A copy of a (nested, frozen) dataclass with `a.b.c` -> text laid over its fields."""
+    """Return a copy of a nested frozen dataclass with `a.b.c` -> text applied to its fields.
+
+    A number in a key is an index into a tuple; a field name after a tuple means the one record in it.
+    Raises RecipeError for an unknown key or a value of a wrong type.
+    """
     for key, text in changes.items():
-        record = _changed(record, type(record), key.split("."), text, key)
+        record = _replace(record, type(record), key.split("."), text, key)
     return record
 
 
-def check_types(value: Any, kind: Any = None, where: str = "") -> None:
-    """Raise RecipeError where a value in a nested dataclass is not of its annotated type."""
+def check_types(value: Any, kind: Any = None, path: str = "") -> None:
+    """Raise RecipeError if a value in a nested dataclass does not have its annotated type."""
     kind = type(value) if kind is None else kind
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_record(value):
         if not _fits(value, kind):
-            raise _misfit(where, value, kind)
+            raise _misfit(path, value, kind)
         for name, hint in typing.get_type_hints(type(value)).items():
-            check_types(getattr(value, name), hint, f"{where}.{name}" if where else name)
+            check_types(getattr(value, name), hint, f"{path}.{name}" if path else name)
     elif typing.get_origin(kind) in (dict, Mapping) and isinstance(value, Mapping):
         for name, part in value.items():
-            check_types(part, typing.get_args(kind)[1], f"{where}.{name}")
+            check_types(part, typing.get_args(kind)[1], f"{path}.{name}")
     elif not _fits(value, kind):
-        raise _misfit(where, value, kind)
+        raise _misfit(path, value, kind)
 
 
 def to_plain(value: Any) -> Any:
-    """Dataclasses, mappings, tuples and paths as dicts, lists and strings, ready for JSON."""
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    """Return dataclasses, mappings, tuples and paths as dicts, lists and strings, ready for JSON."""
+    if _is_record(value):
         return {f.name: to_plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
     if isinstance(value, Mapping):
         return {str(name): to_plain(part) for name, part in value.items()}
@@ -80,47 +96,157 @@ def to_plain(value: Any) -> Any:
     return str(value) if isinstance(value, Path) else value
 
 
-def _split(word: str) -> tuple[str, str]:
-    key, equals, text = word.partition("=")
+def from_plain(kind: Any, value: Any, path: str = "the config") -> Any:
+    """Return a value of the annotated type from plain JSON values: the inverse of `to_plain`.
+
+    kind: a dataclass, tuple, mapping, union with None, int, float, str or bool.
+    path: where the value is, for the error.
+    Raises RecipeError if a key is unknown or missing, or a value has another type or is not finite.
+    """
+    if dataclasses.is_dataclass(kind):
+        return _record_from_plain(kind, value, path)
+    origin, parts = typing.get_origin(kind), typing.get_args(kind)
+    if origin is tuple:
+        if isinstance(value, list) and (parts[-1] is Ellipsis or len(value) == len(parts)):
+            kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis else parts
+            pairs = zip(kinds, value, strict=True)
+            return tuple(from_plain(part, item, f"{path}[{i}]") for i, (part, item) in enumerate(pairs))
+    elif origin in (typing.Union, types.UnionType):
+        inner = next(part for part in parts if part is not type(None))
+        return None if value is None else from_plain(inner, value, path)
+    elif isinstance(origin, type) and issubclass(origin, Mapping):
+        if isinstance(value, Mapping):
+            return {name: from_plain(parts[1], part, f"{path}.{name}") for name, part in value.items()}
+    elif _fits(value, kind) and not (isinstance(value, float) and not math.isfinite(value)):
+        return value
+    raise RecipeError(f"{path} is {_shorten(value)}; expected {_type_name(kind)}.")
+
+
+def flatten(value: Any, path: str = "") -> Iterator[str]:
+    """Yield one line `key=value` per setting, each in the form that `override` reads."""
+    if _is_record(value):
+        parts = [(f.name, getattr(value, f.name)) for f in dataclasses.fields(value)]
+    elif isinstance(value, Mapping) and value:
+        parts = [(str(name), part) for name, part in value.items()]
+    elif isinstance(value, tuple) and _holds_record(value):
+        parts = [(str(index), part) for index, part in enumerate(value)]
+    else:
+        yield f"{path}={_spell(value)}"
+        return
+    for name, part in parts:
+        yield from flatten(part, f"{path}.{name}" if path else name)
+
+
+def _read_source(recipe: str | Path) -> tuple[str, bytes]:
+    """Return a recipe's file name and its bytes."""
+    text = str(recipe)
+    if isinstance(recipe, str) and not recipe.endswith(".py") and "/" not in recipe and "\\" not in recipe:
+        if recipe not in recipe_names():
+            raise RecipeError(
+                f"{unknown_name(recipe, 'recipe', recipe_names())} Or give a path, ./{recipe}.py."
+            )
+        return f"{recipe}.py", (RECIPES / f"{recipe}.py").read_bytes()
+    path = Path(recipe)
+    if path.suffix != ".py":
+        raise RecipeError(f"A recipe is a Python file, and {text} does not end in .py.")
+    if not path.is_file():
+        near = sorted(file.stem for file in path.parent.glob("*.py")) if path.parent.is_dir() else []
+        raise RecipeError(f"{text} does not exist. {unknown_name(path.stem, 'recipe', near)}")
+    return text, path.read_bytes()
+
+
+def _run(name: str, source: bytes) -> dict[str, Any]:
+    """Run a recipe's source and return what it defines."""
+    module = types.ModuleType(f"faceum_recipe_{Path(name).stem}")
+    module.__file__ = name
+    sys.modules[module.__name__] = module  # dataclasses look up the module of a class
+    try:
+        exec(compile(source, name, "exec"), module.__dict__)
+    except FaceumError:
+        raise
+    except Exception as error:  # a recipe is the user's own code and may raise anything
+        raise RecipeError(f"The recipe {name} failed: {type(error).__name__}: {error}.") from error
+    return vars(module)
+
+
+def _split(text: str) -> tuple[str, str]:
+    key, equals, value = text.partition("=")
     if not equals or not key.strip():
-        raise RecipeError(f"{word!r} is no change of a recipe; write key=value, as in lr=0.001.")
-    return key.strip(), text.strip()
+        raise RecipeError(f"Cannot read the override {text!r}; write key=value, such as lr=0.001.")
+    return key.strip(), value.strip()
 
 
-def _called(recipe: Callable[..., Any], changes: dict[str, str]) -> Any:
-    """The recipe function's record; the changes that are its arguments are used up."""
+def _call(recipe: Callable[..., Any], changes: dict[str, str]) -> Any:
+    """Call a recipe function with the changes that are its arguments, and remove those from `changes`."""
     hints = typing.get_type_hints(recipe)
-    given = {}
+    arguments = {}
     for name in inspect.signature(recipe).parameters:
         if name in changes:
-            given[name] = _read(changes.pop(name), hints.get(name, str), name)
-    return recipe(**given)
+            arguments[name] = _parse(changes.pop(name), hints.get(name, str), name)
+    return recipe(**arguments)
 
 
-def _changed(value: Any, kind: Any, path: list[str], text: str, key: str) -> Any:
-    """`value` with what lies at `path` replaced by the text."""
+def _with_new_names(record: Any, changes: Mapping[str, str]) -> dict[str, str]:
+    """Replace keys that older versions used, and log the renamed ones once."""
+    renamed = {key: old_names.setting(key) for key in changes if not _exists(record, key.split("."))}
+    renamed = {old: new for old, new in renamed.items() if old != new}
+    if renamed:
+        LOG.warning("renamed settings: %s", ", ".join(f"{old} is now {new}" for old, new in renamed.items()))
+    return {renamed.get(key, key): text for key, text in changes.items()}
+
+
+def _exists(value: Any, path: list[str]) -> bool:
+    """Return whether a record has a field or an entry at the path."""
     if not path:
-        return _read(text, kind, key)
+        return True
+    if isinstance(value, Mapping):
+        return path[0] in value and _exists(value[path[0]], path[1:])
+    return _is_record(value) and hasattr(value, path[0]) and _exists(getattr(value, path[0]), path[1:])
+
+
+def _replace(value: Any, kind: Any, path: list[str], text: str, key: str) -> Any:
+    """Return `value` with the part at `path` replaced by the parsed text."""
+    if not path:
+        return _parse(text, kind, key)
     name, rest = path[0], path[1:]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
+    if _is_record(value):
         hints = typing.get_type_hints(type(value))
         if name not in hints:
-            raise RecipeError(f"There is no key {key!r}; {_neighbour(name, hints)}")
-        part = _changed(getattr(value, name), hints[name], rest, text, key)
-        return dataclasses.replace(value, **{name: part})
+            raise _unknown_key(key, name, hints)
+        return dataclasses.replace(
+            value, **{name: _replace(getattr(value, name), hints[name], rest, text, key)}
+        )
     if isinstance(value, Mapping):
         inner = typing.get_args(kind)[1] if typing.get_args(kind) else Any
-        records = any(dataclasses.is_dataclass(part) for part in value.values())
-        if name not in value and (rest or records):
-            raise RecipeError(f"There is no key {key!r}; {_neighbour(name, value)}")
-        if records and not rest and text.lower() == "none":
+        has_records = any(map(_is_record, value.values()))
+        if name not in value and (rest or has_records):
+            raise _unknown_key(key, name, value)
+        if has_records and not rest and text.lower() == "none":
             return {other: part for other, part in value.items() if other != name}
-        return {**value, name: _changed(value.get(name), inner, rest, text, key)}
-    raise RecipeError(f"There is no key {key!r}: what stands before {name!r} is {value!r} and has no parts.")
+        return {**value, name: _replace(value.get(name), inner, rest, text, key)}
+    if isinstance(value, tuple):
+        return _replace_in_tuple(value, kind, path, text, key)
+    parent = key.split(".")[: -len(path)]
+    raise RecipeError(f"Cannot set {key!r}: {'.'.join(parent)!r} is {value!r} and has no parts.")
 
 
-def _read(text: str, kind: Any, key: str) -> Any:
-    """Text as a value of the annotated type."""
+def _replace_in_tuple(value: tuple[Any, ...], kind: Any, path: list[str], text: str, key: str) -> Any:
+    name, rest = path[0], path[1:]
+    kinds = typing.get_args(kind) or (Any, ...)
+    if not name.isdecimal():  # a field of the one record in the tuple
+        records = [index for index, part in enumerate(value) if _is_record(part)]
+        if len(records) != 1:
+            raise _unknown_key(key, name, map(str, range(len(value))))
+        name, rest = str(records[0]), path
+    if int(name) >= len(value):
+        raise _unknown_key(key, name, map(str, range(len(value))))
+    index = int(name)
+    inner = kinds[0] if kinds[-1] is Ellipsis else kinds[index]
+    return (*value[:index], _replace(value[index], inner, rest, text, key), *value[index + 1 :])
+
+
+def _parse(text: str, kind: Any, key: str) -> Any:
+    """Return the text as a value of the annotated type."""
     options = typing.get_args(kind) if typing.get_origin(kind) in (typing.Union, types.UnionType) else (kind,)
     if type(None) in options and text.lower() == "none":
         return None
@@ -128,7 +254,7 @@ def _read(text: str, kind: Any, key: str) -> Any:
         return text.lower() == "true"
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # what literal_eval documents
         value = text
     if str in options and not isinstance(value, str):
         value = text
@@ -159,13 +285,48 @@ def _fits(value: Any, kind: Any) -> bool:
     return isinstance(value, (int, float) if kind is float else kind if isinstance(kind, type) else object)
 
 
-def _misfit(where: str, value: Any, kind: Any) -> RecipeError:
-    wanted = kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
-    return RecipeError(f"The key {where} is {value!r}; {wanted} is wanted.")
+def _record_from_plain(kind: Any, value: Any, path: str) -> Any:
+    if not isinstance(value, Mapping):
+        raise RecipeError(f"{path} is {_shorten(value)}; expected {_type_name(kind)}.")
+    hints = typing.get_type_hints(kind)
+    required = {
+        f.name
+        for f in dataclasses.fields(kind)
+        if f.default is dataclasses.MISSING and f.default_factory is dataclasses.MISSING
+    }
+    unknown, absent = sorted(map(str, value.keys() - hints)), sorted(required - value.keys())
+    if unknown or absent:
+        raise RecipeError(f"{path} has unknown keys: {listed(unknown)}; and lacks keys: {listed(absent)}.")
+    return kind(**{name: from_plain(hints[name], part, f"{path}.{name}") for name, part in value.items()})
 
 
-def _neighbour(name: str, known: Iterable[str]) -> str:
-    names = list(known)
-    near = difflib.get_close_matches(name, names, n=1, cutoff=0.5)
-    hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"{hint}known: {', '.join(names) or 'none'}."
+def _is_record(value: Any) -> bool:
+    return dataclasses.is_dataclass(value) and not isinstance(value, type)
+
+
+def _holds_record(value: Any) -> bool:
+    return _is_record(value) or (isinstance(value, tuple) and any(map(_holds_record, value)))
+
+
+def _spell(value: Any) -> str:
+    """Return a value as it is written in an override."""
+    if value is None or isinstance(value, bool):
+        return str(value).lower()
+    return value if isinstance(value, str) else repr(value)
+
+
+def _unknown_key(key: str, name: str, known: Iterable[str]) -> RecipeError:
+    return RecipeError(f"Cannot set {key!r}. {unknown_name(name, 'key', known)}")
+
+
+def _misfit(path: str, value: Any, kind: Any) -> RecipeError:
+    return RecipeError(f"{path} is {_shorten(value)}; expected {_type_name(kind)}.")
+
+
+def _type_name(kind: Any) -> str:
+    return kind.__name__ if isinstance(kind, type) else str(kind).replace("typing.", "")
+
+
+def _shorten(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 200 else f"{text[:200]}..."

@@ -1,4 +1,4 @@
-"""The one map of names that older files use; nothing else in the package knows them."""
+"""The one map of names that older files use: tensors, configs, settings, run records, ONNX inputs."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ AUGMENT: dict[str, str] = {"mask": "mask_probability"}
 COLUMNS: dict[str, str] = {"mask": "parsing", "masked": "wears_mask"}
 """Old column of a packed Parquet file, or label in a run's record of its data -> new name."""
 
+STATE: dict[str, str] = {"centres": "partial_fc"}
+"""Old key of a training checkpoint -> new key."""
+
 INPUTS: dict[str, str] = {"face_mask_BN": "face_tokens_BN", "picture": "image"}
 """Old input of an ONNX file -> new input."""
 
@@ -50,6 +53,28 @@ def tensor_name(name: str) -> str:
     for pattern, new in TENSORS:
         name = pattern.sub(new, name)
     return name
+
+
+def training_state(state: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a training checkpoint's state with today's keys and tensor names."""
+    new = _rename_keys(state, STATE)
+    for part in ("network", "average"):
+        if isinstance(new.get(part), Mapping):
+            new[part] = {tensor_name(name): value for name, value in new[part].items()}
+    return new
+
+
+def setting(key: str) -> str:
+    """Return today's key of a training setting such as "lr"; new keys pass through."""
+    first, *rest = key.split(".")
+    first = RUN.get(first, first)
+    if first == "network":
+        rest = _rename_path(rest)
+    elif first == "sources" and len(rest) > 1:
+        rest[1] = SOURCE.get(rest[1], rest[1])
+        if rest[1] == "augment" and len(rest) > 2:
+            rest[2] = AUGMENT.get(rest[2], rest[2])
+    return ".".join([first, *rest])
 
 
 def network_config(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -62,13 +87,9 @@ def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
     run = _rename_keys(values, RUN)
     if isinstance(run.get("network"), Mapping):
         run["network"] = network_config(run["network"])
-    sources = {}
-    for name, source in dict(run.get("sources") or {}).items():
-        source = _rename_keys(source, SOURCE)
-        if isinstance(source.get("augment"), Mapping):
-            source["augment"] = _rename_keys(source["augment"], AUGMENT)
-        sources[name] = source
-    return {**run, "sources": sources} if "sources" in run else run
+    if isinstance(run.get("sources"), Mapping):
+        run["sources"] = {name: _rename_source(source) for name, source in run["sources"].items()}
+    return run
 
 
 def columns(values: Mapping[str, Any]) -> dict[str, Any]:
@@ -85,6 +106,19 @@ def _renamed(values: Mapping[str, Any], path: str) -> dict[str, Any]:
             value = _renamed(value, inner)
         result[names.get(name, name)] = value
     return result
+
+
+def _rename_source(source: Any) -> Any:
+    if not isinstance(source, Mapping):
+        return source
+    renamed = _rename_keys(source, SOURCE)
+    if isinstance(renamed.get("augment"), Mapping):
+        renamed["augment"] = _rename_keys(renamed["augment"], AUGMENT)
+    return renamed
+
+
+def _rename_path(path: list[str]) -> list[str]:
+    return [CONFIG.get(".".join(path[:place]), {}).get(name, name) for place, name in enumerate(path)]
 
 
 def _rename_keys(values: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:

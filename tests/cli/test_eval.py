@@ -13,7 +13,7 @@ import pyarrow.parquet as parquet
 import pytest
 from typer.testing import CliRunner
 
-import faceum.evaluate.experts
+import faceum.model.routing_stats
 import faceum.extras
 import faceum.runner
 import faceum.weights.load
@@ -92,7 +92,7 @@ def test_the_experts_load_is_told_for_each_set_or_why_there_is_none(set_file, tm
     monkeypatch.setattr(faceum.weights.registry, "has_part", lambda *words: True)
     monkeypatch.setattr(faceum.weights.load, "load_model", lambda model: None)
     monkeypatch.setattr(
-        faceum.evaluate.experts,
+        faceum.model.routing_stats,
         "expert_load",
         lambda network, crops, tasks: {"MoE block 1, face": {"age": [len(crops) / 10, 1 - len(crops) / 10]}},
     )

@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 
 from faceum.cli.app import app
-from faceum.cli.train import recipe_path
+from faceum.config import load_recipe
 from faceum.model.checkpoint import load_checkpoint
 
 TINY = (
@@ -50,7 +50,7 @@ def test_a_run_from_the_command_line(tmp_path: Path) -> None:
     ("words", "said"),
     [
         (["smok"], "did you mean 'smoke'"),
-        (["nowhere/mine.py"], "There is no recipe nowhere/mine.py"),
+        (["nowhere/mine.py"], "nowhere/mine.py does not exist"),
         (["smoke", "stpes=3"], "did you mean 'steps'"),
         (["smoke", "steps"], "key=value"),
         (["smoke", "precision=float16", "device=cpu", "sources.drawn.path=3"], "on a GPU only"),
@@ -64,6 +64,8 @@ def test_mistakes_are_one_sentence(words: list[str], said: str, tmp_path: Path) 
     assert said in done.output and "Traceback" not in done.output
 
 
-def test_recipes_are_found_by_name_and_path(tmp_path: Path) -> None:
-    assert recipe_path("compact").name == "compact.py" and recipe_path("compact").is_file()
-    assert recipe_path(str(tmp_path / "x.py")) == tmp_path / "x.py"
+def test_show_prints_settings_that_can_be_given_back() -> None:
+    done = CliRunner().invoke(app, ["train", "smoke", "steps=7", "--show"])
+    lines = done.stdout.splitlines()
+    assert done.exit_code == 0 and "steps=7" in lines and "network.block.dim=64" in lines
+    assert load_recipe("smoke", lines) == load_recipe("smoke", ["steps=7"])

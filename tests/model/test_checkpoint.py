@@ -141,6 +141,16 @@ def changed(config: dict[str, Any], place: str, value: object) -> dict[str, Any]
         ("heads", "many", "compact"),
         ("tasks", ["age", "weight"], "weight"),
         ("moe.router.k_max_face", 99, "experts"),
+        ("depth", 10**9, "blocks"),
+        ("depth", -1, "depth"),
+        ("stem.blocks", [0, 10**9, 1], "blocks"),
+        ("block.dim", 10**12, "of another shape|valid network"),
+        ("crops.0.0.size", 10**6, "size"),
+        ("crops.0.0.grid", 0, "grid"),
+        ("crops.0.0.grid", 10**9, "grid"),
+        ("std", [0.0, 1.0, 1.0], "std"),
+        ("mean", [float("nan"), 0.5, 0.5], "nan"),
+        ("outputs", {"age": 10**12}, "of another shape|valid network"),
     ],
 )
 def test_configs_that_do_not_fit_are_refused(saved: Path, place: str, value: object, said: str) -> None:
@@ -203,3 +213,24 @@ def test_a_network_of_fewer_tasks_says_so(small_config, lively, tmp_path: Path) 
     save_checkpoint(tmp_path / "age.safetensors", lively(config), {})
     again, header = load_checkpoint(tmp_path / "age.safetensors")
     assert again.config.tasks == ("age",) and header["labels"] == {}
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> None:
+    with safe_open(saved, framework="pt") as file:
+        bias = file.get_tensor("moe_blocks.0.moe.router.bias")
+    bias[0, 0] = value
+    rewrite(saved, **{"moe_blocks.0.moe.router.bias": bias})
+    with pytest.raises(ModelError, match="not finite: moe_blocks.0.moe.router.bias"):
+        load_checkpoint(saved)
+
+
+@pytest.mark.parametrize(
+    ("labels", "said"),
+    [([], "labels"), ({"age": ["x"]}, "age has 1 labels for 101"), ({"smile": []}, "smile"),
+     ({"expression": "sad"}, "expression"), ({"expression": [1] * 8}, "expression")],
+)  # fmt: skip
+def test_labels_that_do_not_fit_are_refused(saved: Path, labels: object, said: str) -> None:
+    rewrite(saved, header={"labels": labels})
+    with pytest.raises(ModelError, match=said):
+        load_checkpoint(saved)

@@ -19,10 +19,9 @@ from faceum.cli.app import app  # noqa: E402
 from faceum.cli.tables import inspection_tables  # noqa: E402
 from faceum.crop import Crop, crop_face  # noqa: E402
 from faceum.errors import ModelError  # noqa: E402
-from faceum.evaluate.experts import expert_load  # noqa: E402
 from faceum.image import read_image  # noqa: E402
 from faceum.model.network import FaceUM  # noqa: E402
-from faceum.model.routing_stats import NOT_TAKEN, Inspection, Route, inspect_face  # noqa: E402
+from faceum.model.routing_stats import NOT_TAKEN, Inspection, Route, expert_load, inspect_face  # noqa: E402
 from faceum.tasks import TASKS  # noqa: E402
 from faceum.weights.load import load_model  # noqa: E402
 
@@ -51,7 +50,11 @@ def by_hand() -> Inspection:
         weights_NK=np.full((4, 2), [0.5, 0], np.float32),
     )
     return Inspection(
-        network="toy", experts=3, moe_blocks=1, crops={"age": crop, "parsing": crop}, routes=(age, parsing)
+        network="toy",
+        num_experts=3,
+        moe_blocks=1,
+        crops={"age": crop, "parsing": crop},
+        routes=(age, parsing),
     )
 
 
@@ -67,7 +70,7 @@ def test_load_weight_and_overlap_of_a_case_worked_by_hand() -> None:
 def test_json_holds_only_what_was_taken() -> None:
     told = json.loads(json.dumps(by_hand().to_dict(), allow_nan=False))
     assert told["moe_blocks"][0]["age"]["experts"] == [[0, 1], [0], [2], [2]]
-    assert told["moe_blocks"][0]["age"]["gates"][0] == pytest.approx([0.5, 0.3])
+    assert told["moe_blocks"][0]["age"]["weights"][0] == pytest.approx([0.5, 0.3])
     assert told["overlap"]["age"]["parsing"] == pytest.approx(0.45)
 
 
@@ -142,6 +145,6 @@ def test_the_command_line(tiny_model: Path, portrait_path: Path, tmp_path: Path)
     assert done.exit_code == 0 and "% shared" in done.output
     assert read_image(tmp_path / "x.png").shape[1] > 1000
     told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert told["schema"] == "faceum.experts/1" and set(told["crops"]) == set(TASKS)
+    assert told["schema"] == "faceum.experts/2" and set(told["crops"]) == set(TASKS)
     missing = CliRunner().invoke(app, [*words, "--face", "9"])
     assert missing.exit_code == 2 and "face 9 was asked for" in missing.output

@@ -47,7 +47,7 @@ def test_what_a_run_cannot_change_midway_is_named_with_both_values(begun: Callab
         ({"network": replace(run.network, block=block)}, ["network.block.hidden_dim=", ", not 96"]),
         ({"task_weights": {"age": 9.0}}, [f"task_weights.age={ages}, not 9.0"]),
         ({"sources": {"drawn": share, "more": SOURCES["more"]}},
-         ["sources.drawn.batch_size=4, not 5; shares.drawn.lazy=false, not true"]),
+         ["sources.drawn.batch_size=4, not 5; sources.drawn.lazy=false, not true"]),
         ({"sources": {"drawn": DRAWN}}, ["sources.more={", ", not none"]),
         ({"sources": dict(reversed(SOURCES.items()))}, ['sources=["drawn", "more"], not ["more", "drawn"]']),
         ({"apart": True, "held_out": "test"}, ["held_out=val, not test", "apart=false, not true"]),

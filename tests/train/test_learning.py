@@ -94,8 +94,8 @@ def test_heads_alone_leave_the_encoder_and_other_heads_alone(
     source = SourceConfig(reader="generated", path="12", batch_size=4, tasks=("expression",))
     tuned = train(
         drawn_run(
-            out=str(tmp_path / "tuned"), network=None, initial=weights, learn="heads", sources={"mine": source},
-            margin=None, steps=3,
+            out=str(tmp_path / "tuned"), network=None, initial=weights, learn="heads",
+            sources={"mine": source}, margin=None, steps=3,
         )
     )  # fmt: skip
     begun = build_network(drawn_run(initial=weights)).state_dict()

@@ -88,9 +88,9 @@ def _load_of_experts(
     from itertools import islice
 
     from faceum.data.face import read_face
-    from faceum.evaluate.experts import expert_load
     from faceum.evaluate.samples import cut_faces
     from faceum.extras import INSTALL_TORCH, torch_is_installed
+    from faceum.model.routing_stats import expert_load
     from faceum.weights.load import load_model
     from faceum.weights.registry import has_part
 

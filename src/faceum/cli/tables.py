@@ -153,7 +153,7 @@ def _load_table(inspection: Inspection, moe_block: int) -> Table:
     table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     table.add_column("% of choices")
     table.add_column("region", style="dim")
-    for expert in range(inspection.experts):
+    for expert in range(inspection.num_experts):
         table.add_column(Text(str(expert), style=_expert_style(expert)), justify="right", min_width=3)
     table.add_column("weight", justify="right")
     for row, task in enumerate(inspection.tasks):

@@ -1,53 +1,48 @@
-"""`faceum train`: a recipe and words like `lr=0.001` in; a run's folder out."""
+"""`faceum train`: run a recipe with overrides."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from faceum.config import load_recipe
+from faceum.config import flatten, load_recipe, recipe_names
 from faceum.errors import RecipeError
-from faceum.extras import INSTALL_TORCH, torch_is_installed
+from faceum.extras import missing, torch_is_installed
 
-RECIPES = (Path("recipes"), Path(__file__).resolve().parents[1] / "recipes")
-"""Where a recipe that is given by its name is looked for."""
+RECIPE_HELP = (
+    f"One of {', '.join(recipe_names())}, or the path of a .py file (./mine.py). A recipe is Python, and "
+    "its code is run."
+)
+CHANGES_HELP = "Override any setting, as in steps=500 sources.celeba.batch_size=8."
 
 
 def train_command(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="A file, or the name of one in recipes/.")],
-    changes: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="[KEY=VALUE]...", help="Changes, as in steps=500 sources.celeba.batch_size=8."
-        ),
-    ] = None,
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help=RECIPE_HELP)],
+    changes: Annotated[list[str] | None, typer.Argument(metavar="[KEY=VALUE]...", help=CHANGES_HELP)] = None,
+    show: Annotated[
+        bool, typer.Option("--show", help="Print all settings as key=value lines and do not train.")
+    ] = False,
 ) -> None:
-    """Train a network by a recipe, or go on where its folder says that it stopped.
+    """Train a network with a recipe, or resume from its output folder.
 
-    Several processes: torchrun --nproc-per-node 2 -m faceum train RECIPE.
+    `faceum train RECIPE --show` lists every setting with its value; each printed line can be given as an
+    override. faceum.train.RunConfig documents them. Several processes: torchrun --nproc-per-node 2 -m faceum
+    train RECIPE.
     """
     if not torch_is_installed():
-        raise RecipeError(f"Training needs torch, and it is not installed: {INSTALL_TORCH}.")
-    run = load_recipe(recipe_path(recipe), changes or ())
+        raise RecipeError(missing("Training", "torch"))
+    run = load_recipe(recipe, changes or ())
     from faceum.train import RunConfig, train
     from faceum.train.distributed import joined, rank
 
     if not isinstance(run, RunConfig):
         raise RecipeError(
-            f"The recipe {recipe} gives {type(run).__name__}; faceum.train.RunConfig is wanted."
+            f"The recipe {recipe} defines a {type(run).__name__}; expected a faceum.train.RunConfig."
         )
+    if show:
+        for line in flatten(run):
+            typer.echo(line)
+        return
     with joined():
         train(run)
         if rank() == 0:
-            typer.echo(
-                f"{run.out}: trained to step {run.steps}; the network is {run.out}/network.safetensors"
-            )
-
-
-def recipe_path(name: str) -> Path:
-    """A recipe's file by its path or its name; the last place that was looked in where there is none."""
-    path = Path(name)
-    if path.suffix == ".py" or path.is_file():
-        return path
-    places = [folder / f"{name}.py" for folder in RECIPES]
-    return next((place for place in places if place.is_file()), places[-1])
+            typer.echo(f"{run.out}: trained for {run.steps} steps; wrote {run.out}/network.safetensors")

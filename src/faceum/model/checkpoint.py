@@ -1,15 +1,12 @@
-"""A network and what is known of it in, one safetensors file out; and back, strictly.
+"""Save a network with its config and metadata to one safetensors file, and load it strictly.
 
 The header's "faceum" entry is JSON: the format's version, the network's config (crop policies included), the
-tasks' labels, and what the caller adds: provenance, licence, scores.
+tasks' labels, and what the caller adds, such as provenance, licence and scores.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import json
-import types
-import typing
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -17,25 +14,30 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
+from torch import Tensor
 
 from faceum import old_names
-from faceum.errors import ModelError
+from faceum.config import from_plain, to_plain
+from faceum.errors import ModelError, RecipeError, listed
 from faceum.files import whole_file
 from faceum.model.network import FaceUM, FaceUMConfig
 from faceum.tasks import TASKS
 
 FORMAT = "faceum.network/1"
 
+FIRST_NAMED = 5
+"""Number of tensors that an error names of each kind."""
+
 
 def save_checkpoint(
     path: str | Path, model: FaceUM, metadata: Mapping[str, Any], *, dtype: torch.dtype = torch.float16
 ) -> None:
-    """Write a network's weights, in half precision unless told otherwise, with config, labels and metadata.
+    """Write a network's weights with its config, labels and metadata.
 
-    metadata: JSON-ready; shipped weights carry "licence", "provenance" and "scores". Its "labels", task ->
-    words, replace those of `faceum.tasks` where a network's answers are others. Buffers (normalisation, the
-    experts' biases) keep their precision. The file appears whole or not at all: ModelError where the disk is
-    full.
+    metadata: ready for JSON; shipped weights have "licence", "provenance" and "scores". Its "labels", task ->
+        names, replace those of `faceum.tasks` for a network with other answers.
+    dtype: of the parameters; buffers (normalization, the experts' biases) keep theirs.
+    The file is written as a whole or not at all. Raises ModelError if the disk is full.
     """
     labels = {task: list(TASKS[task].labels) for task in model.config.tasks if TASKS[task].labels}
     parameters = dict(model.named_parameters())
@@ -49,95 +51,124 @@ def save_checkpoint(
         "config": config_to_dict(model.config),
         "labels": {**labels, **metadata.get("labels", {})},
     }
-    with whole_file(path, ending=".part") as beside:
+    with whole_file(path, ending=".part") as partial:
         try:
-            save_file(tensors, beside, metadata={"faceum": json.dumps(header)})
+            save_file(tensors, partial, metadata={"faceum": json.dumps(header)})
         except SafetensorError as error:
-            raise ModelError(f"{path} cannot be written ({error}); see that there is room for it.") from None
+            raise ModelError(f"{path} cannot be written ({error}); check that the disk has room.") from None
 
 
 def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:
-    """Read a network, float32 and in evaluation mode, and its metadata; every tensor must fit.
+    """Load a network, float32 and in evaluation mode, and its metadata.
 
-    Raises ModelError where the file is no such file, or a tensor is missing, unknown or of a wrong shape.
+    Raises ModelError if the file is not a network of this package, if its config or labels are not valid, or
+    if a tensor is missing, unknown, not finite or of another shape. Nothing is allocated before all sizes of
+    the config have been compared with the file.
     """
     header = read_metadata(path)
-    model = FaceUM(config_from_dict(header.get("config", {})))
-    wanted = model.state_dict()
-    with safe_open(path, framework="pt") as file:
-        tensors = {old_names.tensor_name(name): file.get_tensor(name) for name in file.keys()}
-    missing, unknown = sorted(set(wanted) - set(tensors)), sorted(set(tensors) - set(wanted))
-    wrong = [name for name in wanted if name in tensors and tensors[name].shape != wanted[name].shape]
-    if missing or unknown or wrong:
-        raise ModelError(
-            f"The weights in {path} do not fit their own config: missing {missing or 'none'}, unknown "
-            f"{unknown or 'none'}, of another shape {wrong or 'none'}; save the file anew."
-        )
-    model.load_state_dict(
-        {name: tensors[name].to(value.dtype) for name, value in wanted.items()}, assign=True
-    )
+    try:
+        with safe_open(path, framework="pt") as file:
+            stored = {old_names.tensor_name(name): name for name in file.keys()}
+            shapes = {name: tuple(file.get_slice(old).get_shape()) for name, old in stored.items()}
+            model = _build_empty(path, header, shapes)
+            expected = model.state_dict()
+            _require_same_shapes(path, shapes, expected)
+            tensors = {name: file.get_tensor(stored[name]).to(expected[name].dtype) for name in expected}
+    except (SafetensorError, OSError) as error:
+        raise ModelError(f"{path} is not a readable safetensors file: {error}.") from error
+    require_finite(path, tensors)
+    model.load_state_dict(tensors, assign=True)
     return model.eval(), header
 
 
 def read_metadata(path: str | Path) -> dict[str, Any]:
-    """The header alone: format, config, labels, and what the writer added."""
+    """Return the header: format, config, labels, and what the writer added.
+
+    Raises ModelError if the file is not a network of this package.
+    """
     try:
         with safe_open(path, framework="pt") as file:
             header = (file.metadata() or {}).get("faceum")
     except (SafetensorError, OSError) as error:
-        raise ModelError(f"{path} is not a safetensors file that can be read: {error}; give one.") from error
+        raise ModelError(f"{path} is not a readable safetensors file: {error}.") from error
     try:
         values = json.loads(header or "{}")
-    except json.JSONDecodeError as error:
-        raise ModelError(f"The header of {path} is broken: {error}; give another file.") from error
+    except (ValueError, RecursionError) as error:
+        raise ModelError(f"The metadata of {path} is not readable JSON: {error}.") from error
     if not isinstance(values, dict) or values.get("format") != FORMAT:
-        raise ModelError(f"{path} holds no faceum network ({FORMAT}); convert it or give another file.")
+        raise ModelError(f"{path} is not a faceum network ({FORMAT}); convert it or give another file.")
     return values
 
 
 def config_to_dict(config: FaceUMConfig) -> dict[str, Any]:
-    """Nested plain values."""
-    return json.loads(json.dumps(dataclasses.asdict(config)))
+    """Return a network's config as nested plain values."""
+    return to_plain(config)
 
 
-def config_from_dict(values: Mapping[str, Any]) -> FaceUMConfig:
-    """The inverse of config_to_dict; an unknown or missing key is a ModelError."""
-    return _build(FaceUMConfig, old_names.network_config(values) if isinstance(values, Mapping) else values)
+def config_from_dict(values: Any) -> FaceUMConfig:
+    """Return the config of plain values, the inverse of `config_to_dict`; old field names are accepted.
 
-
-def _build(kind: Any, value: Any) -> Any:
-    """A value of the given annotated type from plain JSON values."""
-    origin = typing.get_origin(kind)
-    if dataclasses.is_dataclass(kind):
-        return _build_record(kind, value)
-    if origin is tuple:
-        parts = typing.get_args(kind)
-        kinds = [parts[0]] * len(value) if parts[-1] is Ellipsis and isinstance(value, list) else parts
-        if not isinstance(value, list) or len(value) != len(kinds):
-            raise _misfit(value, kind)
-        return tuple(_build(part, item) for part, item in zip(kinds, value, strict=True))
-    if origin in (typing.Union, types.UnionType):
-        inner = next(part for part in typing.get_args(kind) if part is not type(None))
-        return None if value is None else _build(inner, value)
-    wanted = {int: int, float: int | float, str: str, bool: bool}.get(kind, object)
-    if not isinstance(value, wanted) or (isinstance(value, bool) and kind in (int, float)):
-        raise _misfit(value, kind)
-    return dict(value) if isinstance(value, dict) else value
-
-
-def _build_record(kind: Any, value: Any) -> Any:
-    """A config dataclass from a dict of its fields."""
-    if not isinstance(value, Mapping):
-        raise _misfit(value, kind)
-    hints = typing.get_type_hints(kind)
-    unknown = set(value) - set(hints)
-    if unknown:
-        raise ModelError(f"The config has unknown keys {sorted(unknown)}; it needs a newer faceum.")
+    Raises ModelError if a key is unknown or missing, or a value is not valid.
+    """
     try:
-        return kind(**{name: _build(hints[name], part) for name, part in value.items()})
-    except TypeError as error:
-        raise ModelError(f"The config does not fit {kind.__name__}: {error}; save the file anew.") from error
+        renamed = old_names.network_config(values) if isinstance(values, Mapping) else values
+        return from_plain(FaceUMConfig, renamed)
+    except RecipeError as error:
+        raise ModelError(str(error)) from error
 
 
-def _misfit(value: Any, kind: Any) -> ModelError:
-    return ModelError(f"The config has {value!r} where {kind} belongs; save the file anew.")
+def require_finite(path: str | Path, tensors: Mapping[str, Tensor]) -> None:
+    """Raise ModelError if a tensor has a NaN or an infinity."""
+    wrong = [name for name, value in tensors.items() if not value.isfinite().all()]
+    if wrong:
+        raise ModelError(f"The weights in {path} are not finite: {_list_first(wrong)}.")
+
+
+def _build_empty(
+    path: str | Path, header: Mapping[str, Any], shapes: Mapping[str, tuple[int, ...]]
+) -> FaceUM:
+    """Return the config's network on the meta device, after its sizes and labels were checked."""
+    try:
+        config = config_from_dict(header.get("config", {}))
+        blocks = (config.depth, config.moe_blocks, *config.stem.blocks)
+        if sum(blocks) > len(shapes):  # every block has several tensors, so this bounds the work
+            raise ModelError(f"its config has {sum(blocks)} blocks, and the file {len(shapes)} tensors")
+        _require_labels(config, header.get("labels", {}))
+        with torch.device("meta"):
+            return FaceUM(config)
+    except (ModelError, RuntimeError, ValueError, ZeroDivisionError, OverflowError, TypeError) as error:
+        raise ModelError(f"{path} does not describe a valid network: {_first_line(error)}") from error
+
+
+def _require_labels(config: FaceUMConfig, labels: Any) -> None:
+    if not isinstance(labels, Mapping):
+        raise ModelError(f"labels is {type(labels).__name__}; expected task -> list of names.")
+    for task, names in labels.items():
+        if task not in config.tasks:
+            raise ModelError(f"it has labels for {task!r}, which is not one of its tasks.")
+        count = config.outputs.get(task, TASKS[task].outputs)
+        if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
+            raise ModelError(f"the labels of {task} are not a list of names.")
+        if len(names) != count:
+            raise ModelError(f"{task} has {len(names)} labels for {count} outputs.")
+
+
+def _require_same_shapes(
+    path: str | Path, shapes: Mapping[str, tuple[int, ...]], expected: Mapping[str, Tensor]
+) -> None:
+    missing, unknown = sorted(expected.keys() - shapes.keys()), sorted(shapes.keys() - expected.keys())
+    wrong = [name for name in expected if name in shapes and shapes[name] != tuple(expected[name].shape)]
+    if missing or unknown or wrong:
+        raise ModelError(
+            f"The weights in {path} do not fit their config: missing {_list_first(missing)}; unknown "
+            f"{_list_first(unknown)}; of another shape {_list_first(wrong)}."
+        )
+
+
+def _list_first(names: list[str]) -> str:
+    more = f" and {len(names) - FIRST_NAMED} more" if len(names) > FIRST_NAMED else ""
+    return listed(names[:FIRST_NAMED]) + more
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:300]

@@ -11,6 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faceum.errors import ModelError
 from faceum.model.layers import ACTIVATIONS, require_known
 from faceum.model.router import Routing
 
@@ -30,6 +31,8 @@ class ExpertsConfig:
 
     def __post_init__(self) -> None:
         require_known("activation", self.activation, ACTIVATIONS)
+        if self.hidden_dim < 1:
+            raise ModelError(f"experts.hidden_dim is {self.hidden_dim}; it must be positive.")
 
 
 def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""FaceUM, the whole network: crops and face-token masks -> each asked task's answer.
+"""FaceUM, the whole network: crops and face tokens -> the answer of each requested task.
 
-Letters: B batch, S crop size, N patch tokens, T tasks, P pairs of task and image, D width.
+Letters: B batch, S crop size, N patch tokens, T tasks, P pairs of task and image, D token dimension.
 """
 
 from __future__ import annotations
@@ -21,20 +21,27 @@ from faceum.model.moe import MoEBlock, MoEConfig
 from faceum.model.pyramid import PyramidPointsHead
 from faceum.model.reference_heads import published_heads
 from faceum.model.router import Routing
-from faceum.model.vit import BlockConfig, StemConfig, Trunk
+from faceum.model.vit import STRIDE, BlockConfig, StemConfig, Trunk
 from faceum.tasks import TASKS
 
 
 @dataclass(frozen=True, kw_only=True)
 class FaceUMConfig:
-    """A network: `compact` and `base` are two of these.
+    """The config of a network; `faceum.model.configs` has the named ones.
 
-    name: what it is called. tasks: the tasks it answers, a subset of tasks.TASKS in its order; a task's place
-        among them is its id in the routers, which have gates for these alone.
-    crops: crop policy -> tasks that use it; one call takes crops of one policy.
-    stem, block, moe: see their classes. depth: dense blocks before the moe_blocks. moe_blocks: how many MoE blocks.
-    class_token: a token that stands for the whole crop, as in CLIP. heads: a name in HEADS.
-    mean, std: RGB normalisation in 0..1, kept in the network as buffers.
+    name: of the network.
+    tasks: the tasks that it answers, a subset of tasks.TASKS in that order. A task's position is its id in
+        the routers, which have gates for these tasks only.
+    crops: crop policy -> tasks that use it. One call takes crops of one policy.
+    stem: how pixels become tokens.
+    block: every transformer block.
+    moe: the MLP of every MoE block.
+    depth: number of dense blocks before the MoE blocks.
+    moe_blocks: number of MoE blocks.
+    class_token: whether a learned token joins the patch tokens, as in CLIP.
+    heads: a name in HEADS.
+    mean, std: RGB normalization of pixels in 0..1, stored in the network as buffers.
+    outputs: task -> number of outputs, if it differs from tasks.TASKS.
     """
 
     name: str
@@ -53,14 +60,32 @@ class FaceUMConfig:
 
     def __post_init__(self) -> None:
         require_known("kind of heads", self.heads, HEADS)
+        if not self.crops or not self.tasks:
+            raise ModelError(f"The network {self.name!r} has no crop policy or no task; give both.")
         for task in self.tasks:
             require_known("task", task, TASKS)
             self.crop_of(task)
+        for spec, _ in self.crops:
+            if spec.grid < 1 or spec.size != STRIDE * spec.grid:
+                raise ModelError(
+                    f"A crop has size {spec.size} and grid {spec.grid}; size must be {STRIDE} * grid."
+                )
+            if spec.eye_distance <= 0 or spec.margin < 0:
+                raise ModelError(
+                    f"A crop has eye_distance {spec.eye_distance:g} and margin {spec.margin:g}; expected a "
+                    "positive number and one that is not negative."
+                )
+        sizes = {"depth": self.depth, "moe_blocks": self.moe_blocks}
+        for name, value in {**sizes, **{f"outputs.{t}": n for t, n in self.outputs.items()}}.items():
+            if value < 0 or (value == 0 and name not in sizes):
+                raise ModelError(f"{name} is {value}; it must be positive.")
+        if min(self.std) <= 0:
+            raise ModelError(f"std is {self.std}; its values must be positive.")
         if self.moe.router.kind == "reference" and not self.class_token:
-            raise ModelError(f"The reference router of {self.name!r} needs class_token=True; set it.")
+            raise ModelError(f"The reference router of {self.name!r} needs class_token=True.")
 
     def crop_of(self, task: str) -> CropSpec:
-        """The crop policy that a task's images are cut by."""
+        """Return a task's crop policy; raises ModelError if the network does not answer that task."""
         for spec, tasks in self.crops:
             if task in tasks and task in self.tasks:
                 return spec
@@ -69,14 +94,14 @@ class FaceUMConfig:
 
 @dataclass(frozen=True)
 class Output(Mapping[str, Tensor]):
-    """What the network answers.
+    """The network's answers.
 
-    answers: task -> tensor: recognition (B, 512) before normalisation; age (B, 101), attributes (B, 40) and
-        expression (B, 8) logits; parsing (B, 19, h, w) logits at the head's own resolution; landmarks
-        (B, 68, 2) normalised to the crop, x then y.
-    images: task -> the rows of the batch that its answer holds: all, unless `wanted` said otherwise.
-    routing: what each mixture's router chose, first mixture first; empty for a dense twin.
-    heat: in training, task -> its heat maps' logits (B, 68, h, w), where its head answers by sigmoid maps.
+    answers: task -> tensor: recognition (B, 512), not normalized; age (B, 101), attributes (B, 40) and
+        expression (B, 8) logits; parsing (B, 19, h, w) logits at the head's resolution; landmarks (B, 68, 2)
+        in 0..1 of the crop, x then y.
+    images: task -> rows of the batch that its answer is for: all, unless `has_label_TB` selected some.
+    routing: the routing of each MoE block, in order; empty for a dense twin.
+    heat: in training, task -> logits (B, 68, h, w) of its heat maps, if its head has sigmoid heat maps.
     """
 
     answers: dict[str, Tensor]
@@ -98,16 +123,16 @@ HEADS = {"compact": compact_heads, "published": published_heads}
 
 
 def rows_of(x_BChw: Tensor, row_P: Tensor) -> Tensor:
-    """x_BChw.index_select(0, row_P), whose backward pass keeps channels last; the plain one copies it all."""
+    """Return x_BChw.index_select(0, row_P) with a backward pass that keeps channels last without a copy."""
     height, width = x_BChw.shape[-2:]
     row_Px = x_BChw.permute(0, 2, 3, 1).flatten(1).index_select(0, row_P)
     return row_Px.unflatten(1, (height, width, -1)).permute(0, 3, 1, 2)
 
 
 def round_weights(network: nn.Module, dtype: torch.dtype) -> None:
-    """Store in `dtype` what autocast to `dtype` would round at every call: its answers stay what they were.
+    """Store the weights in `dtype` that autocast to `dtype` would round at every call; answers do not change.
 
-    Norms, routers, positions and the class token, which it computes in float32, are left alone.
+    Norms, routers, positions and the class token, which autocast computes in float32, keep their dtype.
     """
     for module in network.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, nn.ConvTranspose2d, Experts)):
@@ -115,7 +140,7 @@ def round_weights(network: nn.Module, dtype: torch.dtype) -> None:
 
 
 class FaceUM(nn.Module):
-    """One trunk pass, then the asked tasks' tokens through the experts together, then their heads."""
+    """A trunk that runs once per image, MoE blocks over all tasks' tokens together, and a head per task."""
 
     mean: Tensor
     std: Tensor
@@ -150,13 +175,14 @@ class FaceUM(nn.Module):
         tasks: Sequence[str] | None = None,
         has_label_TB: Tensor | None = None,
     ) -> Output:
-        """Crops and masks -> Output.
+        """Return the Output for crops and their face tokens.
 
-        crop_BCHW: float32 RGB in 0..1, all of one crop policy. face_tokens_BN: bool, patch tokens row-major.
-        tasks: which to answer; all that share the crop's size by default.
-        has_label_TB: bool; a task then sees only the images that want it (training: those with its label). May
-            stay on the CPU, where its rows are counted without waiting for a GPU.
-        Raises ModelError for an unknown task, a wrong crop size or a mask that does not fit.
+        crop_BCHW: float32 RGB in 0..1, all of one crop policy.
+        face_tokens_BN: bool, True for face patches, row-major.
+        tasks: the tasks to answer; by default all whose crops have this size.
+        has_label_TB: bool; a task then gets only the images that have its label. On the CPU its
+            rows are counted without waiting for a GPU.
+        Raises ModelError for an unknown task, a wrong crop size, or face tokens of another shape or dtype.
         """
         tasks = self._check(crop_BCHW, face_tokens_BN, tasks)
         x_SND, maps = self.trunk((crop_BCHW - self.mean) / self.std)
@@ -167,7 +193,7 @@ class FaceUM(nn.Module):
         else:
             row_P = has_label_TB.nonzero()[:, 1].to(x_SND.device, non_blocking=True)
             counts = has_label_TB.sum(1).tolist()
-        # Filled on the spot: to copy numbers to a GPU would wait for it.
+        # Filled on the device: copying numbers to a GPU would wait for it.
         task_P = torch.cat(
             [
                 row_P.new_full((count,), self.config.tasks.index(task))
@@ -179,17 +205,17 @@ class FaceUM(nn.Module):
         answers, images, heat = {}, {}, {}
         patch_PND = x_PND[:, 1:] if self.config.class_token else x_PND
         for task, task_BND, image_B in zip(tasks, patch_PND.split(counts), row_P.split(counts), strict=True):
-            head, its_maps = self.heads[task], self._maps_of(task, maps, image_B)
+            head, task_maps = self.heads[task], self._select_maps(task, maps, image_B)
             images[task] = image_B
             if self.training and isinstance(head, PyramidPointsHead):
-                heat[task] = head.heat(task_BND, its_maps)
+                heat[task] = head.heat(task_BND, task_maps)
                 answers[task] = head.points(heat[task])
             else:
-                answers[task] = head(task_BND, its_maps)
+                answers[task] = head(task_BND, task_maps)
         return Output(answers, images, routing, heat)
 
-    def _maps_of(self, task: str, maps: list[Tensor], image_B: Tensor) -> list[Tensor]:
-        """The images' rows of those maps that the task's head looks at; the others stay as they are."""
+    def _select_maps(self, task: str, maps: list[Tensor], image_B: Tensor) -> list[Tensor]:
+        """Select the images' rows of the maps that the task's head uses; the other maps stay as they are."""
         if not maps or len(image_B) == len(maps[0]):
             return maps
         used = cast(tuple[int, ...], self.heads[task].maps_used)
@@ -198,16 +224,16 @@ class FaceUM(nn.Module):
     def _mix(
         self, x_SND: Tensor, face_tokens_BN: Tensor, row_P: Tensor, task_P: Tensor
     ) -> tuple[Tensor, tuple[Routing, ...]]:
-        """Rows shared by the tasks -> one row a pair, after all moe_blocks."""
+        """Run the MoE blocks: rows shared by the tasks -> one row per pair."""
         face_PN = face_tokens_BN.index_select(0, row_P)
         if self.config.class_token:
             face_PN = torch.cat([torch.ones_like(face_PN[:, :1]), face_PN], dim=1)
         routing = []
         for moe_block in self.moe_blocks:
-            x_SND, chosen = moe_block(x_SND, row_P, task_P, face_PN)
+            x_SND, block_routing = moe_block(x_SND, row_P, task_P, face_PN)
             row_P = torch.arange(len(task_P), device=x_SND.device)
-            if chosen is not None:
-                routing.append(chosen)
+            if block_routing is not None:
+                routing.append(block_routing)
         return x_SND, tuple(routing)
 
     def _check(
@@ -218,22 +244,22 @@ class FaceUM(nn.Module):
         if tasks is None:
             tasks = [task for task in self.config.tasks if self.config.crop_of(task).size == size]
             if not tasks:
-                taken = " or ".join(map(str, sizes))
-                raise ModelError(f"{self.config.name} takes crops of {taken} pixels, not of {size}.")
+                expected = " or ".join(map(str, sizes))
+                raise ModelError(f"{self.config.name} expects crops of {expected} pixels, got {size}.")
         if isinstance(tasks, str) or not tasks:
             raise ModelError(
-                f"tasks is {tasks!r}; give at least one of {', '.join(self.config.tasks)}, as a sequence."
+                f"tasks is {tasks!r}; expected a sequence of one or more of {', '.join(self.config.tasks)}."
             )
         for task in tasks:
             spec = self.config.crop_of(task)
             if tuple(crop_BCHW.shape[1:]) != (3, spec.size, spec.size):
                 raise ModelError(
-                    f"Task {task} takes crops of (B, 3, {spec.size}, {spec.size}), not "
+                    f"The task {task} expects crops of shape (B, 3, {spec.size}, {spec.size}), got "
                     f"{tuple(crop_BCHW.shape)}; group the tasks of {self.config.name} by crop size."
                 )
             if face_tokens_BN.shape != (len(crop_BCHW), spec.grid**2) or face_tokens_BN.dtype != torch.bool:
                 raise ModelError(
-                    f"The face mask must be bool of shape ({len(crop_BCHW)}, {spec.grid**2}), not "
-                    f"{face_tokens_BN.dtype} of {tuple(face_tokens_BN.shape)}."
+                    f"Expected face tokens of dtype bool and shape ({len(crop_BCHW)}, {spec.grid**2}), got "
+                    f"{face_tokens_BN.dtype} and {tuple(face_tokens_BN.shape)}."
                 )
         return tuple(tasks)

@@ -15,14 +15,17 @@ from torch.utils.checkpoint import checkpoint
 from faceum.errors import ModelError
 from faceum.model.layers import ACTIVATIONS, Attention, DropPath, Mlp, ResidualConv, require_known
 
+STRIDE = 16
+"""Pixels of the crop per token, along each side, of every stem."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class StemConfig:
     """How pixels become tokens.
 
-    kind: "conv" for strided convolutions with residual blocks between, "patch" for one 16x16 convolution.
-    channels: width of each stride-2 stage before the tokens ("conv" only); its maps feed the dense heads.
-    blocks: residual blocks behind each stage ("conv" only).
+    kind: "conv" for strided convolutions with residual blocks, "patch" for one 16x16 convolution.
+    channels: channels of each stride-2 stage before the tokens ("conv" only). Its maps go to the dense heads.
+    blocks: number of residual blocks after each stage ("conv" only).
     """
 
     kind: str = "conv"
@@ -31,14 +34,21 @@ class StemConfig:
 
     def __post_init__(self) -> None:
         require_known("stem", self.kind, STEMS)
+        if min((*self.blocks, 0)) < 0 or min((*self.channels, 1)) < 1:
+            raise ModelError(f"A stem cannot have channels {self.channels} and blocks {self.blocks}.")
 
 
 @dataclass(frozen=True, kw_only=True)
 class BlockConfig:
     """A transformer block.
 
-    dim: token dimension. num_heads, head_dim: attention. hidden_dim: the MLP's inner dimension.
-    activation: a name in layers.ACTIVATIONS. norm_eps: LayerNorm's epsilon. drop_path: see DropPath.
+    dim: token dimension.
+    num_heads: number of attention heads.
+    head_dim: dimension of each attention head.
+    hidden_dim: inner dimension of the MLP.
+    activation: a name in layers.ACTIVATIONS.
+    norm_eps: epsilon of the LayerNorms.
+    drop_path: probability of dropping a residual branch in training.
     """
 
     dim: int
@@ -51,16 +61,19 @@ class BlockConfig:
 
     def __post_init__(self) -> None:
         require_known("activation", self.activation, ACTIVATIONS)
+        for name in ("dim", "num_heads", "head_dim", "hidden_dim", "norm_eps"):
+            if getattr(self, name) <= 0:
+                raise ModelError(f"block.{name} is {getattr(self, name)}; it must be positive.")
+        if not 0 <= self.drop_path < 1:
+            raise ModelError(f"block.drop_path is {self.drop_path}; it must be in 0..1, below 1.")
 
 
 class PatchStem(nn.Module):
     """One 16x16 convolution without bias: (B, 3, S, S) -> (B, D, S/16, S/16) and no finer map."""
 
-    stride = 16
-
     def __init__(self, config: StemConfig, dim: int, activation: str) -> None:
         super().__init__()
-        self.patch = nn.Conv2d(3, dim, 16, stride=16, bias=False)
+        self.patch = nn.Conv2d(3, dim, STRIDE, stride=STRIDE, bias=False)
         self.map_channels: tuple[int, ...] = ()
 
     def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
@@ -70,8 +83,6 @@ class PatchStem(nn.Module):
 
 class ConvStem(nn.Module):
     """Stride-2 convolutions with residual blocks; its maps, finest first, are kept for the dense heads."""
-
-    stride = 16
 
     def __init__(self, config: StemConfig, dim: int, activation: str) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
 """Base on the published mixture of seven sets (Faceptor, arXiv 2403.09500), begun from FaRL's encoder.
 
     faceum convert farl FaRL-Base-Patch16-LAIONFace20M-ep64.pth --out farl.safetensors
-    torchrun --nproc-per-node 4 -m faceum train recipes/base_faceptor_mix.py
+    torchrun --nproc-per-node 4 -m faceum train base_faceptor_mix
 
 Hardware: GPUs of 24 GB or more; the batch of 472 images is shared by however many there are.
 Time and expected scores: not run. The sets and FaRL's file are not ours to pass on; each path below is a
@@ -43,7 +43,8 @@ run = RunConfig(
             reader="morph", path="data/morph2", batch_size=64, augment=IMAGE, lazy=True, tasks=("age",)
         ),
         "celeba": SourceConfig(
-            reader="celeba", path="data/celeba", batch_size=64, augment=IMAGE, lazy=True, tasks=("attributes",)
+            reader="celeba", path="data/celeba", batch_size=64, augment=IMAGE, lazy=True,
+            tasks=("attributes",),
         ),
         "affectnet": SourceConfig(
             reader="affectnet", path="data/affectnet", batch_size=64, augment=IMAGE, lazy=True,

@@ -1,9 +1,9 @@
 """Compact: the small network whose weights ship in the package, in stages on the project's corpus.
 
-    faceum train recipes/compact.py data=CORPUS
-    faceum train recipes/compact.py stage=2 data=CORPUS
-    faceum train recipes/compact.py stage=3 data=CORPUS
-    faceum train recipes/compact.py stage=4 data=CORPUS
+    faceum train compact data=CORPUS
+    faceum train compact stage=2 data=CORPUS
+    faceum train compact stage=3 data=CORPUS
+    faceum train compact stage=4 data=CORPUS
 
 data is the folder of the Parquet corpus (`faceum data pack` makes one from public sets). The first stage
 begins from nothing; the second goes on from its network and asks more of recognition; the third sees each

@@ -1,9 +1,9 @@
 """Compact's dense twin: the same network without the routed experts, trained the same, to hold beside it.
 
-    faceum train recipes/compact_dense.py data=CORPUS
-    faceum train recipes/compact_dense.py stage=2 data=CORPUS
-    faceum train recipes/compact_dense.py stage=3 data=CORPUS
-    faceum train recipes/compact_dense.py stage=4 data=CORPUS
+    faceum train compact_dense data=CORPUS
+    faceum train compact_dense stage=2 data=CORPUS
+    faceum train compact_dense stage=3 data=CORPUS
+    faceum train compact_dense stage=4 data=CORPUS
 
 Hardware: that of compact, whose third stage needs a GPU; the same data. Time: a step on a CPU takes little
 more than half of compact's.
@@ -14,7 +14,6 @@ The whole recipe: not run.
 """
 
 from dataclasses import replace
-from pathlib import Path
 
 from faceum.config import load_recipe
 from faceum.train.config import RunConfig
@@ -22,7 +21,7 @@ from faceum.train.config import RunConfig
 
 def recipe(stage: int = 1) -> RunConfig:
     """A stage of compact, without routed experts; the later ones need the twin's own network."""
-    compact = load_recipe(Path(__file__).with_name("compact.py"), [f"stage={stage}"])
+    compact = load_recipe("compact", [f"stage={stage}"])
     twin = replace(compact, out=compact.out.replace("compact", "compact_dense"))
     if compact.network is None:
         return replace(twin, initial=compact.initial.replace("compact", "compact_dense"))

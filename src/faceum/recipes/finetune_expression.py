@@ -2,7 +2,7 @@
 
     faceum data pack fer2013 FOLDER my_faces --name mine
     faceum data pack fer2013 FOLDER my_faces --name mine --split val
-    faceum train recipes/finetune_expression.py data=my_faces
+    faceum train finetune_expression data=my_faces
 
 FOLDER/train and FOLDER/val hold a folder an expression, named like in FER2013 (angry, happy, neutral, ...),
 with images of one face each; packing finds the faces, so that training sees the crops that analysis takes.

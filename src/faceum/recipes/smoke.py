@@ -1,6 +1,6 @@
 """Smoke: a tiny network learns all six tasks from drawn faces, so that everything in training has run once.
 
-    faceum train recipes/smoke.py
+    faceum train smoke
 
 Hardware: two CPU cores. Time: about two minutes. Data: none; faces are drawn.
 Expected on 128 held-out drawn faces of people seen in training (measured on a CPU in float32): area under the

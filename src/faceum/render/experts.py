@@ -75,7 +75,7 @@ def _head(inspection: Inspection, title: str, letters: Lettering) -> np.ndarray:
     note = "  ·  ".join(filter(None, (title, inspection.network)))
     _draw_to(head, letters, fitted(letters, note, WIDTH - 720, 15), (WIDTH, 24), 15, FAINT_INK)
     x = 0.0
-    for expert in range(inspection.experts):
+    for expert in range(inspection.num_experts):
         x = _chip(head, letters, expert, (x, 52)) + 8
     x += 18
     for words in ("tint: first choice, deeper the larger its weight", "dot: second choice"):
@@ -168,8 +168,8 @@ def _outline(tile: np.ndarray, mask: np.ndarray, step: float) -> None:
 
 def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np.ndarray:
     """A mixture's heat maps of task x expert, face above background."""
-    cell = min(42, (WIDTH - 2 * PADDING - LABEL - 64) // inspection.experts)
-    width = 2 * PADDING + LABEL + cell * inspection.experts + 64
+    cell = min(42, (WIDTH - 2 * PADDING - LABEL - 64) // inspection.num_experts)
+    width = 2 * PADDING + LABEL + cell * inspection.num_experts + 64
     section = 44 + CELL_HEIGHT * len(inspection.tasks)
     card = _card(section * 2 + 92, width)
     letters.draw(card, f"MixtureDataset {moe_block}", (PADDING, PADDING + 19), 20, INK, 600)
@@ -180,7 +180,7 @@ def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np
         top = PADDING + 36 + place * section
         letters.draw(card, REGIONS[region].upper(), (PADDING, top + 15), 12, FAINT_INK, 600)
         left = PADDING + LABEL
-        for expert in range(inspection.experts):
+        for expert in range(inspection.num_experts):
             x = left + expert * cell
             fill_box(card, (x + 4, top + 1, x + cell - 4, top + 19), expert_colour(expert), radius=6)
             _centred(card, letters, str(expert), (x, top + 1, x + cell, top + 19), 13, GROUND)
@@ -188,7 +188,7 @@ def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np
         for row, task in enumerate(inspection.tasks):
             y = top + 24 + row * CELL_HEIGHT
             letters.draw(card, task, (PADDING, y + 18), 15, SOFT_INK)
-            for expert in range(inspection.experts):
+            for expert in range(inspection.num_experts):
                 x = left + expert * cell
                 share = float(load[row, region, expert])
                 _heat(card, letters, (x, y, x + cell, y + CELL_HEIGHT), share, expert_colour(expert))

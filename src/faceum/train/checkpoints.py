@@ -1,54 +1,72 @@
-"""A trainer's state in, files of a run's folder out, and back: the last K, whole or not at all."""
+"""Save and load the training states of a run; only the last K files are kept."""
 
 from __future__ import annotations
 
 import pickle
+import struct
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from faceum import old_names
 from faceum.errors import FaceumError
 from faceum.files import whole_file
 
-BROKEN = (RuntimeError, EOFError, OSError, pickle.UnpicklingError, KeyError)
-"""What torch.load raises for a file that was cut short or is none of its own."""
+BROKEN = (
+    RuntimeError, EOFError, OSError, ValueError, LookupError, AttributeError, TypeError, AssertionError,
+    pickle.UnpicklingError, struct.error,
+)  # fmt: skip
+"""What torch.load raises for a truncated or foreign file; its errors share no class."""
+
+REQUIRED = {"step", "network", "objective", "average", "average_updates", "optimizer", "scaler"}
+"""Keys that every state has."""
 
 
 class Checkpoints:
-    """The states of one run, `step-<number>.pt` in a folder."""
+    """The training states of one run: `step-<number>.pt` files in a folder."""
 
     def __init__(self, folder: str | Path, *, keep: int = 2) -> None:
         self.folder, self.keep = Path(folder), keep
 
     def steps(self) -> dict[int, Path]:
-        """Step -> file, oldest first; unfinished files have another name and are not seen."""
+        """Return step -> file, oldest first, without unfinished files."""
         files = {
             int(path.stem[5:]): path for path in self.folder.glob("step-*.pt") if path.stem[5:].isdigit()
         }
         return dict(sorted(files.items()))
 
     def save(self, state: dict[str, Any]) -> Path:
-        """Write the state of a step, then remove all but the last K."""
+        """Write the state of a step as a whole or not at all, then remove all but the last K."""
         path = self.folder / f"step-{state['step']:08d}.pt"
-        with whole_file(path, ending=".part") as beside:
-            torch.save(state, beside)
+        with whole_file(path, ending=".part") as partial:
+            torch.save(state, partial)
         for old in list(self.steps().values())[: -self.keep]:
             old.unlink()
         return path
 
     def load(self, say: Callable[[str], None] = lambda sentence: None) -> dict[str, Any] | None:
-        """The newest state that can be read, or None where none was written.
+        """Return the newest state that can be read, or None if there is no file.
 
-        say: is told of files that cannot be read. FaceumError where there are files and all are broken.
+        say: called with a sentence for each file that cannot be read. Raises FaceumError if no file can.
         """
         files = list(self.steps().values())
         for path in reversed(files):
             try:
-                return torch.load(path, map_location="cpu", weights_only=True)
+                return _read_state(path)
             except BROKEN as error:
-                say(f"{path} cannot be read ({type(error).__name__}); the one before it is taken.")
+                say(f"{path} cannot be read ({type(error).__name__}); falling back to the previous one.")
         if files:
-            raise FaceumError(f"No checkpoint in {self.folder} can be read; remove them to begin anew.")
+            raise FaceumError(f"No checkpoint in {self.folder} can be read; remove them to start over.")
         return None
+
+
+def _read_state(path: Path) -> dict[str, Any]:
+    """Return a training state with today's names; raises one of BROKEN if the file does not hold one."""
+    state = torch.load(path, map_location="cpu", weights_only=True)
+    if not isinstance(state, dict):
+        raise TypeError(f"expected a dict, got {type(state).__name__}")
+    if lacking := sorted(REQUIRED - state.keys()):
+        raise KeyError(f"no {', '.join(lacking)}")
+    return old_names.training_state(state)

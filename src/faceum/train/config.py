@@ -1,4 +1,4 @@
-"""RunConfig: everything that one training run can be told; a recipe is one of these."""
+"""RunConfig: the settings of one training run. A recipe defines one."""
 
 from __future__ import annotations
 
@@ -18,40 +18,60 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "device": ("auto", "cpu", "cuda"),
     "precision": ("float32", "bfloat16", "float16"),
 }
-"""The words that some settings may be."""
+"""Allowed values of some settings."""
 
 MAY_CHANGE = frozenset({
     "data", "out", "workers", "steps", "device", "compile", "recompute", "log_every", "save_every",
     "validate_every", "keep_checkpoints", "held_out", "held_out_faces", "tensorboard",
 })  # fmt: skip
-"""What a run that goes on may be told otherwise than it was begun with; of a share its path, too."""
+"""Settings that a resumed run can change, besides the path of each source."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """One training run.
+    """The settings of one training run.
 
-    network: what is trained; None takes the config of the `initial` weights. initial: weights to start from,
-        a registered name or a .safetensors file. learn: "all", or "heads" alone on a frozen encoder.
-    data: the corpus folder, for shares without a path. out: the folder where the run is written.
-    sources: source -> how it takes part in every batch. wrong_labels: "skip" samples that cannot be right, or
-        "refuse" to run. workers: processes that make batches.
-    task_weights: alpha_t of the total sum(alpha_t L_t) / sum(alpha_t), 1 where not given. weighting: "fixed",
-        or "uncertainty": sum(exp(-s_t) alpha_t L_t + s_t) / 2 with s_t learned (arXiv 1705.07115).
-    relation: weight of relation_loss beside the distillation. heat_map: of heat_map_loss beside the points',
-        where the landmarks' head has sigmoid heat maps, as the published one has. margin: the loss over
-        people, None for none. fold_projection: the written network's embedding is brought to where the teacher's
-        projection sees it (Distillation.root), for runs that learn people from a teacher alone.
-    balance_weight, z, mutual_information: weights of the router's losses. bias_step: step of the expert biases.
-    steps: updates of the weights. accumulate: batches a step. warmup: steps to the peak rate. lr: that of the
-        heads and, where encoder_lr is None, of the encoder. weight_decay, grad_clip: see optim. ema: decay of the
-        moving average, whose weights are what a run ends in.
-    device: "cpu", "cuda", or "auto". precision: "float32", "bfloat16" or "float16" (autocast; the last on a
-        GPU only). compile: torch.compile the network. recompute: gradient checkpointing of the dense blocks.
-    log_every, save_every, validate_every: steps; 0 never validates. keep_checkpoints: how many are kept.
-    held_out: the split that is validated on, None for none; held_out_faces: at most, of each source.
-    apart: leave out of the training faces whose very image stands in the held-out split, too.
-    tensorboard: write its files, too. seed: of weights, order, augmentation and dropout.
+    network: config of the network to train; None uses that of the `initial` weights.
+    initial: weights to start from, a registered name or a .safetensors file; None initializes the network.
+    learn: "all", or "heads" to train the heads on a frozen encoder.
+    data: the corpus folder, for sources without a path.
+    out: the folder that the run writes.
+    sources: name -> how this source takes part in every batch.
+    wrong_labels: "skip" samples that cannot be right, or "refuse" to run.
+    workers: number of processes that make batches.
+    task_weights: alpha_t of the total loss sum(alpha_t L_t) / sum(alpha_t); 1 if not given.
+    weighting: "fixed", or "uncertainty" for sum(exp(-s_t) alpha_t L_t + s_t) / 2 with learned s_t (arXiv
+        1705.07115).
+    relation: weight of relation_loss, which is added to the distillation loss.
+    heat_map: weight of heat_map_loss, which is added to the landmark loss if the head has sigmoid heat maps.
+    fold_projection: whether the written network's embedding is multiplied by Distillation.root, for runs that
+        learn identities from a teacher only.
+    margin: the loss over identities; None trains without it.
+    balance_weight: weight of the load-balance loss of the routers.
+    z: weight of the z loss of the routers.
+    mutual_information: weight of the mutual-information loss of the routers.
+    bias_step: step of the experts' selection biases.
+    steps: number of updates of the weights.
+    accumulate: number of batches per update.
+    warmup: number of steps until the peak learning rate.
+    lr: peak learning rate of the heads, and of the encoder if encoder_lr is None.
+    encoder_lr: peak learning rate of the trunk and the MoE blocks.
+    weight_decay: weight decay of the matrices; see optim.parameter_groups.
+    grad_clip: largest norm of the gradients.
+    ema: decay of the moving average of the weights, which is the network that the run writes.
+    device: "cpu", "cuda" or "auto".
+    precision: "float32", or autocast to "bfloat16" or, on a GPU, "float16".
+    compile: whether to torch.compile the network.
+    recompute: whether to use gradient checkpointing in the dense blocks.
+    log_every: steps between rows of the log.
+    save_every: steps between checkpoints.
+    validate_every: steps between validations; 0 never validates.
+    keep_checkpoints: number of checkpoints to keep.
+    held_out: the split to validate on; None for none.
+    held_out_faces: largest number of validation faces per source.
+    apart: whether to leave out training faces whose image is also in the held-out split.
+    tensorboard: whether to write TensorBoard files too.
+    seed: of weights, order, augmentation and dropout.
     """
 
     network: FaceUMConfig | None = None
@@ -96,20 +116,18 @@ class RunConfig:
 
     def __post_init__(self) -> None:
         for name, options in CHOICES.items():
-            _require(f"word for {name}", getattr(self, name), options)
+            _require(f"value of {name}", getattr(self, name), options)
         for task in self.task_weights:
             _require("task", task, TASKS)
-        for source, share in self.sources.items():
-            for task in share.tasks:
+        for source, settings in self.sources.items():
+            for task in settings.tasks:
                 _require(f"task for the source {source}", task, TASKS)
         for name in ("steps", "accumulate", "log_every", "save_every", "keep_checkpoints"):
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
-                raise RecipeError(f"{name} is {value}; at least 1 is wanted.")
+                raise RecipeError(f"{name} is {value}; it must be at least 1.")
         if self.network is None and self.initial is None:
-            raise RecipeError(
-                "The recipe names no network; give `network`, or `initial` weights to start from."
-            )
+            raise RecipeError("The recipe has no network; set `network`, or `initial` weights to start from.")
 
 
 def _require(what: str, name: str, known: Collection[str]) -> None:

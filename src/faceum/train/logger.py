@@ -80,11 +80,18 @@ class Journal:
 
 
 def forget_later_rows(log: Path, step: int) -> None:
-    """Leave out what a cut run logged after its last checkpoint; the resumed run logs it again."""
+    """Remove the rows that an interrupted run logged after its last checkpoint, and unreadable ones."""
     if log.exists():
-        lines = log.read_text(encoding="utf-8").splitlines(keepends=True)
-        whole = [line for line in lines if line.endswith("\n")]
-        write_text(log, "".join(line for line in whole if json.loads(line)["step"] <= step))
+        lines = log.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True)
+        write_text(log, "".join(line for line in lines if line.endswith("\n") and _step_of(line) <= step))
+
+
+def _step_of(line: str) -> float:
+    """Return a row's step, infinity if the row cannot be read."""
+    try:
+        return float(json.loads(line)["step"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return float("inf")
 
 
 def _tensorboard(folder: Path, start: int) -> Any:

@@ -23,6 +23,9 @@ from faceum.files import write_text
 from faceum.train.config import MAY_CHANGE, RunConfig
 from faceum.train.distributed import world
 
+RESTORE = "restore it, or begin a new run with out=..."
+"""What to do about a folder whose record cannot be used."""
+
 PACKAGES = ("moe-faceum", "torch", "numpy", "opencv-python-headless", "pyarrow", "safetensors")
 
 
@@ -43,8 +46,7 @@ def write_run(folder: Path, config: RunConfig, data: Data, *, step: int) -> dict
         "earlier": [],
     }
     if step and path.exists():
-        before = json.loads(path.read_text(encoding="utf-8"))
-        before["data"] = {name: old_names.columns(known) for name, known in before["data"].items()}
+        before = read_run(path)
         unlike = sorted(
             name for name in before["data"].keys() | data.fingerprint.keys()
             if before["data"].get(name) != data.fingerprint.get(name)
@@ -60,6 +62,31 @@ def write_run(folder: Path, config: RunConfig, data: Data, *, step: int) -> dict
     return record
 
 
+def read_run(path: Path) -> dict[str, Any]:
+    """Return the record of run.json, its recipe with today's names; RecipeError if it is not one."""
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (ValueError, RecursionError) as error:
+        raise RecipeError(f"{path} is not readable JSON ({error}); {RESTORE}") from None
+    parts = {"recipe": dict, "data": dict, "earlier": list}
+    wrong = [
+        name for name, kind in parts.items() if not isinstance(record, dict) or not _is(record, name, kind)
+    ]
+    if wrong:
+        raise RecipeError(f"{path} is not the record of a run: no valid {', '.join(wrong)}; {RESTORE}")
+    recipe = old_names.run_config(record["recipe"])
+    if not isinstance(recipe.get("sources"), dict) or not all(
+        isinstance(known, dict) for known in record["data"].values()
+    ):
+        raise RecipeError(f"{path} is not the record of a run: no valid sources or data; {RESTORE}")
+    data = {name: old_names.columns(known) for name, known in record["data"].items()}
+    return {**record, "recipe": recipe, "data": data}
+
+
+def _is(record: dict[str, Any], name: str, kind: type) -> bool:
+    return isinstance(record.get(name), kind)
+
+
 def require_same_recipe(folder: Path, config: RunConfig) -> None:
     """RecipeError naming every setting that differs from run.json's and that a run cannot change midway.
 
@@ -68,7 +95,7 @@ def require_same_recipe(folder: Path, config: RunConfig) -> None:
     path = folder / "run.json"
     if not path.exists():
         return
-    begun = old_names.run_config(json.loads(path.read_text(encoding="utf-8"))["recipe"])
+    begun = read_run(path)["recipe"]
     may = MAY_CHANGE - {"held_out"} if config.apart else MAY_CHANGE  # apart chooses the faces by that split
     differences = list(_differences(begun, to_plain(config)))
     if begun["sources"].keys() == config.sources.keys():  # people are numbered in the order of the shares

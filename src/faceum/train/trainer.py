@@ -177,8 +177,8 @@ class Trainer:
             head = network.heads["recognition"] if "recognition" in network.config.tasks else None
             if not isinstance(head, EmbeddingHead):
                 raise RecipeError(
-                    f"fold_projection=true needs a recognition head that ends in a linear layer; {network.config.name} "
-                    "has none, so leave fold_projection out."
+                    "fold_projection=true needs a recognition head that ends in a linear layer, which "
+                    f"{network.config.name} does not have; leave fold_projection out."
                 )
             head.transform(self.objective.distillation.root())
         return network

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from faceum.crop import Crop, network_input
-from faceum.evaluate.experts import REGIONS, expert_load
 from faceum.model.configs import COMPACT
 from faceum.model.network import FaceUM
+from faceum.model.routing_stats import REGIONS, expert_load
 from faceum.tasks import TASKS
 
 SPEC = COMPACT.crops[0][0]
