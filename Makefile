@@ -27,7 +27,7 @@ help:
 	@echo "make clean          remove caches, results and the environments"
 
 demo: $(VENV)/base.stamp
-	$(BIN)/faceum analyze examples/astronaut.png --out results/demo
+	$(BIN)/faceum analyze examples/astronaut.png --out results/demo --overwrite
 	@echo "Look at results/demo/astronaut.png; the numbers are in results/demo/astronaut.json."
 
 test: $(VENV)/dev.stamp

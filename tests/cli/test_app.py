@@ -101,6 +101,28 @@ def test_an_input_in_the_output_folder_stays(faceum, tmp_path):
     assert (tmp_path / "x.png").read_bytes() == before and (tmp_path / "x-2.png").exists()
 
 
+def test_files_of_others_are_replaced_only_if_asked(faceum, portrait_path, tmp_path):
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "astronaut.json").write_text('{"mine": 1}')
+    refused = faceum("analyze", portrait_path, "--out", out)
+    assert refused.exit_code == 2 and "astronaut.json" in refused.stderr
+    assert [path.name for path in out.iterdir()] == ["astronaut.json"]
+    assert (out / "astronaut.json").read_text() == '{"mine": 1}'
+    assert faceum("analyze", portrait_path, "--out", out, "--overwrite").exit_code == 0
+    assert faceum("analyze", portrait_path, "--out", out).exit_code == 0, "its own files may be replaced"
+
+
+def test_no_input_is_ever_replaced(faceum, portrait_path, tmp_path):
+    album = {"album.json": b'{"pages": 3}', "y.json": portrait_path.read_bytes(), "x.npz": b"numbers"}
+    for name, data in album.items():
+        (tmp_path / name).write_bytes(data)
+    paths = [tmp_path / name for name in album]
+    assert faceum("analyze", *paths, "--out", tmp_path, "--overwrite").exit_code == 1
+    assert {path.name: path.read_bytes() for path in paths} == album
+    assert (tmp_path / "y-2.json").is_file()
+
+
 def test_only_asked_tasks(faceum, portrait_path):
     done = faceum("analyze", portrait_path, "--json", "--tasks", "age, landmarks")
     (face,) = json.loads(done.stdout)["faces"]

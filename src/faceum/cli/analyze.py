@@ -11,6 +11,7 @@ from faceum.cli.options import (
     DetectorOption,
     DeviceOption,
     ModelOption,
+    OverwriteOption,
     RuntimeOption,
     TasksOption,
     ThreadsOption,
@@ -34,6 +35,7 @@ def analyze_command(
         Path | None,
         typer.Option(help="Write each image's <stem>.json, .png, .parsing.png and .npz into this folder."),
     ] = None,
+    overwrite: OverwriteOption = False,
     tasks: TasksOption = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",
@@ -52,11 +54,11 @@ def analyze_command(
     """
     from faceum.analyzer import MIN_SCORE, FaceAnalyzer
     from faceum.cli.paths import list_images
-    from faceum.save import OutputStems
+    from faceum.save import OutputStems, check_folder
 
     images = list_images(paths, leave_out=out)
     if out is not None:
-        out.mkdir(parents=True, exist_ok=True)
+        check_folder(out)
     stems = None if out is None else OutputStems(out, images.files)
     analyzer = FaceAnalyzer(
         model,
@@ -77,7 +79,7 @@ def analyze_command(
         result = replace(result, source=name, error=error)
         _show(result, json)
         failed += result.error is not None
-        if out is not None and stems is not None and not _save(result, source, out, stems, json):
+        if out is not None and stems is not None and not _save(result, source, out, stems, overwrite, json):
             failed += result.error is None
     if failed:
         raise typer.Exit(2 if failed == len(images.sources) + len(images.problems) else 1)
@@ -94,7 +96,9 @@ def _show(result: "Result", json: bool) -> None:
         console().print(result_table(result))
 
 
-def _save(result: "Result", source: Path | bytes, out: Path, stems: "OutputStems", json: bool) -> bool:
+def _save(
+    result: "Result", source: Path | bytes, out: Path, stems: "OutputStems", overwrite: bool, json: bool
+) -> bool:
     """Write the files of one image; return False, after a sentence, if that fails."""
     from faceum.cli.paths import result_name
     from faceum.image import read_image
@@ -103,7 +107,7 @@ def _save(result: "Result", source: Path | bytes, out: Path, stems: "OutputStems
     name = result.source or ""
     try:
         image = None if result.error is not None else read_image(source)
-        written = save_result(result, image, out, stems.name(result_name(name)))
+        written = save_result(result, image, out, stems.name(result_name(name)), overwrite=overwrite)
     except (FaceumError, OSError, MemoryError) as error:  # costs this image's files; the others go on
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         say(f"The results of {name} were not written: {reason.rstrip('.') or type(error).__name__}.")
