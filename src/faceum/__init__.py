@@ -6,6 +6,7 @@ The public names are imported when they are first used, so `import faceum` is qu
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from faceum.results import Age, Expression, Face, Parsing, Result, result_schema
     from faceum.save import save_result
     from faceum.weights.load import load_model
+
+# Any module may be the first to import onnxruntime, which from version 1.29 on would write a device id into the
+# user's home and look up its maker's host. Switching that off after the import is too late.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 HOMES = {
     "Age": "faceum.results",
