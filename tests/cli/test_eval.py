@@ -8,13 +8,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as parquet
 import pytest
 from typer.testing import CliRunner
 
-import faceum.model.routing_stats
 import faceum.extras
+import faceum.model.routing_stats
 import faceum.runner
 import faceum.weights.load
 import faceum.weights.registry
@@ -22,6 +20,9 @@ from faceum.cli.eval import app
 from faceum.crop import TEMPLATE, CropSpec
 from faceum.errors import DataError
 from faceum.runner import NetworkCard
+
+pa = pytest.importorskip("pyarrow")
+parquet = pytest.importorskip("pyarrow.parquet")
 
 
 class ThirtyYears:
