@@ -4,9 +4,10 @@
         --run runs/x/run.json --register tools/compact_data.json --licence "..." --source "..."
 
 The ONNX file is compared with torch on crops of the example portrait before either file takes its place.
-Licence, source, scores, the report's tables of groups and classes, the recipes of the runs and the register
-of data stand in both files' own headers; from that of the safetensors file `tools/write_card.py` writes the
-model card. `--after` names the weights that the first run began from, whose recipes come before its own.
+Licence, source, scores, thresholds, the report's tables of groups and classes, the recipes of the runs and
+the register of data stand in both files' own headers; from that of the safetensors file `tools/write_card.py`
+writes the model card. `--after` names the weights that the first run began from, whose recipes come before
+its own.
 """
 
 from __future__ import annotations
@@ -43,6 +44,8 @@ def ship(
     """
     model, metadata = load_checkpoint(network)
     metadata |= {"licence": about.licence, "provenance": about.source, "scores": dict(about.scores)}
+    if about.thresholds:
+        metadata["thresholds"] = dict(about.thresholds)
     metadata |= record or {}
     weights, exported = folder / f"{about.name}.safetensors", folder / f"{about.name}.onnx"
     with whole_file(weights) as beside:
@@ -58,6 +61,7 @@ def ship(
         source=about.source,
         summary=about.summary,
         scores=about.scores,
+        thresholds=about.thresholds,
     )
     write_entry(entry, folder=folder)
     return differences
@@ -140,6 +144,7 @@ def main() -> None:
         source=given.source,
         summary=given.summary,
         scores=report["scores"],
+        thresholds=report.get("thresholds", {}),
     )
     for task, difference in ship(given.network, about, given.folder, record).items():
         print(f"{task}: ONNX differs from torch by {difference:.1e} of the largest value")

@@ -21,7 +21,8 @@ from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression
 from faceum.evaluate.record import Evaluation
 from faceum.evaluate.samples import CutFace, cut_faces
-from faceum.evaluate.verification import embed, evaluate_verification, masked_rows, masked_sides
+from faceum.evaluate.thresholds import measure_thresholds, threshold_table
+from faceum.evaluate.verification import Embeddings, embed, evaluate_verification, masked_rows, masked_sides
 from faceum.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -54,7 +55,8 @@ class LabelledSet:
     tight: its images are cut too tightly to detect in. aligned: they are crops, and no detector is asked.
     pointed: its faces have points to paint masks by; where they have none, a detector finds them. classes:
     the ids of the parsing classes that the set knows, None for all. expressions: those that it knows, None
-    for all. notes: what a reader of its scores must know.
+    for all. disjoint_folds: no person is in two folds of its pairs. notes: what a reader of its scores must
+    know.
     """
 
     name: str
@@ -67,6 +69,7 @@ class LabelledSet:
     classes: tuple[int, ...] | None = None
     expressions: tuple[str, ...] | None = None
     pointed: bool = True
+    disjoint_folds: bool = False
     notes: tuple[str, ...] = ()
 
 
@@ -167,13 +170,26 @@ def _verify(
     bare = [*pairs.a, *pairs.b] if "verification" in protocols else sides.a
     plain = embed(runner, cut(rows(bare)))
     if "verification" in protocols:
-        yield evaluate_verification(plain, plain, pairs, labelled.name)
+        evaluation = evaluate_verification(plain, plain, pairs, labelled.name)
+        yield _with_thresholds(evaluation, plain, plain, pairs, labelled)
     if "masked" in protocols:
         unpainted: list[str] = []
         painted = masked_rows(rows(sides.b), labelled.landmarks, seed, detector, unpainted)
         masked = embed(runner, cut(painted))
         masked.found.update(dict.fromkeys(unpainted, "missed"))
-        yield evaluate_verification(plain, masked, sides, labelled.name, "masked")
+        evaluation = evaluate_verification(plain, masked, sides, labelled.name, "masked")
+        yield _with_thresholds(evaluation, plain, masked, sides, labelled)
+
+
+def _with_thresholds(
+    evaluation: Evaluation, first: Embeddings, second: Embeddings, pairs: Pairs, labelled: LabelledSet
+) -> Evaluation:
+    """The evaluation with the thresholds for `faceum compare` and their table."""
+    measured = measure_thresholds(first, second, pairs, labelled.name, disjoint_folds=labelled.disjoint_folds)
+    if measured is None:
+        return evaluation
+    tables = (*evaluation.tables, threshold_table(measured))
+    return replace(evaluation, thresholds=measured, tables=tables)
 
 
 def _thinned(pairs: Pairs, limit: int) -> Pairs:

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from faceum.metrics.intervals import Interval
+from faceum.weights.thresholds import Thresholds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +60,8 @@ class Evaluation:
     found: faces in all -> how each was found, a key of `faceum.evaluate.samples.SOURCES` -> how many.
     scores: name -> score, the main one first. tables: per class and per group.
     curves: name -> axis -> numbers, what the plots show. notes: what a reader must know, a sentence each.
-    best, worst: examples, best or worst first; they hold images and are not in `to_dict`.
+    thresholds: of verification, those for `faceum compare`. best, worst: examples, best or worst first; they
+    hold images and are not in `to_dict`.
     """
 
     protocol: str
@@ -70,6 +72,7 @@ class Evaluation:
     tables: tuple[Table, ...] = ()
     curves: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    thresholds: Thresholds | None = None
     best: tuple[Example, ...] = ()
     worst: tuple[Example, ...] = ()
 

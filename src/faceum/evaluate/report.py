@@ -12,6 +12,7 @@ from faceum.evaluate.overlays import write_overlays
 from faceum.evaluate.plots import write_expert_load, write_plots
 from faceum.evaluate.record import Evaluation, Score, Table, headline_scores
 from faceum.evaluate.samples import SOURCES
+from faceum.evaluate.thresholds import thresholds_of
 from faceum.files import write_text
 
 SCHEMA = "faceum.evaluation/1"
@@ -78,6 +79,7 @@ def write_report(
         "about": dict(about),
         "policy": POLICY,
         "scores": headline_scores(evaluations),
+        "thresholds": thresholds_of(evaluations),
         "evaluations": [evaluation.to_dict() for evaluation in evaluations],
         "expert_load": {name: _plain_load(load) for name, load in (expert_load or {}).items()} or None,
         "expert_note": expert_note or None,

@@ -36,6 +36,9 @@ EXPRESSIONS_OF = {"affectnet7": SEVEN, "fer2013": SEVEN, "rafdb": SEVEN}
 VARIANT_OF = {"affectnet7": "affectnet", "affectnet8": "affectnet"}
 """A protocol's name for a set -> the set."""
 
+DISJOINT_FOLDS = ("lfw",)
+"""Sets whose folds share no person, by their protocol."""
+
 NOTES_OF = {
     "wflw": (
         "WFLW labels 98 points; these scores are over the 68 of them that stand for iBUG's points, the lids "
@@ -71,6 +74,7 @@ def load_set(name: str, place: str | Path) -> LabelledSet:
         aligned=kind in ALIGNED_SETS,
         classes=CLASSES_OF.get(kind),
         expressions=EXPRESSIONS_OF.get(word, EXPRESSIONS_OF.get(kind)),
+        disjoint_folds=kind in DISJOINT_FOLDS,
         notes=NOTES_OF.get(kind, ()),
     )
     if layout in PAIR_SETS:

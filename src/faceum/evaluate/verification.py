@@ -12,7 +12,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import cv2
 import numpy as np
@@ -46,11 +46,15 @@ THUMBNAIL = 64
 class Embeddings:
     """A set's faces in the network's eyes.
 
-    vectors: id -> (D,) float64 of length 1. thumbnails: id -> (64, 64, 3) uint8 RGB. found: id -> how the
-    face was found, a key of `SOURCES`. groups: id -> kind of group -> group.
+    vectors: id -> (D,) float64 of length 1, of face and mirror image. single: id -> (D,) float32 of length 1,
+    of the face alone. people: id -> the person's name or number, where the set tells it. thumbnails: id ->
+    (64, 64, 3) uint8 RGB. found: id -> how the face was found, a key of `SOURCES`. groups: id -> kind of
+    group -> group.
     """
 
     vectors: dict[str, np.ndarray]
+    single: dict[str, np.ndarray]
+    people: dict[str, Any]
     thumbnails: dict[str, np.ndarray]
     found: dict[str, str]
     groups: dict[str, dict[str, str]]
@@ -58,23 +62,28 @@ class Embeddings:
 
 def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
     """Return every sample's embedding, L2-normalised; DataError where one is NaN or zero."""
-    vectors, thumbnails, found, groups = {}, {}, {}, {}
+    vectors, single, people, thumbnails, found, groups = {}, {}, {}, {}, {}, {}
     spec = runner.card.crop_of("recognition")
     for group in batches(samples, BATCH):
         crops = [sample.crop for sample in group]
         both = crops + [mirrored(crop, spec) for crop in crops]
         outputs = run(runner, both, "recognition")["recognition"].astype(np.float64)
         summed = outputs[: len(group)] + outputs[len(group) :]
-        for sample, vector in zip(group, summed, strict=True):
+        for sample, vector, alone in zip(group, summed, outputs[: len(group)], strict=True):
             length = float(np.linalg.norm(vector))
             if not np.isfinite(length) or length == 0:
                 raise DataError(f"The embedding of {sample.id} is NaN or zero, so it cannot be compared.")
             vectors[sample.id] = vector / length
+            single[sample.id] = (alone / max(float(np.linalg.norm(alone)), 1e-12)).astype(np.float32)
+            if "identity" in sample.truth:
+                people[sample.id] = sample.truth["identity"]
             size = (THUMBNAIL, THUMBNAIL)
             thumbnails[sample.id] = cv2.resize(sample.crop.image, size, interpolation=cv2.INTER_AREA)
             found[sample.id] = sample.found
             groups[sample.id] = groups_of(sample.truth)
-    return Embeddings(vectors=vectors, thumbnails=thumbnails, found=found, groups=groups)
+    return Embeddings(
+        vectors=vectors, single=single, people=people, thumbnails=thumbnails, found=found, groups=groups
+    )
 
 
 def masked_sides(pairs: Pairs, seed: int = 0) -> Pairs:

@@ -5,7 +5,7 @@ The registry is `weights/registry.json` in this package:
     {"schema": "faceum.weights/1",
      "weights": {NAME: {"kind": "model", "summary": "...", "licence": "...", "source": "...",
                         "files": {PART: {"file": "x.onnx", "sha256": "...", "bytes": 123}},
-                        "scores": {...}}}}
+                        "scores": {...}, "thresholds": {...}}}}
 
 PART is the runtime's format ("onnx", "safetensors") for a model and free for a detector of several files.
 """
@@ -57,6 +57,7 @@ class Asset:
     source: where they come from.
     summary: what they are, in one line.
     scores: measure -> measured number or words, free in form.
+    thresholds: of a model, when two faces are one person, as `faceum.weights.thresholds.Thresholds.to_dict`.
     """
 
     name: str
@@ -66,6 +67,7 @@ class Asset:
     source: str
     summary: str = ""
     scores: Mapping[str, Any] = field(default_factory=dict)
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
 
 
 def load_registry(folder: Path = WEIGHTS) -> dict[str, Asset]:
@@ -186,6 +188,8 @@ def write_entry(asset: Asset, *, folder: Path = WEIGHTS) -> None:
     for name, entry in entries.items():
         plain = asdict(entry)
         del plain["name"]
+        if not entry.thresholds:
+            del plain["thresholds"]
         weights[name] = plain
     text = json.dumps({"schema": SCHEMA, "weights": weights}, indent=2, ensure_ascii=False)
     write_text(folder / "registry.json", text + "\n")
