@@ -13,12 +13,15 @@ if TYPE_CHECKING:
     from faceum.analyzer import FaceAnalyzer
     from faceum.crop import CropSpec
     from faceum.detect.base import Detection, load_detector
-    from faceum.errors import DataError, FaceumError, ImageError, ModelError, RecipeError
+    from faceum.errors import DataError, FaceumError, GalleryError, ImageError, ModelError, RecipeError
     from faceum.image import read_image
+    from faceum.match import Match
+    from faceum.people.gallery import Gallery
     from faceum.render import render_faces
     from faceum.results import Age, Expression, Face, Parsing, Result, result_schema
     from faceum.save import save_result
     from faceum.weights.load import load_model
+    from faceum.weights.thresholds import Thresholds, thresholds
 
 # Any module may be the first to import onnxruntime, which from version 1.29 on would write a device id into the
 # user's home and look up its maker's host. Switching that off after the import is too late.
@@ -33,17 +36,22 @@ HOMES = {
     "Face": "faceum.results",
     "FaceAnalyzer": "faceum.analyzer",
     "FaceumError": "faceum.errors",
+    "Gallery": "faceum.people.gallery",
+    "GalleryError": "faceum.errors",
     "ImageError": "faceum.errors",
+    "Match": "faceum.match",
     "ModelError": "faceum.errors",
     "Parsing": "faceum.results",
     "RecipeError": "faceum.errors",
     "Result": "faceum.results",
+    "Thresholds": "faceum.weights.thresholds",
     "load_detector": "faceum.detect.base",
     "load_model": "faceum.weights.load",
     "read_image": "faceum.image",
     "render_faces": "faceum.render",
     "result_schema": "faceum.results",
     "save_result": "faceum.save",
+    "thresholds": "faceum.weights.thresholds",
 }
 """Public name -> the module that defines it."""
 
@@ -56,11 +64,15 @@ __all__ = [
     "Face",
     "FaceAnalyzer",
     "FaceumError",
+    "Gallery",
+    "GalleryError",
     "ImageError",
+    "Match",
     "ModelError",
     "Parsing",
     "RecipeError",
     "Result",
+    "Thresholds",
     "__version__",
     "load_detector",
     "load_model",
@@ -68,6 +80,7 @@ __all__ = [
     "render_faces",
     "result_schema",
     "save_result",
+    "thresholds",
 ]
 
 

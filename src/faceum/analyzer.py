@@ -23,10 +23,13 @@ from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
 from faceum.detect.candidates import given_faces, whole_image
 from faceum.errors import FaceumError, ModelError, unknown_name
 from faceum.image import Source, read_image, source_name
+from faceum.match import FMR, Match, match_faces
+from faceum.recognizer import Recognizer, RecognizerRunner
 from faceum.results import Face, Result
-from faceum.runner import load_runner
+from faceum.runner import Runner, load_runner
 from faceum.tasks import TASKS
 from faceum.threads import usable_threads
+from faceum.weights.thresholds import Thresholds, thresholds
 
 MAX_PIXELS = 100_000_000
 """Images of more pixels are refused, unless the caller asks for another limit."""
@@ -82,6 +85,7 @@ class FaceAnalyzer:
         device: str = "auto",
         runtime: str = "auto",
         detector: str | Detector = "auto",
+        recognizer: str | Path | None = None,
         min_score: float = MIN_SCORE,
         max_faces: int | None = None,
         max_pixels: int = MAX_PIXELS,
@@ -96,7 +100,10 @@ class FaceAnalyzer:
             there is one. The detector runs on the same device as the network.
         runtime: "onnxruntime", "torch", "torch-compiled" (worth its start for thousands of images only), or
             "auto".
-        detector: a name, "auto", or an object of your own; see `faceum.detect.base.Detector`.
+        detector: a name, "auto", the path of an .onnx file in SCRFD's convention, or an object of your own;
+            see `faceum.detect.base.Detector`.
+        recognizer: the path of an .onnx file in insightface's convention, which answers recognition in place
+            of the model; see `faceum.recognizer`.
         min_score: detected faces below this score are left out, 0..1.
         max_faces: the number of largest detected faces to keep; all by default.
         max_pixels: images of more pixels are refused.
@@ -114,10 +121,15 @@ class FaceAnalyzer:
         tasks = None if tasks is None else list(tasks)
         self._arguments = {
             "model": model, "tasks": tasks, "device": device, "runtime": runtime, "detector": detector,
+            "recognizer": recognizer,
             "min_score": min_score, "max_faces": max_faces, "max_pixels": max_pixels, "threads": threads,
         }  # fmt: skip
         self._threads = usable_threads(threads)
-        self._runner = load_runner(model, runtime, device, threads, tasks=tasks)
+        self._runner: Runner = load_runner(model, runtime, device, threads, tasks=tasks)
+        if recognizer is not None:
+            own = Recognizer(recognizer, threads=threads, device=self._runner.device)
+            self._runner = RecognizerRunner(self._runner, own)
+        self._recognizes_by = model if recognizer is None else Path(recognizer)
         if isinstance(detector, str):
             self._detector = load_detector(detector, threads=threads, device=self._runner.device)
             # While many images are searched at once, each search by itself is fastest on one thread.
@@ -137,6 +149,35 @@ class FaceAnalyzer:
 
     def __reduce__(self) -> tuple[Any, ...]:
         return _rebuild, (type(self), self._arguments)
+
+    @property
+    def model_id(self) -> str:
+        """The network whose embeddings the faces carry, as name@sha256[:8]."""
+        return self._runner.model_id
+
+    def thresholds(self) -> Thresholds:
+        """Return the measured thresholds of the network that recognizes; ModelError if it has none."""
+        return thresholds(self._recognizes_by)
+
+    def compare(self, a: Source | Face, b: Source | Face, fmr: float = FMR, *, masked: bool = False) -> Match:
+        """Judge whether two images show the same person, by the largest face of each.
+
+        a, b: images as `analyze` takes them, or faces with embeddings. fmr: the share of pairs of different
+        people that may be taken for one person. masked: use the thresholds for faces with masks.
+        Raises FaceumError if an image shows no face, ModelError if the network has no thresholds.
+        """
+        measured = self.thresholds()
+        return match_faces(self._largest(a), self._largest(b), measured, fmr, masked=masked)
+
+    def _largest(self, source: Source | Face) -> Face:
+        if isinstance(source, Face):
+            return source
+        faces = self.analyze(source).faces
+        if not faces:
+            raise FaceumError(
+                f"There is no face in {source_name(source) or 'the image'}; give one with a face."
+            )
+        return faces[0]
 
     def analyze(
         self,
@@ -312,7 +353,7 @@ class FaceAnalyzer:
     def _needs_points(self) -> bool:
         card = self._runner.card
         used: list[CropSpec] = [card.crop_of(task) for task in self.tasks]
-        return "landmarks" in card.tasks and any(spec.policy == "similarity" for spec in used)
+        return "landmarks" in card.tasks and any(spec.policy != "box" for spec in used)
 
     def _run(self, crops: Sequence[Crop], tasks: Sequence[str]) -> list[dict[str, Any]]:
         outputs = self._runner.run(

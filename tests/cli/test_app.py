@@ -28,9 +28,7 @@ def faceum(tiny_model):
 
     def run(command, *words):
         given = [str(word) for word in words]
-        return CliRunner().invoke(
-            app, [command, *given, *(network if command in ("analyze", "compare") else [])]
-        )
+        return CliRunner().invoke(app, [command, *given, *(network if command == "analyze" else [])])
 
     return run
 
@@ -236,29 +234,6 @@ def test_an_unknown_model_names_its_neighbours():
 def test_an_empty_folder_is_bad_input(faceum, tmp_path):
     done = faceum("analyze", tmp_path)
     assert done.exit_code == 2 and "holds no images" in done.stderr
-
-
-def test_compare_prints_the_cosine(faceum, portrait_path, portrait, tmp_path):
-    done = faceum("compare", portrait_path, portrait_path)
-    assert done.exit_code == 0 and done.stdout.strip() == "cosine 1.0000"
-    cv2.imwrite(str(tmp_path / "mirror.png"), portrait[:, ::-1, ::-1])
-    done = faceum("compare", portrait_path, tmp_path / "mirror.png", "--json")
-    assert -1 <= json.loads(done.stdout)["cosine"] < 0.9999
-
-
-def test_compare_says_which_image_has_no_face(faceum, portrait_path, tmp_path):
-    cv2.imwrite(str(tmp_path / "wall.png"), np.full((90, 90, 3), 99, np.uint8))
-    done = faceum("compare", portrait_path, tmp_path / "wall.png")
-    assert done.exit_code == 2 and "wall.png" in done.stderr and "no face" in done.stderr.lower()
-
-
-def test_compare_uses_the_largest_face(faceum, portrait_path, portrait, tmp_path):
-    small = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
-    both = np.full((512, 768, 3), 99, np.uint8)
-    both[:256, :256], both[:, 256:] = small, portrait
-    cv2.imwrite(str(tmp_path / "both.png"), both[..., ::-1])
-    done = faceum("compare", tmp_path / "both.png", portrait_path)
-    assert "2 faces" in done.stderr and float(done.stdout.split()[1]) > 0.99
 
 
 def test_models_prints_a_line_per_model_and_all_about_one():

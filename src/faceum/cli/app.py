@@ -16,6 +16,8 @@ import typer
 from typer.core import TyperGroup
 
 from faceum.cli.analyze import analyze_command
+from faceum.cli.calibrate import calibrate_command
+from faceum.cli.cluster import cluster_command
 from faceum.cli.compare import compare_command
 from faceum.cli.convert import convert_app
 from faceum.cli.data import data_app
@@ -25,6 +27,7 @@ from faceum.cli.export import export_command
 from faceum.cli.extract import extract_command
 from faceum.cli.inspect import inspect_command
 from faceum.cli.models import models_command
+from faceum.cli.people import people_app
 from faceum.cli.terminal import close_stdout, say
 from faceum.cli.train import train_command
 from faceum.errors import FaceumError
@@ -100,6 +103,9 @@ def options(
 
 app.command("analyze")(analyze_command)
 app.command("compare")(compare_command)
+app.add_typer(people_app, name="people")
+app.command("cluster")(cluster_command)
+app.command("calibrate")(calibrate_command)
 app.command("models")(models_command)
 app.command("doctor")(doctor_command)
 app.command("inspect")(inspect_command)

@@ -1,7 +1,7 @@
-"""`faceum compare`: print how similar the faces in two images are."""
+"""`faceum compare`: whether two images show the same person, at a stated error rate."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -13,41 +13,75 @@ from faceum.cli.options import (
     RuntimeOption,
     ThreadsOption,
 )
-from faceum.cli.terminal import print_json, say
+from faceum.cli.people import RecognizerOption
+from faceum.cli.terminal import console, print_json, say
 from faceum.errors import FaceumError
+
+if TYPE_CHECKING:
+    from faceum.analyzer import FaceAnalyzer
+    from faceum.results import Face
 
 
 def compare_command(
     first: Annotated[Path, typer.Argument(metavar="A", help="An image with a face.")],
     second: Annotated[Path, typer.Argument(metavar="B", help="Another image with a face.")],
+    fmr: Annotated[
+        float, typer.Option(help="Share of pairs of different people that may be taken for one person.")
+    ] = 0.001,
+    best: Annotated[
+        bool, typer.Option("--best", help="Compare only the largest face of each image.")
+    ] = False,
+    masked: Annotated[
+        bool, typer.Option("--masked", help="Use the thresholds for faces with masks.")
+    ] = False,
     json: JsonOption = False,
     model: ModelOption = "compact",
+    recognizer: RecognizerOption = None,
     device: DeviceOption = "auto",
     runtime: RuntimeOption = "auto",
     detector: DetectorOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Print the cosine similarity of the largest faces of two images.
+    """Say whether two images show the same person.
 
-    It lies in -1..1. Equal images have 1; values near 0 mean different people.
+    Prints the cosine similarity, the threshold, the verdict and both error rates; every face of A with every
+    face of B if there are several. Exit code 0 for the same person (in any pair), 1 for different people, 2
+    if an image cannot be used or shows no face.
     """
-    import numpy as np
-
     from faceum.analyzer import FaceAnalyzer
+    from faceum.match import match_faces
 
     analyzer = FaceAnalyzer(
-        model, tasks=["recognition"], device=device, runtime=runtime, detector=detector, threads=threads
-    )
-    embeddings = []
-    for path in (first, second):
-        faces = list(analyzer.analyze(path))
-        if not faces:
-            raise FaceumError(f"There is no face in {path}; give an image with one.")
-        if len(faces) > 1:
-            say(f"There are {len(faces)} faces in {path}; the largest one is compared.")
-        embeddings.append(np.asarray(faces[0].embedding))
-    cosine = float(embeddings[0] @ embeddings[1])
+        model, tasks=["recognition"], recognizer=recognizer, device=device, runtime=runtime,
+        detector=detector, threads=threads,
+    )  # fmt: skip
+    thresholds = analyzer.thresholds()
+    thresholds.at(fmr, masked=masked)  # a rate that cannot be had is said before the images are searched
+    faces_a, faces_b = (_faces(analyzer, path, best) for path in (first, second))
+    matches = [
+        (i, j, match_faces(a, b, thresholds, fmr, masked=masked))
+        for i, a in enumerate(faces_a)
+        for j, b in enumerate(faces_b)
+    ]
     if json:
-        print_json({"cosine": cosine, "a": str(first), "b": str(second)})
+        pairs = [{"face_a": i, "face_b": j, **match.to_dict()} for i, j, match in matches]
+        print_json({"a": str(first), "b": str(second), "pairs": pairs})
+    elif len(matches) == 1:
+        typer.echo(str(matches[0][2]))
     else:
-        typer.echo(f"cosine {cosine:.4f}")
+        from faceum.cli.people_tables import match_table
+
+        console().print(match_table(matches))
+        typer.echo(str(max((match for _, _, match in matches), key=lambda match: match.cosine)))
+    if not any(match.same for _, _, match in matches):
+        raise typer.Exit(1)
+
+
+def _faces(analyzer: "FaceAnalyzer", path: Path, best: bool) -> "list[Face]":
+    """The faces of an image, largest first, or only the first; FaceumError where there is none."""
+    faces = list(analyzer.analyze(path).faces or ())
+    if not faces:
+        raise FaceumError(f"There is no face in {path}; give an image with one.")
+    if best and len(faces) > 1:
+        say(f"There are {len(faces)} faces in {path}; the largest one is compared.")
+    return faces[:1] if best else faces

@@ -20,6 +20,9 @@ AUTO = "centerface"
 DETECTORS = {"centerface": ("faceum.detect.centerface", "CenterFace")}
 """Name -> module and class of each detector; the module is imported when the detector is asked for."""
 
+FILE_DETECTOR = ("faceum.detect.scrfd", "SCRFD")
+"""Module and class of the detector that runs an .onnx file in SCRFD's convention."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Detection:
@@ -64,13 +67,15 @@ def load_detector(name: str = "auto", *, threads: int | None = None, device: str
 
     threads: threads per run; None for all that affinity and cgroup allow. device: "cpu", "cuda" or "coreml";
     where onnxruntime cannot use it, the detector runs on the CPU and logs that.
-    Raises ModelError for an unknown name.
+    name: also the path of an .onnx file in SCRFD's convention. Raises ModelError for an unknown name.
     """
     chosen = AUTO if name == "auto" else name
-    if chosen not in DETECTORS:
+    if not name.endswith(".onnx") and chosen not in DETECTORS:
         raise ModelError(unknown_name(name, "detector", ["auto", *DETECTORS]))
-    module, class_name = DETECTORS[chosen]
-    detector: Detector = getattr(importlib.import_module(module), class_name)(threads=threads, device=device)
+    module, class_name = DETECTORS.get(chosen, FILE_DETECTOR)
+    kind = getattr(importlib.import_module(module), class_name)
+    file = (name,) if name.endswith(".onnx") else ()
+    detector: Detector = kind(*file, threads=threads, device=device)
     return detector
 
 

@@ -1,0 +1,74 @@
+"""`faceum calibrate`: measure when two faces are one person, for a network that has no thresholds yet."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from faceum.cli.options import DetectorOption, ThreadsOption
+from faceum.cli.terminal import console
+from faceum.errors import DataError
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from faceum.evaluate.record import Evaluation
+
+
+def calibrate_command(
+    sets: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="NAME=PATH",
+            help="A set with pairs: lfw=lfw:FOLDER, a packed Parquet file with its pairs, or a .bin file.",
+        ),
+    ],
+    recognizer: Annotated[
+        Path, typer.Option(help="The ONNX recognition network, in insightface's convention.")
+    ],
+    detector: DetectorOption = "auto",
+    limit: Annotated[int | None, typer.Option(min=2, help="Use only this many pairs of the set.")] = None,
+    threads: ThreadsOption = None,
+) -> None:
+    """Measure a recognition network's thresholds and write them beside it, as NAME.thresholds.json.
+
+    Faces with painted masks are measured, too, if the set's faces allow it. Use pairs of people that the
+    network has not learned from.
+    """
+    from faceum.detect.base import load_detector
+    from faceum.evaluate.protocols import evaluate_set
+    from faceum.evaluate.sets import load_set, parse_sets
+    from faceum.evaluate.thresholds import threshold_table, thresholds_of
+    from faceum.recognizer import Recognizer, RecognizerRunner
+    from faceum.runner import load_runner
+    from faceum.weights.thresholds import Thresholds, write_thresholds
+
+    network = Recognizer(recognizer, threads=threads)
+    runner = RecognizerRunner(load_runner("compact", threads=threads, tasks=["landmarks"]), network)
+    finder = load_detector(detector, threads=threads)
+    evaluations: list[Evaluation] = []
+    for name, place in parse_sets(sets).items():
+        labelled = load_set(name, place)
+        wanted = [one for one in labelled.protocols if one in ("verification", "masked")]
+        evaluations += evaluate_set(labelled, runner, finder, wanted, limit=limit)
+    measured = thresholds_of(evaluations)
+    if not measured:
+        raise DataError("These sets have too few pairs for thresholds; give a set with a list of pairs.")
+    path = write_thresholds(network.path, Thresholds.from_dict(measured))
+    for evaluation in evaluations:
+        if evaluation.thresholds is not None:
+            table = threshold_table(evaluation.thresholds)
+            console().print(f"{evaluation.dataset}, {evaluation.protocol}")
+            console().print(_plain(table.columns, table.rows))
+    typer.echo(f"Thresholds: {path}")
+
+
+def _plain(columns: tuple[str, ...], rows: tuple[tuple[str | int | float | None, ...], ...]) -> "Table":
+    from rich import box
+    from rich.table import Table
+
+    shown = Table(*columns, box=box.SIMPLE)
+    for row in rows:
+        shown.add_row(*(f"{cell:.1f}" if isinstance(cell, float) else str(cell) for cell in row))
+    return shown

@@ -1,0 +1,52 @@
+"""Verdicts as text for a terminal: comparisons of faces and searches in a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from faceum.match import Match
+from faceum.people.records import Search
+
+SAME = {True: Text("same", style="green"), False: Text("different", style="yellow")}
+"""How a verdict looks."""
+
+
+def search_table(search: Search, number: int) -> RenderableType:
+    """One face of an image: who it is, the nearest people, and what the verdict rests on."""
+    head = Text(f"face {number}: ")
+    known = any(one.same for one in search.candidates)
+    head.append(search.name, style="bold green" if known else "bold yellow")
+    table = Table(box=box.SIMPLE)
+    for column in ("person", "cosine", "verdict"):
+        table.add_column(column)
+    for one in search.candidates:
+        table.add_row(Text(one.name), f"{one.cosine:.3f}", SAME[one.same])
+    return Group(head, table, Text(search_basis(search), style="dim"))
+
+
+def search_basis(search: Search) -> str:
+    """What a search's threshold rests on, in one sentence."""
+    size = f"{search.people:,} people, {search.samples:,} samples"
+    if search.threshold is None:
+        return f"{size}; without measured thresholds nobody is recognized: run `faceum calibrate`."
+    extrapolated = "" if search.measured else ", extrapolated"
+    return (
+        f"{size}: so that {search.fmr:.2%} of strangers are taken for somebody, a pair is judged at a false "
+        f"match rate of {search.pair_fmr:.1e}, cosine {search.threshold:.3f}{extrapolated}."
+    )
+
+
+def match_table(matches: Sequence[tuple[int, int, Match]]) -> RenderableType:
+    """Every face of one image with every face of another: a row a pair."""
+    table = Table(box=box.SIMPLE)
+    for column in ("A", "B", "cosine", "threshold", "verdict"):
+        table.add_column(column)
+    for first, second, match in matches:
+        cosine, threshold = f"{match.cosine:.3f}", f"{match.threshold:.3f}"
+        table.add_row(f"face {first}", f"face {second}", cosine, threshold, SAME[match.same])
+    return table

@@ -1,0 +1,193 @@
+"""`faceum compare`, `people` and `cluster` on a tiny network: verdicts, exit codes, files."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from click.testing import Result
+from typer.testing import CliRunner
+
+from faceum.cli.app import app
+from faceum.image import write_image
+from faceum.weights.thresholds import MatchRate, Thresholds, write_thresholds
+
+Run = Callable[..., Result]
+
+
+@pytest.fixture
+def network(tiny_model: Path, tmp_path: Path) -> Path:
+    """The tiny network with thresholds that its random embeddings cannot be far from."""
+    path = tmp_path / "network" / "tiny.onnx"
+    path.parent.mkdir()
+    shutil.copy(tiny_model.with_suffix(".onnx"), path)
+    rates = tuple(
+        MatchRate(fmr=10.0**-n, cosine=1 - 10.0 ** -(n + 2), tmr=0.9, tmr_low=0.8, tmr_high=1.0)
+        for n in range(1, 5)
+    )
+    write_thresholds(path, Thresholds(set="drawn", people=9, same_pairs=9, different_pairs=99, rates=rates))
+    return path
+
+
+@pytest.fixture
+def faceum(network: Path, tmp_path: Path) -> Run:
+    """Runs the command line with that network and a gallery of its own."""
+    options = ["--model", str(network), "--threads", "1"]
+    gallery = ["--gallery", str(tmp_path / "people.sqlite")]
+
+    def run(*words: object) -> Result:
+        given = [str(word) for word in words]
+        if given[0] == "people":
+            given += gallery + (options if given[1] in ("enroll", "import", "search") else [])
+            given += options[:2] if given[1] == "doctor" else []
+        elif given[0] in ("compare", "cluster"):
+            given += options
+        return CliRunner().invoke(app, given)
+
+    return run
+
+
+@pytest.fixture
+def mirror(portrait: np.ndarray, tmp_path: Path) -> Path:
+    """The portrait in a mirror: another face to the random network."""
+    write_image(tmp_path / "mirror.png", portrait[:, ::-1])
+    return tmp_path / "mirror.png"
+
+
+@pytest.fixture
+def wall(tmp_path: Path) -> Path:
+    """An image without a face."""
+    write_image(tmp_path / "wall.png", np.full((90, 90, 3), 99, np.uint8))
+    return tmp_path / "wall.png"
+
+
+@pytest.fixture
+def both(portrait: np.ndarray, tmp_path: Path) -> Path:
+    """The portrait, and smaller beside it the portrait again."""
+    image = np.full((512, 768, 3), 99, np.uint8)
+    image[:256, :256] = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
+    image[:, 256:] = portrait
+    write_image(tmp_path / "both.png", image)
+    return tmp_path / "both.png"
+
+
+def test_compare_says_same_person_in_one_sentence(faceum: Run, portrait_path: Path) -> None:
+    done = faceum("compare", portrait_path, portrait_path)
+    assert done.exit_code == 0, done.output
+    assert done.stdout.count("\n") == 1
+    assert done.stdout.startswith("Same person: cosine 1.000")
+    assert "1 in 1,000" in done.stdout and "10.0 %" in done.stdout and "drawn" in done.stdout
+
+
+def test_compare_says_different_people(faceum: Run, portrait_path: Path, mirror: Path) -> None:
+    done = faceum("compare", portrait_path, mirror, "--fmr", "1e-4", "--json")
+    assert done.exit_code == 1, done.output
+    (pair,) = json.loads(done.stdout)["pairs"]
+    assert (pair["same"], pair["fmr"], pair["set"]) == (False, 1e-4, "drawn")
+    assert pair["cosine"] < pair["threshold"] == pytest.approx(1 - 1e-6)
+
+
+def test_compare_tells_which_image_has_no_face(faceum: Run, portrait_path: Path, wall: Path) -> None:
+    done = faceum("compare", portrait_path, wall)
+    assert done.exit_code == 2 and "no face in" in done.stderr and "wall.png" in done.stderr
+
+
+def test_compare_takes_every_face_or_the_largest(faceum: Run, portrait_path: Path, both: Path) -> None:
+    done = faceum("compare", both, portrait_path, "--json")
+    pairs = json.loads(done.stdout)["pairs"]
+    assert [(pair["face_a"], pair["face_b"]) for pair in pairs] == [(0, 0), (1, 0)]
+    done = faceum("compare", both, portrait_path)
+    assert "face 1" in done.stdout and "cosine" in done.stdout
+    done = faceum("compare", both, portrait_path, "--best", "--json")
+    assert len(json.loads(done.stdout)["pairs"]) == 1 and "2 faces" in done.stderr
+
+
+def test_compare_needs_thresholds_and_a_rate(faceum: Run, network: Path, portrait_path: Path) -> None:
+    done = faceum("compare", portrait_path, portrait_path, "--fmr", "2")
+    assert done.exit_code == 2 and "between 0 and 1" in done.stderr
+    network.with_suffix(".thresholds.json").unlink()
+    done = faceum("compare", portrait_path, portrait_path)
+    assert done.exit_code == 2 and "faceum calibrate" in done.stderr
+
+
+def test_a_person_is_enrolled_found_renamed_and_removed(
+    faceum: Run, portrait_path: Path, mirror: Path, tmp_path: Path
+) -> None:
+    done = faceum("people", "enroll", "Eileen", portrait_path, "--keep-crops")
+    assert done.exit_code == 0 and "1 samples added" in done.stdout, done.output
+    done = faceum("people", "search", portrait_path, "--json")
+    assert done.exit_code == 0
+    assert json.loads(done.stdout)["faces"][0]["name"] == "Eileen"
+    done = faceum("people", "search", mirror)
+    assert done.exit_code == 1 and "unknown" in done.stdout and "different" in done.stdout
+    assert faceum("people", "rename", "Eileen", "Eileen Collins").exit_code == 0
+    assert "Eileen Collins  1" in faceum("people", "list").stdout
+    done = faceum("people", "show", "Eileen Collins", "--crops", tmp_path / "crops")
+    assert "astronaut.png" in done.stdout
+    assert [path.suffix for path in (tmp_path / "crops").iterdir()] == [".jpg"]
+    assert faceum("people", "doctor").exit_code == 0
+    done = faceum("people", "remove", "Eileen")
+    assert done.exit_code == 2 and "did you mean 'Eileen Collins'" in done.stderr
+    assert faceum("people", "remove", "Eileen Collins").exit_code == 0
+    assert json.loads(faceum("people", "list", "--json").stdout) == []
+
+
+def test_a_folder_is_imported_and_exported(
+    faceum: Run, portrait_path: Path, mirror: Path, wall: Path, both: Path, tmp_path: Path
+) -> None:
+    for name, image in (("Ada", portrait_path), ("Bob", mirror), ("Bob", wall), ("Cleo", both)):
+        (tmp_path / "people" / name).mkdir(parents=True, exist_ok=True)
+        shutil.copy(image, tmp_path / "people" / name)
+    done = faceum("people", "import", tmp_path / "people")
+    assert done.exit_code == 1
+    assert "2 samples added, 0 there already, 2 images not usable" in done.stdout
+    assert "wall.png" in done.stderr and "2 faces" in done.stderr
+    assert faceum("people", "export", tmp_path / "people.npz").exit_code == 0
+    done = faceum("people", "import", tmp_path / "people.npz", "--json")
+    assert json.loads(done.stdout) == {"added": 0, "known": 2, "problems": []}
+    assert "1 samples of Bob" in faceum("people", "merge", "Bob", "Ada").stdout
+
+
+def test_images_without_a_face_are_bad_input(faceum: Run, wall: Path) -> None:
+    assert faceum("people", "enroll", "Ada", wall).exit_code == 2
+    assert faceum("people", "search", wall).exit_code == 1
+
+
+def test_faces_are_clustered_into_sheets_and_a_table(
+    faceum: Run, portrait_path: Path, mirror: Path, tmp_path: Path
+) -> None:
+    pytest.importorskip("scipy")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    copy = shutil.copy(portrait_path, tmp_path / "copy.png")
+    done = faceum("cluster", portrait_path, mirror, copy, "--out", tmp_path / "out", "--threshold", "0.99999")
+    assert done.exit_code == 0, done.output
+    table = parquet.read_table(tmp_path / "out" / "clusters.parquet").to_pydict()
+    names = [Path(source).name for source in table["source"]]
+    assert names == ["astronaut.png", "mirror.png", "copy.png"]
+    assert table["cluster"][0] == table["cluster"][2] == 0 != table["cluster"][1]
+    page = (tmp_path / "out" / "index.html").read_text(encoding="utf-8")
+    assert "sheets/cluster-0000.jpg" in page and "http" not in page
+    assert cv2.imread(str(tmp_path / "out" / "sheets" / "cluster-0000.jpg")).shape[0] == 96
+
+
+def test_embeddings_of_a_parquet_file_are_clustered(faceum: Run, tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    vectors = np.repeat(np.eye(3, 8), [3, 1, 2], axis=0)
+    parquet.write_table(
+        pyarrow.table({"id": list("abcdef"), "embedding": vectors.tolist()}), tmp_path / "faces.parquet"
+    )
+    done = faceum("cluster", tmp_path / "faces.parquet", "--out", tmp_path / "out")
+    assert done.exit_code == 0, done.output
+    table = parquet.read_table(tmp_path / "out" / "clusters.parquet").to_pydict()
+    assert table["source"] == list("abcdef")
+    assert table["cluster"] == [0, 0, 0, 2, 1, 1] and table["size"] == [3, 3, 3, 1, 2, 2]
+    parquet.write_table(pyarrow.table({"id": ["a"]}), tmp_path / "other.parquet")
+    done = faceum("cluster", tmp_path / "other.parquet", "--out", tmp_path / "out")
+    assert done.exit_code == 2 and "embedding" in done.stderr
