@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -17,7 +18,7 @@ NOT_RUN = "not run in the tests"
 
 ROOT = Path(__file__).resolve().parents[2]
 
-PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")), ROOT / "examples" / "quickstart.ipynb"]
 
 LONGEST_README = 130
 
@@ -31,8 +32,11 @@ class Block(NamedTuple):
 
 
 def blocks(path: Path) -> list[Block]:
-    """Every fenced block of a Markdown file."""
+    """Every fenced block of a Markdown file, or code cell of a notebook."""
     text = path.read_text(encoding="utf-8")
+    if path.suffix == ".ipynb":
+        cells = json.loads(text)["cells"]
+        return [Block("python", "".join(c["source"]), True) for c in cells if c["cell_type"] == "code"]
     found = []
     for match in re.finditer(r"(<!--[^>]*-->\s*\n)?^```(\w+)[^\n]*\n(.*?)^```", text, re.S | re.M):
         found.append(Block(match[2], match[3], NOT_RUN not in (match[1] or "")))

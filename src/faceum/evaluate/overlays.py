@@ -56,6 +56,9 @@ def _shown(example: Example) -> np.ndarray:
 
 
 def _coloured(image: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+    from faceum.evaluate.plots import prepare_matplotlib
+
+    prepare_matplotlib()
     from matplotlib import colormaps
 
     palette = (colormaps["tab20"](np.arange(20))[:, :3] * 255).astype(np.float32)

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
+import os
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -44,11 +49,24 @@ def write_expert_load(load: Mapping[str, Any], folder: Path, prefix: str) -> Pat
     return save_figure(figure, folder / f"{prefix}-expert-load.png")
 
 
+@functools.cache
+def prepare_matplotlib() -> None:
+    """Let matplotlib keep its font cache in a temporary folder, which it would write into the home folder.
+
+    Call this before importing matplotlib. A folder that the user chose with MPLCONFIGDIR is kept.
+    """
+    if "MPLCONFIGDIR" not in os.environ:
+        folder = tempfile.mkdtemp(prefix="faceum-")
+        atexit.register(shutil.rmtree, folder, ignore_errors=True)
+        os.environ["MPLCONFIGDIR"] = folder
+
+
 def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.0, 4.2)) -> tuple[Any, Any]:
     """Return a figure and its axes that need no screen and leave pyplot's state alone.
 
     size: inches. DataError where matplotlib is not installed.
     """
+    prepare_matplotlib()
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
