@@ -1,11 +1,11 @@
-"""Benchmark: `base`, six tasks of one face, beside the published schedule and its dense twin.
+"""Compare `base`, six tasks of one face, with the published schedule and with its dense twin.
 
     python benchmarks/base.py [--rounds 5] [--device cuda]
 
-Prints: encoder, published schedule / ours (reference router, same weights); encoder and heads, the same;
-encoder with our router / the dense twin; the dense heads' fusion, plain / mixed before enlarging.
-On a GPU in bfloat16, crops and answers staying there: faces a second at several batches and the share of the
-matmul ceiling, the published schedule, where the time goes, the dense twin and the fusion.
+Prints ratios of times: the encoder of the published schedule / ours (reference router, same weights); the
+same with heads; the encoder with our router / the dense twin; the dense heads' fusion, plain / mixed before
+enlarging. On a GPU in bfloat16, with crops and answers staying there: faces per second at several batch
+sizes, the share of the matmul ceiling, where the time goes, and the same ratios.
 """
 
 from __future__ import annotations

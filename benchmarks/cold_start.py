@@ -1,6 +1,6 @@
-"""Benchmark: how long starting takes, each in a fresh process, and how much memory the main job takes.
+"""Measure how long starting takes, each time in a fresh process, and the peak memory of the main job.
 
-python benchmarks/cold_start.py [--model compact] [--rounds 15]
+    python benchmarks/cold_start.py [--model compact] [--rounds 15]
 """
 
 from __future__ import annotations

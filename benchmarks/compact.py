@@ -1,9 +1,10 @@
-"""Benchmark: the compact network and the main job beside one ViT-S/16 at 224, all in onnxruntime.
+"""Compare the compact network and the main job with one ViT-S/16 at 224 pixels, all in onnxruntime.
 
     python benchmarks/compact.py [--model compact] [--rounds 30] [--folder results/benchmarks]
 
-Prints: six tasks of one crop / ViT-S; each task alone / all six; reading, searching, cutting and answering a
-1080p photo with one face / (decoding it + ViT-S); the stages; the whole job for 1, 8 and 64 faces.
+Prints ratios of times: six tasks of one crop / ViT-S; each task alone / all six; reading, detecting, cropping
+and answering a 1080p photo with one face / (decoding it + ViT-S); the stages; the whole job for 1, 8 and 64
+faces.
 """
 
 from __future__ import annotations

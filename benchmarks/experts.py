@@ -1,13 +1,13 @@
-"""Benchmark: the expert layer beside ideal dense products of the same routed size, and beside a plain loop.
+"""Compare the expert layer with ideal dense products of the same routed size, and with a plain loop.
 
     python benchmarks/experts.py [--rounds 30] [--device cuda]
 
-The layer is `base`'s: 8 experts 768 -> 1536 -> 768, gates from its router on random tokens. Ideal: the two
-dense products with as many rows as tokens were routed, and the activation between, nothing else; also the
-dense MLP of the same active width. The loop takes one expert after the other, with a mask, and adds in place.
-Last, what filling up the rows of an expert's product saves in training in bfloat16.
-On a GPU in bfloat16, the gates in float32, each size twice: with the host's launches, and the kernels alone;
-beside the layer there what might take its place or a part's (`fused_experts.py`).
+The layer is that of `base`: 8 experts 768 -> 1536 -> 768, with gates from its router on random tokens. Ideal
+means the two dense products with as many rows as tokens were routed, and the activation between them; also
+the dense MLP of the same active width. The loop runs one expert after the other, with a mask, and adds in
+place. Last, the saving of padding the rows of an expert's product, in training in bfloat16. On a GPU in
+bfloat16, with gates in float32, each size twice: with the host's launches, and the kernels alone; there the
+candidates in `fused_experts.py` are timed as well.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""What the benchmarks share: things timed in turn in one run, with medians, spread and where it was.
+"""Time things in turn within one run, and report medians, spread, machine and versions.
 
-Every round times each thing once, one after the other, so that whatever else the machine does meets all of
-them alike; a ratio is the median over the rounds of the two times of one round, its spread the middle half.
+Every round times each thing once, one after the other, so that other load on the machine affects all alike. A
+ratio is the median over the rounds of the two times of one round; its spread is the middle half.
 """
 
 from __future__ import annotations

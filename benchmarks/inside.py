@@ -1,10 +1,10 @@
-"""Benchmark: where the time of `compact` goes inside, and what its moe_blocks cost beside the dense twin.
+"""Measure where the time of `compact` goes, and what its MoE blocks cost compared with the dense twin.
 
     python benchmarks/inside.py [--rounds 20] [--folder results/benchmarks]
 
-Prints, for 1, 8 and 64 faces in torch: trunk, attention and norms of the moe_blocks, shared experts, routers,
-routed experts, each head, as shares of all six tasks. Then the parameters of `compact` and of its dense twin,
-and compact / twin: six tasks in torch and in onnxruntime, and a training step on generated faces.
+Prints, for 1, 8 and 64 faces in torch, the shares of all six tasks' time: trunk, attention and norms of the
+MoE blocks, shared experts, routers, routed experts, each head. Then the parameters of `compact` and of its
+dense twin, and compact / twin: six tasks in torch and in onnxruntime, and a training step on generated faces.
 """
 
 from __future__ import annotations

@@ -1,12 +1,12 @@
-"""Benchmark: `analyze_many` beside the same images one by one, and its memory over thousands of images.
+"""Compare `analyze_many` with the same images one by one, and measure its memory over thousands of images.
 
     python benchmarks/many_images.py [--model compact] [--images 200] [--rounds 3] [--growth 0]
 
-The images are JPEG files of eight sizes from 0.3 to 6 megapixels with one to three faces, each a head of
-the example portrait, small or large, before a part of it without a face. Where FACEUM_CORPUS names the
-corpus, its whole photos are timed, too. With --growth N, N images, some broken, run through one call of
-`analyze_many` instead: printed are the megabytes held on the way, and how much the last third holds more than
-the second, beside how much the single values of a third stray.
+The images are JPEG files of eight sizes from 0.3 to 6 megapixels with one to three faces, each a head of the
+example portrait in front of a part of it without a face. If FACEUM_CORPUS names the corpus, its whole photos
+are timed, too. With --growth N, N images, some broken, run through one call of `analyze_many` instead; it
+prints the megabytes held on the way, how much the last third holds more than the second, and how much single
+values of a third vary.
 """
 
 from __future__ import annotations

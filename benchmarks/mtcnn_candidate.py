@@ -1,7 +1,7 @@
-"""Benchmark: the whole MTCNN cascade, the other candidate for the default detector, as a `Detector`.
+"""Run the whole MTCNN cascade, the other candidate for the default detector, as a `Detector`.
 
-It lost (docs/log.md), so it is not in the package. Its three networks are made by tools/convert_detectors.py;
-pyramid, thresholds and suppression are those of the package mtcnn 1.0.0.
+It scored lower (docs/log.md), so it is not in the package. tools/convert_detectors.py makes its three
+networks; pyramid, thresholds and suppression are those of the package mtcnn 1.0.0.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What some benchmarks compare with: ViT-S/16 at 224 as an ONNX file, and networks with seeded weights.
+"""Build the networks that benchmarks compare with: ViT-S/16 at 224 as ONNX, and networks with seeded weights.
 
-Speed does not depend on the weights' values, so they are random.
+The weights are random, because speed does not depend on their values.
 """
 
 from __future__ import annotations

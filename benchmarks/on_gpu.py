@@ -1,7 +1,7 @@
-"""What the benchmarks share on a GPU: things timed in turn to their end, captured calls, the matmul ceiling.
+"""Time things on a GPU in turn: whole calls, captured calls, and the matmul ceiling.
 
-A call is timed as it is, with the host's launches, or captured once as a CUDA graph and replayed: the time of
-its kernels alone. What waits for the GPU while it runs cannot be captured.
+A call is timed with the host's launches, or captured once as a CUDA graph and replayed: the time of its
+kernels alone. A call that waits for the GPU cannot be captured.
 """
 
 from __future__ import annotations

@@ -1,9 +1,9 @@
-"""A peer for peers.py, run by the Python of an environment with dlib-bin and face-recognition-models.
-
-Recognition and 68 points by dlib: its HOG detector, shape predictor and recognition network, as the
-package face_recognition calls them. Reads a line, does the job once, prints the seconds.
+"""Time dlib for peers.py, in an environment with dlib-bin and face-recognition-models.
 
     python benchmarks/peer_dlib.py IMAGE.png
+
+Recognition and 68 points: dlib's HOG detector, shape predictor and recognition network, called as the package
+face_recognition calls them. For each line on stdin it does the job once and prints the seconds.
 """
 
 import sys

@@ -1,10 +1,10 @@
-"""Benchmark: the whole job on the example portrait beside what people would use instead, where it is there.
+"""Compare the whole job on the example portrait with other packages, if they are installed.
 
     python benchmarks/peers.py [--dlib-python VENV/bin/python] [--node-folder FOLDER] [--rounds 10]
 
 dlib: an environment with `dlib-bin` and `face-recognition-models` (detector, 68 points, recognition).
-Human: a folder in which peer_human.mjs's npm packages are installed (faces, mesh, age, emotion, embedding).
-Each runs in a process of its own that waits while another's turn is; the image is decoded beforehand.
+Human: a folder in which the npm packages of peer_human.mjs are installed (faces, mesh, age, emotion,
+embedding). Each runs in its own process and waits while the others run. The image is decoded beforehand.
 """
 
 from __future__ import annotations

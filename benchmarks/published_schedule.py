@@ -1,7 +1,7 @@
-"""What `base` is compared with: the published schedule, written out with the modules and weights of ours.
+"""Write the published schedule out with our modules and weights, as what `base` is compared with.
 
-A whole encoder pass a task; in the moe_blocks all patch tokens are routed in both passes, those of the other
-region set to zero. The experts run grouped as ours do, so the comparison is of the schedules alone.
+It runs one whole encoder pass per task. In the MoE blocks all patch tokens are routed in both passes, with
+those of the other region set to zero. The experts run grouped as ours do, so only the schedules differ.
 """
 
 from __future__ import annotations

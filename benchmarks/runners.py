@@ -1,9 +1,9 @@
-"""Benchmark: every runner and format on real crops: how far from torch in float32, and how fast.
+"""Compare every runtime and format on real crops: the difference from torch in float32, and the speed.
 
     python benchmarks/runners.py --model X.safetensors [--faces 100] [--rounds 10] [--compiled 0]
 
-The crops are those of faces in the corpus (`FACEUM_CORPUS`: LFW, Helen and AFW, CelebA, every so many), the
-int8 file is calibrated on as many other ones.
+The crops are of faces in the corpus (`FACEUM_CORPUS`: LFW, Helen and AFW, CelebA). The int8 file is calibrated
+on as many other faces.
 """
 
 from __future__ import annotations

