@@ -1,6 +1,6 @@
 """Measure how long starting takes, each time in a fresh process, and the peak memory of the main job.
 
-    python benchmarks/cold_start.py [--model compact] [--rounds 15]
+python benchmarks/cold_start.py [--model compact] [--rounds 15]
 """
 
 from __future__ import annotations

@@ -2,8 +2,8 @@
 
     python benchmarks/runners.py --model X.safetensors [--faces 100] [--rounds 10] [--compiled 0]
 
-The crops are of faces in the corpus (`FACEUM_CORPUS`: LFW, Helen and AFW, CelebA). The int8 file is calibrated
-on as many other faces.
+The crops are of faces in the corpus (`FACEUM_CORPUS`: LFW, Helen and AFW, CelebA). The int8 file is
+calibrated on as many other faces.
 """
 
 from __future__ import annotations

