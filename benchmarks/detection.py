@@ -7,8 +7,8 @@
 FOLDER holds MTCNN's three networks (tools/convert_detectors.py); without it that candidate is left out.
 
 A face counts as found if a detection's box and the box of its 68 landmarks, with the top raised by 25 % of
-its height, have an intersection over union of at least 0.4; if several do, the best one counts. The error of a
-found face is the mean distance of its five points to those of the landmarks (eyes: mean of six; nose tip:
+its height, have an intersection over union of at least 0.4; if several do, the best one counts. The error of
+a found face is the mean distance of its five points to those of the landmarks (eyes: mean of six; nose tip:
 point 30; mouth: 48 and 54, counted from 0), divided by the distance of the eyes. The size of a face is the
 square root of that raised box's area. Times are medians of the candidates in turn in one process with two
 threads, together with the processor time they took; ratios are to the first candidate's processor time on

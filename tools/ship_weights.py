@@ -1,12 +1,12 @@
-"""Tool: a trained network in, the weights that the package ships out: safetensors, ONNX and registry entry.
+"""Turn a trained network into the weights that the package ships: safetensors, ONNX and registry entry.
 
     python tools/ship_weights.py runs/x/network.safetensors --name compact --report eval/report.json \\
         --run runs/x/run.json --register tools/compact_data.json --licence "..." --source "..."
 
-The ONNX file is compared with torch on crops of the example portrait before either file takes its place.
-Licence, source, scores, thresholds, the report's tables of groups and classes, the recipes of the runs and
-the register of data stand in both files' own headers; from that of the safetensors file `tools/write_card.py`
-writes the model card. `--after` names the weights that the first run began from, whose recipes come before
+The ONNX file is compared with torch on crops of the example portrait before either file is replaced. Both
+files' headers hold licence, source, scores, thresholds, the report's tables of groups and classes, the
+recipes of the runs and the register of data. `tools/write_card.py` writes the model card from the header of
+the safetensors file. `--after` names the weights that the first run started from, whose recipes come before
 its own.
 """
 
