@@ -115,7 +115,7 @@ def compare_on_gpu(
     ours, plain = experts(half_PND, routing).float(), loop(experts, half_PND, routing).float()
     apart = ((ours - plain).abs().max() / plain.abs().max()).item()
     assert apart < 0.03, apart
-    order_M, end_E = experts._by_expert(routing)
+    order_M, end_E = experts._sort_by_expert(routing)
     token_M = order_M // routing.topk_experts_PNK.shape[-1]
     sorted_MD = half_PND.flatten(0, 1).index_select(0, token_M)
     hidden_MH = experts.activation(sorted_MD @ into)
@@ -134,12 +134,12 @@ def compare_on_gpu(
         "ideal products": lambda: experts.activation(x_MD @ into) @ out,
         **fused,
         "router": lambda: router(x_PND, task_P, face_PN),
-        "sort by expert": lambda: experts._by_expert(routing),
+        "sort by expert": lambda: experts._sort_by_expert(routing),
         "gather": lambda: half_PND.flatten(0, 1).index_select(0, token_M),
         "first grouped product": lambda: grouped_matmul(sorted_MD, experts.fc1, end_E),
         "activation": lambda: experts.activation(hidden_MH),
         "second grouped product": lambda: grouped_matmul(hidden_MH, experts.fc2, end_E),
-        "gates and sum": lambda: experts._added(sorted_MD, routing, order_M, token_M),
+        "gates and sum": lambda: experts._add_to_tokens(sorted_MD, routing, order_M, token_M),
         "sort of bytes": lambda: expert_M.byte().sort(stable=True),
         "gates and sum in one pass": lambda: F.embedding_bag(
             row_TK, sorted_MD, per_sample_weights=gate_M.view_as(row_TK), mode="sum"

@@ -22,7 +22,8 @@ from networks import seeded
 from torch import nn
 
 from faceum.config import load_recipe
-from faceum.export.onnx import export_onnx, noise
+from faceum.export.evidence import noise
+from faceum.export.onnx import export_onnx
 from faceum.model.configs import COMPACT
 from faceum.runner import load_runner
 from faceum.train.loop import read_data, stream

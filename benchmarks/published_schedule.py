@@ -15,7 +15,7 @@ from torch import Tensor
 from faceum.model import pyramid
 from faceum.model.moe import MoEBlock
 from faceum.model.network import FaceUM
-from faceum.model.reference_router import FLOOR, MORE, MOST_BACKGROUND, MOST_FACE, NOTED
+from faceum.model.reference_router import COUNTED, FLOOR, MORE, MOST_BACKGROUND, MOST_FACE
 from faceum.model.router import Routing
 
 Crops = dict[int, tuple[Tensor, Tensor]]
@@ -69,7 +69,7 @@ def _one_pass(block: MoEBlock, x_BND: Tensor, task: int, *, region: int) -> Tens
     p_BNE = (x_BND @ block.moe.router.weight[task, region].T).softmax(-1) + FLOOR
     count = MOST_BACKGROUND
     if region == 1:
-        count = min(round((p_BNE > NOTED).sum(-1).double().mean().item()) + MORE, MOST_FACE)
+        count = min(round((p_BNE > COUNTED).sum(-1).double().mean().item()) + MORE, MOST_FACE)
     gate_BNK, expert_BNK = p_BNE.topk(count, dim=-1)
     none = torch.zeros(0)
     choice = Routing(

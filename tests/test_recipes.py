@@ -79,7 +79,8 @@ def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:
 @pytest.mark.parametrize(
     ("word", "said"),
     [("learn=tails", "learn"), ("task_weights.agee=1", "did you mean 'age'"),
-     ("steps=0", "must be at least 1"), ("network=none", "network"), ("sources.drawn.tasks=('aeg',)", "did you mean 'age'"),
+     ("steps=0", "must be at least 1"), ("network=none", "network"),
+     ("sources.drawn.tasks=('aeg',)", "did you mean 'age'"),
      ("sources.drown.batch_size=3", "did you mean 'drawn'"), ("lr=fast", "expected float"),
      ("margin.kind=softface", "cosface"), ("network.moe.router.num_experts=0", "k_max"),
      ("network.moe.router.kind=reference", "class_token")],

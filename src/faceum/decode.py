@@ -34,6 +34,8 @@ def decode_answers(
     answers: list[dict[str, Any]] = [{} for _ in crops]
     for name, values in outputs.items():
         task = TASKS[name]
+        if not np.isfinite(values).all():
+            raise ModelError(f"The network's answer for {name} has values that are not finite.")
         words = tuple((labels or {}).get(name) or task.labels)
         if words and values.shape[1] != len(words):
             raise ModelError(
@@ -48,7 +50,7 @@ def decode_answers(
 
 def decode_ages(logits_BY: np.ndarray) -> list[Age]:
     """Ages from (B, 101) logits: p = sigmoid / its sum over the years; expectation and deviation."""
-    p_BY = _sigmoid(logits_BY.astype(np.float64))
+    p_BY = sigmoid(logits_BY.astype(np.float64))
     p_BY /= p_BY.sum(axis=1, keepdims=True)
     years_Y = np.arange(p_BY.shape[1])
     mean_B = p_BY @ years_Y
@@ -76,12 +78,11 @@ def _ages(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> 
 
 
 def _labels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[dict[str, float]]:
-    return [dict(zip(words, row, strict=True)) for row in _sigmoid(values.astype(np.float64)).tolist()]
+    return [dict(zip(words, row, strict=True)) for row in sigmoid(values.astype(np.float64)).tolist()]
 
 
 def _classes(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Expression]:
-    powers = np.exp(values.astype(np.float64) - values.max(axis=1, keepdims=True))
-    probabilities = powers / powers.sum(axis=1, keepdims=True)
+    probabilities = softmax(values.astype(np.float64))
     return [
         Expression(label=words[int(row.argmax())], probabilities=dict(zip(words, row.tolist(), strict=True)))
         for row in probabilities
@@ -106,7 +107,14 @@ def _points(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -
     return faces
 
 
-def _sigmoid(values: np.ndarray) -> np.ndarray:
+def softmax(values: np.ndarray) -> np.ndarray:
+    """Return the softmax of (B, C) values over C."""
+    powers = np.exp(values - values.max(axis=1, keepdims=True))
+    return powers / powers.sum(axis=1, keepdims=True)
+
+
+def sigmoid(values: np.ndarray) -> np.ndarray:
+    """Return 1 / (1 + exp(-x)) without overflow."""
     return 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
 
 

@@ -18,9 +18,10 @@ from faceum.cli.app import app  # noqa: E402
 from faceum.crop import FACE_TOKENS, POLICIES, crop_matrix  # noqa: E402
 from faceum.decode import decode_ages  # noqa: E402
 from faceum.errors import ModelError  # noqa: E402
-from faceum.export import exporter as module  # noqa: E402
+from faceum.export import evidence, exporter, sidecar  # noqa: E402
+from faceum.export.evidence import noise  # noqa: E402
 from faceum.export.exporter import export_file  # noqa: E402
-from faceum.export.onnx import export_onnx, noise  # noqa: E402
+from faceum.export.onnx import export_onnx  # noqa: E402
 from faceum.export.parity import LIMITS  # noqa: E402
 from faceum.geometry import similarity_from_points  # noqa: E402
 from faceum.runner import load_runner  # noqa: E402
@@ -59,7 +60,7 @@ def rounded_router_products(path):
 def test_one_task_in_half_precision(tiny_model, tmp_path, portrait_path, images):
     done = CliRunner().invoke(
         app,
-        ["export", str(tiny_model), "--out", str(tmp_path / "age.onnx"), "--tasks", "age"]
+        ["export", "--model", str(tiny_model), "--out", str(tmp_path / "age.onnx"), "--tasks", "age"]
         + ["--precision", "fp16", "--images", str(images)],
     )
     assert done.exit_code == 0, done.output
@@ -81,7 +82,7 @@ def test_without_images_noise_is_compared_and_said(tiny_model, tmp_path):
     compared = json.loads(exported.sidecar.read_text())["compared_with_torch"]
     assert compared["on"] == "noise, as no images were given" and compared["faces"] == 0
     said = " ".join(CliRunner().invoke(app, ["export", "--help"]).output.replace("│", " ").split())
-    assert "Without images noise is compared" in said
+    assert "Without images the file is compared on noise" in said
     stored = onnx.load(str(tmp_path / "x.onnx")).graph.initializer
     assert all(one.data_type != onnx.TensorProto.FLOAT16 for one in stored)
 
@@ -121,13 +122,15 @@ def test_the_sidecar_is_all_that_somebody_without_this_package_needs(tiny_model,
 
 
 def test_every_kind_policy_and_face_token_rule_has_its_words():
-    assert set(module.MEANINGS) == set(KINDS)
-    assert set(module.CROP_RULES) == set(POLICIES) and set(module.FACE_RULES) == set(FACE_TOKENS)
+    assert set(sidecar.MEANINGS) == set(KINDS)
+    assert set(sidecar.CROP_RULES) == set(POLICIES) and set(sidecar.FACE_RULES) == set(FACE_TOKENS)
 
 
 def test_a_task_named_twice_is_exported_once(tiny_model, tmp_path):
     out = tmp_path / "age.onnx"
-    done = CliRunner().invoke(app, ["export", str(tiny_model), "--out", str(out), "--tasks", "age, age"])
+    done = CliRunner().invoke(
+        app, ["export", "--model", str(tiny_model), "--out", str(out), "--tasks", "age, age"]
+    )
     assert done.exit_code == 0, done.output
     assert [output.name for output in onnx.load(str(out)).graph.output] == ["age"]
 
@@ -136,7 +139,7 @@ def test_no_file_stays_without_its_sidecar(tiny_model, tmp_path, monkeypatch):
     def full(*_):
         raise OSError("No space left on device")
 
-    monkeypatch.setattr(module, "_outputs", full)
+    monkeypatch.setattr(exporter, "describe_outputs", full)
     with pytest.raises(OSError, match="No space"):
         export_file(tiny_model, tmp_path / "x.onnx", tasks=["age"])
     assert list(tmp_path.iterdir()) == []
@@ -181,7 +184,7 @@ def exported_once():
 def test_the_shipped_weights_keep_the_stated_limits(
     precision, tasks, tolerance, jittered, exported_once, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "export_onnx", exported_once)
+    monkeypatch.setattr(exporter, "export_onnx", exported_once)
     out = tmp_path / "compact.onnx"
     given = {"tasks": tasks, "precision": precision, "images": jittered}
     exported = export_file("compact", out, tolerance=tolerance, **given)
@@ -212,8 +215,8 @@ def assert_computes_in_int8(file):
 def test_beyond_the_tolerance_nothing_is_written(
     precision, narrow, jittered, exported_once, tmp_path, monkeypatch
 ):
-    monkeypatch.setattr(module, "export_onnx", exported_once)
-    with pytest.raises(ModelError, match=rf"{precision} file would not answer.*age is off by .* {narrow:g}"):
+    monkeypatch.setattr(exporter, "export_onnx", exported_once)
+    with pytest.raises(ModelError, match=rf"{precision} file are too far.*age is off by .* {narrow:g}"):
         export_file(
             "compact",
             tmp_path / "x.onnx",
@@ -235,9 +238,9 @@ def spec_of(model):
     return load_checkpoint(model)[0].config.crop_of("age")
 
 
-def test_no_more_faces_than_wanted(tiny_model, images, monkeypatch):
-    monkeypatch.setattr(module, "MOST_FACES", 3)
-    crops, masks, places = module.faces_in(sorted(images.iterdir()), spec_of(tiny_model))
+def test_most_faces(tiny_model, images, monkeypatch):
+    monkeypatch.setattr(evidence, "MOST_FACES", 3)
+    crops, masks, places = evidence.faces_in(sorted(images.iterdir()), spec_of(tiny_model))
     assert crops.shape == (3, 64, 64, 3) and masks.shape == (3, 16) and masks.any()
     assert places.tolist() == [0, 1, 2]
 
@@ -246,13 +249,13 @@ def test_int8_is_compared_on_other_images_than_it_was_calibrated_on(tiny_model, 
     spec = spec_of(tiny_model)
     crops = np.arange(5, dtype=np.uint8)[:, None, None, None] * np.ones((1, 64, 64, 3), np.uint8)
     masks = np.ones((5, 16), bool)
-    monkeypatch.setattr(module, "FEWEST_TO_CALIBRATE", 2)
+    monkeypatch.setattr(evidence, "FEWEST_TO_CALIBRATE", 2)
 
     def found(*places):
-        monkeypatch.setattr(module, "faces_in", lambda *_: (crops, masks, np.array(places)))
-        evidence = module.evidence_in([], spec, calibrate=True)
-        pairs = evidence.calibration[0], evidence.compared[0]
-        return evidence.on, *(np.rint(one[:, 0, 0, 0] * 255).tolist() for one in pairs)
+        monkeypatch.setattr(evidence, "faces_in", lambda *_: (crops, masks, np.array(places)))
+        made = evidence.evidence_in([], spec, calibrate=True)
+        pairs = made.calibration[0], made.compared[0]
+        return made.on, *(np.rint(one[:, 0, 0, 0] * 255).tolist() for one in pairs)
 
     # The second and fifth image have no face, the third has two.
     assert found(0, 2, 2, 3, 5) == ("faces it was not calibrated on", [0, 3], [1, 2, 4])
@@ -262,13 +265,13 @@ def test_int8_is_compared_on_other_images_than_it_was_calibrated_on(tiny_model, 
 
 def test_the_plain_network_is_checked_on_the_faces_too(tiny_model, images, tmp_path, monkeypatch):
     seen = []
-    whole = module.export_onnx
+    whole = exporter.export_onnx
     monkeypatch.setattr(
-        module, "export_onnx", lambda *given, **named: seen.append(named["check"]) or whole(*given, **named)
+        exporter, "export_onnx", lambda *given, **named: seen.append(named["check"]) or whole(*given, **named)
     )
     export_file(tiny_model, tmp_path / "x.onnx", tasks=["age"], images=sorted(images.iterdir())[:2])
-    expected = module.faces_in(sorted(images.iterdir())[:2], spec_of(tiny_model))
-    assert np.array_equal(seen[0][0], module.network_input(expected[0]))
+    expected = evidence.faces_in(sorted(images.iterdir())[:2], spec_of(tiny_model))
+    assert np.array_equal(seen[0][0], evidence.network_input(expected[0]))
     assert np.array_equal(seen[0][1], expected[1])
 
 
@@ -285,6 +288,6 @@ def test_the_plain_network_is_checked_on_the_faces_too(tiny_model, images, tmp_p
 )
 def test_wrong_words_are_sentences(tiny_model, words, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    done = CliRunner().invoke(app, ["export", str(tiny_model), *words])
+    done = CliRunner().invoke(app, ["export", "--model", str(tiny_model), *words])
     assert done.exit_code == 2 and sentence in done.output
     assert list(tmp_path.iterdir()) == []

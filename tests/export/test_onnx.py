@@ -46,7 +46,7 @@ def test_a_file_that_would_answer_otherwise_is_not_written(tiny_model, tmp_path,
     before = {name: value.clone() for name, value in model.state_dict().items()}
     forward = export.EveryExpert.forward
     monkeypatch.setattr(export.EveryExpert, "forward", lambda self, x, c: 2 * forward(self, x, c))
-    with pytest.raises(ModelError, match="not answer as torch"):
+    with pytest.raises(ModelError, match="differ from torch"):
         export.export_onnx(model, metadata, tmp_path / "x.onnx", tasks=["age"])
     assert list(tmp_path.iterdir()) == []
     for name, value in model.state_dict().items():
@@ -89,15 +89,15 @@ def test_networks_with_a_class_token_take_any_number_of_crops(name, task, tmp_pa
 
 def test_a_file_of_one_number_of_crops_is_not_written(tiny_model, tmp_path, monkeypatch):
     model, metadata = load_checkpoint(tiny_model)
-    exported = export._exported
+    exported = export._trace
 
     def of_four(*words):
         program = exported(*words)
         program.graph.output[0].type.tensor_type.shape.dim[0].dim_value = 4
         return program
 
-    monkeypatch.setattr(export, "_exported", of_four)
-    with pytest.raises(ModelError, match=r"one number of crops alone \(age\); nothing was written"):
+    monkeypatch.setattr(export, "_trace", of_four)
+    with pytest.raises(ModelError, match=r"fixed batch size \(age\); nothing was written"):
         export.export_onnx(model, metadata, tmp_path / "x.onnx", tasks=["age"])
     assert list(tmp_path.iterdir()) == []
 

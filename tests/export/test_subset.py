@@ -149,11 +149,11 @@ def test_the_command_line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.
 
 def test_what_cannot_be_cut_out_is_a_sentence(tiny_model: Path, tmp_path: Path) -> None:
     config = load_model(tiny_model).config
-    with pytest.raises(ModelError, match="No task was asked for"):
+    with pytest.raises(ModelError, match="No task was given"):
         extracted_config(config, [])
     with pytest.raises(ModelError, match="did you mean 'landmarks'"):
         extracted_config(config, ["landmark"])
-    with pytest.raises(ModelError, match="ending .safetensors"):
+    with pytest.raises(ModelError, match="must end in .safetensors"):
         extract_file(tiny_model, ["age"], tmp_path / "age.onnx")
     with pytest.raises(ModelError, match="model itself"):
         extract_file(tiny_model, ["age"], tiny_model)

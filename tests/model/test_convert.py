@@ -147,6 +147,41 @@ def test_each_missing_name_is_told(kind: str, states: dict[str, State], configs:
             convert(kind, rest, config=configs[kind])
 
 
+@pytest.mark.parametrize(
+    ("kind", "names"),
+    [
+        ("farl", ["visual.mask_token", "visual.ln_lm.weight", "visual.lm_head.bias",
+                  "visual.lm_transformer.resblocks.0.ln_1.weight"]),
+        ("reference", ["losses_module.recog.weight", "losses_module.align.0.bias"]),
+    ],
+)  # fmt: skip
+def test_what_only_training_used_is_dropped_by_rule(
+    kind: str, names: list[str], states: dict[str, State], configs: dict[str, Any]
+) -> None:
+    model, plain = convert(kind, states[kind], config=configs[kind])
+    more = {**states[kind], **{name: torch.ones(2) for name in names}}
+    again, account = convert(kind, more, config=configs[kind])
+    assert set(account.by_rule) - set(plain.by_rule) == set(names)
+    assert account.to_dict()["dropped_by_rule"] == len(plain.by_rule) + len(names)
+    for name, value in model.state_dict().items():
+        assert torch.equal(again.state_dict()[name], value), name
+
+
+def test_foreign_entries_of_a_state_dict_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "x.pth"
+    for content in ({1: torch.ones(2)}, {"x": torch.ones(1).expand(10**9)}, {"x": torch.eye(2).to_sparse()}):
+        torch.save(content, path)
+        with pytest.raises(ModelError, match="x.pth"):
+            read_foreign(path)
+
+
+def test_weights_that_are_not_finite_are_refused(states: dict[str, State], configs: dict[str, Any]) -> None:
+    broken = {name: value.clone() for name, value in states["reference"].items()}
+    broken["backbone_module.visual.class_embedding"][0] = float("nan")
+    with pytest.raises(ModelError, match="not finite: trunk.class_token"):
+        convert("reference", broken, config=configs["reference"])
+
+
 def test_unknown_names_stop_unless_dropped(states: dict[str, State], configs: dict[str, Any]) -> None:
     go = partial(convert, "reference", config=configs["reference"])
     more = {
@@ -160,7 +195,7 @@ def test_unknown_names_stop_unless_dropped(states: dict[str, State], configs: di
         go(more, drop=["heads_module.heads.gaze."])
     _, account = go(more, drop=["heads_module.heads.gaze.", "module.loss."])
     assert account.by_name == ("heads_module.heads.gaze.fc.weight", "loss.w")
-    with pytest.raises(ModelError, match="No name of the file begins with nothing.such"):
+    with pytest.raises(ModelError, match="No tensor name begins with nothing.such"):
         go(more, drop=["nothing.such"])
     with pytest.raises(ModelError, match="missing heads_module.heads.age."):
         go(states["reference"], drop=["heads_module.heads.age."])

@@ -239,11 +239,11 @@ def test_fewer_tasks_can_be_cut_out(small_config: FaceUMConfig, small: FaceUM) -
     ("size", "patches", "dtype", "tasks", "said"),
     [
         (112, 16, torch.bool, ("age",), "64"),
-        (64, 49, torch.bool, ("age",), "mask"),
+        (64, 49, torch.bool, ("age",), "face tokens"),
         (64, 16, torch.uint8, ("age",), "bool"),
         (64, 16, torch.bool, ("weight",), "recognition"),
-        (64, 16, torch.bool, (), "at least one of recognition"),
-        (64, 16, torch.bool, "age", "at least one of recognition"),
+        (64, 16, torch.bool, (), "one or more of recognition"),
+        (64, 16, torch.bool, "age", "one or more of recognition"),
         (112, 49, torch.bool, None, "64"),
     ],
 )

@@ -37,7 +37,11 @@ def inspection(
         for task in names
     )
     return Inspection(
-        network="toy", num_experts=experts, moe_blocks=moe_blocks, crops=dict.fromkeys(names, crop), routes=routes
+        network="toy",
+        num_experts=experts,
+        moe_blocks=moe_blocks,
+        crops=dict.fromkeys(names, crop),
+        routes=routes,
     )
 
 

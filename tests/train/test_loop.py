@@ -261,7 +261,7 @@ def test_only_the_last_checkpoints_are_kept_and_a_broken_one_is_passed_over(tmp_
     assert checkpoints.load(told.append) == {"step": 90}
     assert str(paths[2]) in told[0]
     paths[1].write_bytes(b"")
-    with pytest.raises(FaceumError, match="begin anew"):
+    with pytest.raises(FaceumError, match="start over"):
         checkpoints.load()
 
 

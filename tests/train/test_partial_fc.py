@@ -64,18 +64,18 @@ def test_images_and_centres_learn() -> None:
 def test_a_sample_holds_the_wanted_and_changes_with_the_step() -> None:
     partial_fc = PartialFC(MarginConfig(sample=0.25), num_identities=40, outputs=4)
     own = torch.tensor([3, 17, 3])
-    looks = [partial_fc._looked_at(own, step) for step in range(4)]
+    looks = [partial_fc._select_rows(own, step) for step in range(4)]
     assert all({3, 17} <= set(rows.tolist()) and len(rows) == 10 for rows in looks)
     assert len({tuple(rows.tolist()) for rows in looks}) > 1
-    torch.testing.assert_close(partial_fc._looked_at(own, 2), looks[2])
-    assert len(partial_fc._looked_at(torch.arange(20), 0)) == 20, "the wanted are never left out"
+    torch.testing.assert_close(partial_fc._select_rows(own, 2), looks[2])
+    assert len(partial_fc._select_rows(torch.arange(20), 0)) == 20, "the wanted are never left out"
 
 
 def test_a_sample_leaves_the_others_alone_and_is_exact_for_those_it_sees() -> None:
     torch.manual_seed(1)
     partial_fc = PartialFC(MarginConfig(sample=0.5, scale=8), num_identities=8, outputs=6)
     embedding, person = torch.randn(3, 6), torch.tensor([1, 4, 4])
-    rows = partial_fc._looked_at(person, 0)
+    rows = partial_fc._select_rows(person, 0)
     loss = partial_fc(embedding, person, 0)
     loss.backward()
     moved = partial_fc.weight.grad.abs().sum(1) > 0

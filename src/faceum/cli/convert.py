@@ -1,4 +1,4 @@
-"""`faceum convert`: a file of FaRL's or of the published code in; a strict safetensors file out."""
+"""`faceum convert`: turn FaRL's file, or a checkpoint of the published code, into a safetensors file."""
 
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -6,24 +6,24 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faceum.errors import ModelError
-from faceum.extras import INSTALL_TORCH, torch_is_installed
+from faceum.extras import missing, torch_is_installed
 
 if TYPE_CHECKING:
     from faceum.model.convert import Account
 
 convert_app = typer.Typer(
-    help="Bring FaRL's encoder, or a checkpoint of the published code, into a file of ours.",
+    help="Convert FaRL's encoder, or a checkpoint of the published code, to a .safetensors file.",
     no_args_is_help=True,
 )
 
-FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The file to read; it is left as it is.")]
-OutOption = Annotated[Path, typer.Option(help="The .safetensors file to write, whole or not at all.")]
+FileArgument = Annotated[Path, typer.Argument(metavar="FILE", help="The file to read.")]
+OutOption = Annotated[Path, typer.Option(help="The .safetensors file to write.")]
 DropOption = Annotated[
     list[str] | None,
-    typer.Option(metavar="PREFIX", help="Leave aside the names that begin so. Repeat for more."),
+    typer.Option(metavar="PREFIX", help="Ignore tensors whose names start with this. Can be repeated."),
 ]
 HalfOption = Annotated[
-    bool, typer.Option("--half", help="Store half precision; answers then differ slightly.")
+    bool, typer.Option("--half", help="Store in half precision; answers then differ slightly.")
 ]
 
 
@@ -33,39 +33,39 @@ def farl(
     out: OutOption,
     drop: DropOption = None,
     half: HalfOption = False,
-    seed: Annotated[int, typer.Option(min=0, help="Of what starts fresh: gates, experts and heads.")] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the new gates, experts and heads.")] = 0,
 ) -> None:
-    """FaRL's ViT-B/16 becomes the start of a training run, with fresh gates, experts and heads."""
+    """Convert FaRL's ViT-B/16 to start a training run, with newly initialized gates, experts and heads."""
     _convert("farl", file, out, drop=drop, half=half, seed=seed)
 
 
 @convert_app.command()
 def reference(file: FileArgument, out: OutOption, drop: DropOption = None, half: HalfOption = False) -> None:
-    """A checkpoint trained with the published code becomes a network of ours with the same answers."""
+    """Convert a checkpoint of the published code to a network with the same answers."""
     _convert("reference", file, out, drop=drop, half=half)
 
 
 def _convert(kind: str, file: Path, out: Path, *, drop: list[str] | None, half: bool, seed: int = 0) -> None:
     if not torch_is_installed():
-        raise ModelError(f"Conversion reads torch files, and torch is not installed: {INSTALL_TORCH}.")
+        raise ModelError(missing("Conversion", "torch"))
     if out.suffix != ".safetensors":
-        raise ModelError(f"The file to write is {str(out)!r}; give it the ending .safetensors.")
+        raise ModelError(f"The file to write is {str(out)!r}; its name must end in .safetensors.")
     if out.is_dir():
-        raise ModelError(f"{out} is a folder; name the file to write.")
+        raise ModelError(f"{out} is a folder; give a file to write.")
     from faceum.model.convert import convert_file
 
     account = convert_file(kind, file, out, drop=drop or (), half=half, seed=seed)
-    for line in _told(account):
+    for line in _describe(account):
         typer.echo(line)
     typer.echo(f"Wrote {out}.")
 
 
-def _told(account: "Account") -> list[str]:
-    lines = [f"{len(account.used)} tensors taken over."]
+def _describe(account: "Account") -> list[str]:
+    lines = [f"{len(account.used)} tensors converted."]
     if account.by_rule:
-        lines.append(f"{len(account.by_rule)} dropped by rule: no answer depends on them.")
+        lines.append(f"{len(account.by_rule)} dropped by rule, since no answer depends on them.")
     if account.by_name:
         lines.append(f"{len(account.by_name)} dropped by name: {', '.join(account.by_name[:10])}.")
     if account.fresh:
-        lines.append(f"{len(account.fresh)} tensors of ours start fresh.")
+        lines.append(f"{len(account.fresh)} tensors newly initialized.")
     return lines

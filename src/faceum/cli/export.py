@@ -1,4 +1,4 @@
-"""`faceum export`: a model's name in; a checked ONNX file with its sidecar out."""
+"""`faceum export`: write a checked ONNX file and its description."""
 
 from pathlib import Path
 from typing import Annotated
@@ -6,39 +6,39 @@ from typing import Annotated
 import typer
 
 from faceum.errors import ModelError
-from faceum.extras import INSTALL_TORCH, torch_is_installed
+from faceum.extras import missing, torch_is_installed
 
 
 def export_command(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="A registered name or a .safetensors file.")],
-    out: Annotated[Path, typer.Option(help="The .onnx file to write; its sidecar is a .json beside it.")],
-    format: Annotated[str, typer.Option(help="onnx; there is no other yet.")] = "onnx",
-    tasks: Annotated[str | None, typer.Option(help="Only these tasks, with commas.")] = None,
+    out: Annotated[Path, typer.Option(help="The .onnx file to write; a .json file next to it describes it.")],
+    model: Annotated[str, typer.Option(help="A registered name or a .safetensors file.")] = "compact",
+    format: Annotated[str, typer.Option(help="onnx.")] = "onnx",
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
     precision: Annotated[
-        str, typer.Option(help="fp32; fp16 (weights stored so, half the size); int8 (needs images).")
+        str, typer.Option(help="fp32; fp16 (half the file size); int8 (needs images).")
     ] = "fp32",
     images: Annotated[
         list[Path] | None,
         typer.Option(
             metavar="PATH",
-            help="Images with faces to compare on; int8 calibrates on every other one and compares on the "
-            "rest. Without images noise is compared, which proves less. Repeat for more.",
+            help="Images with faces, or a folder, to compare on; int8 calibrates on every other one. Without "
+            "images the file is compared on noise. Can be repeated.",
         ),
     ] = None,
     tolerance: Annotated[
         list[str] | None,
-        typer.Option(metavar="TASK=NUMBER", help="How far a task's answers may be off. Repeat for more."),
+        typer.Option(metavar="TASK=NUMBER", help="Largest accepted distance of a task. Can be repeated."),
     ] = None,
 ) -> None:
-    """Write a network as an ONNX file that is proven to answer as torch does.
+    """Write a network as an ONNX file whose answers were compared with torch.
 
-    Distances are counted in each task's unit: 1 - cosine for recognition, years for age, probability for
-    attributes and expression, share of pixels for parsing, pixels of the crop for landmarks.
+    Distances are in each task's unit: 1 - cosine for recognition, years for age, probability for
+    attributes and expression, part of the pixels for parsing, pixels of the crop for landmarks.
     """
     if format != "onnx":
-        raise ModelError(f"There is no format {format!r} to export to; use onnx.")
+        raise ModelError(f"There is no format {format!r}; use onnx.")
     if not torch_is_installed():
-        raise ModelError(f"An export needs torch: {INSTALL_TORCH.replace('torch]', 'export]')}.")
+        raise ModelError(missing("Exporting a network", "onnxscript"))
     from faceum.cli.paths import list_images
     from faceum.export.exporter import export_file
     from faceum.tasks import TASKS
@@ -65,4 +65,4 @@ def _limit(text: str) -> tuple[str, float]:
     try:
         return task.strip(), float(number)
     except ValueError:
-        raise ModelError(f"The tolerance {text!r} is not TASK=NUMBER, such as age=0.5.") from None
+        raise ModelError(f"Cannot read the tolerance {text!r}; write TASK=NUMBER, such as age=0.5.") from None

@@ -1,4 +1,4 @@
-"""`faceum extract`: a model and some of its tasks in; a smaller one with equal answers out."""
+"""`faceum extract`: write a smaller network that answers some of a model's tasks."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,21 +7,19 @@ import typer
 
 
 def extract_command(
-    tasks: Annotated[
-        str, typer.Option(help="What it shall answer: age, or several of the model's tasks with commas.")
-    ],
+    tasks: Annotated[str, typer.Option(help="The tasks that it answers, separated by commas.")],
     model: Annotated[str, typer.Option(help="A registered name or a .safetensors file.")] = "compact",
     out: Annotated[
-        Path | None, typer.Option(help="The .safetensors file; named after model and tasks by default.")
+        Path | None, typer.Option(help="The .safetensors file; its default name has the model and the tasks.")
     ] = None,
     onnx: Annotated[
-        bool, typer.Option("--onnx", help="Write the ONNX file, which runs without torch, beside it.")
+        bool, typer.Option("--onnx", help="Write an ONNX file too, which runs without torch.")
     ] = False,
 ) -> None:
-    """Cut a network of one or a few tasks out of a model; its answers to these equal the whole one's.
+    """Write a network that answers one or a few tasks of a model, exactly as the whole model does.
 
-    Give the file to --model of any other command. Where only a face's box is known, the whole model first
-    predicts points to turn the face by; without the task landmarks the box alone is used.
+    Use the file with --model of any other command. If a detector gives no points, the whole model aligns a
+    face by its own landmarks; without the task landmarks the box is used.
     """
     from faceum.export.subset import extract_file
 

@@ -1,4 +1,4 @@
-"""`faceum inspect`: an image in; which experts its face met, as tables, JSON or a drawing out."""
+"""`faceum inspect`: show the experts that each part of a face takes, as tables, JSON or a drawing."""
 
 import json as json_format
 import sys
@@ -8,25 +8,27 @@ from typing import Annotated
 import typer
 
 from faceum.errors import FaceumError, ModelError
-from faceum.extras import INSTALL_TORCH, torch_is_installed
+from faceum.extras import missing, torch_is_installed
 
 WIDE = 140
-"""Columns of what does not go to a terminal."""
+"""Width in columns of output that is not a terminal."""
 
 
 def inspect_command(
     image: Annotated[Path, typer.Argument(metavar="IMAGE", help="An image with a face.")],
-    out: Annotated[Path | None, typer.Option(help="Draw it all into this file, best a .png.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Draw the maps into this image file, such as a .png.")
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    tasks: Annotated[str | None, typer.Option(help="Only these tasks, with commas.")] = None,
-    face: Annotated[int, typer.Option(min=1, help="Which face, 1 being the largest.")] = 1,
+    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
+    face: Annotated[int, typer.Option(min=1, help="Number of the face; 1 is the largest.")] = 1,
     model: Annotated[str, typer.Option(help="A registered name or a .safetensors file.")] = "compact",
     detector: Annotated[str, typer.Option(help="A detector's name, or auto.")] = "auto",
-    cropped: Annotated[bool, typer.Option("--cropped", help="The image is a face, little else.")] = False,
+    cropped: Annotated[bool, typer.Option("--cropped", help="The image is a cropped face.")] = False,
 ) -> None:
-    """Look inside: which experts each piece of a face takes for each task, and which tasks share them.
+    """Show which experts each part of a face takes for each task, and which tasks share them.
 
-    In the maps, a number is the expert that a token takes first; tokens on the face are set off.
+    The number in a map is the first expert of a token; face tokens are highlighted.
     """
     from faceum.analyzer import FaceAnalyzer
     from faceum.image import read_image, write_image
@@ -34,14 +36,14 @@ def inspect_command(
     from faceum.weights.load import load_model
 
     if not torch_is_installed():
-        raise ModelError(f"Looking inside needs torch, and it is not installed: {INSTALL_TORCH}.")
+        raise ModelError(missing("Inspecting a network", "torch"))
     names = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
-    analyzer = FaceAnalyzer(model, tasks=names, detector=detector)  # its crops are what the network meets
+    analyzer = FaceAnalyzer(model, tasks=names, detector=detector)  # cuts the crops of the network
     pixels = read_image(image)
     faces = analyzer.analyze(pixels, cropped=cropped)
     if len(faces) < face:
         found = {0: "no face", 1: "one face"}.get(len(faces), f"{len(faces)} faces")
-        raise FaceumError(f"There is {found} in {image}, and face {face} was asked for.")
+        raise FaceumError(f"There is {found} in {image}; cannot inspect face {face}.")
     place = faces[face - 1]
     inspection = inspect_face(load_model(model), pixels, place.box, place.points5, analyzer.tasks)
     if json:
@@ -52,7 +54,7 @@ def inspect_command(
 
         from faceum.cli.tables import inspection_tables
 
-        # Beside a terminal, wide enough for six tasks' maps in a row.
+        # In a file, wide enough for the maps of six tasks in a row.
         console = Console(highlight=False, width=None if sys.stdout.isatty() else WIDE)
         console.print(inspection_tables(inspection))
     if out is not None:

@@ -1,8 +1,9 @@
-"""A network in, an ONNX file that answers as it does out, compared with torch before it counts.
+"""Build the ONNX graph of a network, and write it if its answers are those of torch.
 
-In the file every expert sees every token and the gates of those that were not chosen are zero, since ONNX has
-no grouped product. Each task has its own branch behind the shared trunk, so that one that is not needed can
-be cut off. B crops, N patch tokens, P pairs, D width, E experts, K slots, H hidden width.
+In the graph every expert computes every token, with weight zero if it was not chosen, since ONNX has no
+grouped product. Each task has its own branch after the shared trunk, so that it can be cut off.
+
+Letters: B crops, N patch tokens, P pairs, D token dimension, E experts, K slots, H hidden dimension.
 """
 
 from __future__ import annotations
@@ -25,6 +26,7 @@ from torch import Tensor, nn
 
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
+from faceum.export.evidence import noise
 from faceum.files import whole_file
 from faceum.model.experts import Experts
 from faceum.model.moe import MoE
@@ -34,41 +36,42 @@ from faceum.onnx_session import open_session
 from faceum.runner import NetworkCard
 
 SMALLEST_HALF = 256
-"""Tensors of fewer values stay float32: they cost nothing, and norms and biases are among them."""
+"""Smallest number of values of a tensor that is stored in half precision; norms and biases have fewer."""
 
 TOLERANCE = 2e-3
-"""Largest difference from torch, as a share of an output's largest value, on almost all values."""
+"""Largest accepted difference from torch, relative to an output's largest value; see `_differences`."""
 
 MODULES = "pkg.torch.onnx.name_scopes"
-"""Where the exporter notes the modules that a node comes from."""
+"""Key under which the exporter stores the modules that a node comes from."""
 
 
 class EveryExpert(nn.Module):
-    """All experts on all tokens, summed by their gates: what `Experts` answers, in a form ONNX can hold."""
+    """All experts on all tokens, summed by their weights: equal to `Experts`, in operations that ONNX has."""
 
-    expand: Tensor
-    reduce: Tensor
+    fc1: Tensor
+    fc2: Tensor
 
     def __init__(self, experts: Experts) -> None:
         super().__init__()
-        count, width, hidden = experts.fc1.shape
-        self.count, self.hidden = count, hidden
+        self.num_experts, dim, self.hidden_dim = experts.fc1.shape
         self.activation = experts.activation
-        self.register_buffer("expand", experts.fc1.detach().permute(1, 0, 2).reshape(width, -1).contiguous())
-        self.register_buffer("reduce", experts.fc2.detach().reshape(-1, width).contiguous())
+        self.register_buffer("fc1", experts.fc1.detach().permute(1, 0, 2).reshape(dim, -1).contiguous())
+        self.register_buffer("fc2", experts.fc2.detach().reshape(-1, dim).contiguous())
 
     def forward(self, x_PND: Tensor, routing: Routing) -> Tensor:
-        """(P, N, D) tokens -> (P, N, D)."""
+        """Map (P, N, D) to (P, N, D)."""
         # Compared and summed rather than scattered: a scatter onto zeros has no fast kernel in onnxruntime.
-        chosen_PNKE = routing.topk_experts_PNK[..., None] == torch.arange(self.count, device=x_PND.device)
-        gate_PNE = (chosen_PNKE * routing.weights_PNK[..., None]).sum(-2)
-        hidden_PNX = self.activation(x_PND @ self.expand)
-        gated_PNEH = hidden_PNX.unflatten(-1, (self.count, self.hidden)) * gate_PNE[..., None]
-        return gated_PNEH.flatten(-2) @ self.reduce
+        is_expert_PNKE = routing.topk_experts_PNK[..., None] == torch.arange(
+            self.num_experts, device=x_PND.device
+        )
+        weights_PNE = (is_expert_PNKE * routing.weights_PNK[..., None]).sum(-2)
+        hidden_PNX = self.activation(x_PND @ self.fc1)
+        weighted_PNEH = hidden_PNX.unflatten(-1, (self.num_experts, self.hidden_dim)) * weights_PNE[..., None]
+        return weighted_PNEH.flatten(-2) @ self.fc2
 
 
 class TaskBranches(nn.Module):
-    """A network of one crop policy whose tasks run one after the other behind the shared trunk."""
+    """A network of one crop policy whose tasks run one after the other after the shared trunk."""
 
     def __init__(self, model: FaceUM, tasks: Sequence[str]) -> None:
         super().__init__()
@@ -76,7 +79,7 @@ class TaskBranches(nn.Module):
         self.tasks = tuple(tasks)
 
     def forward(self, crop_BCHW: Tensor, face_tokens_BN: Tensor) -> tuple[Tensor, ...]:
-        """As `FaceUM.forward`; the answers in the tasks' order."""
+        """Return the answers of `FaceUM.forward` in the tasks' order."""
         model = self.model
         shared_BND, maps = model.trunk((crop_BCHW - model.mean) / model.std)
         row_B = torch.arange(crop_BCHW.shape[0])
@@ -103,13 +106,15 @@ def export_onnx(
     half: bool = True,
     check: tuple[np.ndarray, np.ndarray] | None = None,
 ) -> dict[str, float]:
-    """Write the network as ONNX; returns each task's difference from torch as a share of its answer.
+    """Write the network as ONNX, and return each task's relative difference from torch.
 
-    model: it is left as it is. metadata: what its checkpoint says of it; goes into the file. tasks: all by
-    default; they must share a crop policy. half: keep large weights in float16 in the file; they are used as
-    float32. check: crops (B, 3, S, S) float32 in 0..1 and face masks (B, N) to compare on, all at once and
-    one alone; noise by default. Raises ModelError, and writes nothing, where the file's answers are not
-    torch's or it does not take any number of crops.
+    model: it is not changed.
+    metadata: of its checkpoint; written to the file.
+    tasks: all by default; they must share a crop policy.
+    half: whether to store large weights in float16; they are used as float32.
+    check: crops (B, 3, S, S), float32 in 0..1, and face tokens (B, N) to compare on, together and one alone;
+        noise by default.
+    Raises ModelError, and writes nothing, if the answers differ from torch or the batch size is fixed.
     """
     tasks = chosen_tasks(model, tasks)
     spec = crop_of_all(model, tasks)
@@ -119,30 +124,32 @@ def export_onnx(
     crops, masks = check if check is not None else noise(spec)
     with torch.inference_mode():
         output = network(torch.from_numpy(crops), torch.from_numpy(masks), tasks)
-        wanted = {task: output[task].numpy() for task in tasks}
-    program = _exported(network, tasks, *noise(spec))  # several crops: of one, the exporter makes a constant
+        expected = {task: output[task].numpy() for task in tasks}
+    program = _trace(network, tasks, *noise(spec))  # several crops, since the exporter makes one a constant
     if fixed := _fixed_batch(program):
         raise ModelError(
-            f"The ONNX file would take one number of crops alone ({', '.join(fixed)}); nothing was written."
+            f"The ONNX file would have a fixed batch size ({', '.join(fixed)}); nothing was written."
         )
     if half:
         _store_half(program)
     _describe(program, model, metadata, spec, tasks)
-    with whole_file(path) as beside:
-        onnx.save(program, str(beside))
-        differences = _differences(beside, crops, masks, wanted)
+    with whole_file(path) as partial:
+        onnx.save(program, str(partial))
+        differences = _differences(partial, crops, masks, expected)
         wrong = {task: value for task, value in differences.items() if not value <= TOLERANCE}
         if wrong:
-            raise ModelError(f"The ONNX file would not answer as torch does ({wrong}); nothing was written.")
+            raise ModelError(
+                f"The answers of the ONNX file differ from torch ({wrong}); nothing was written."
+            )
     return differences
 
 
-def _exported(network: FaceUM, tasks: Sequence[str], crops: np.ndarray, masks: np.ndarray) -> onnx.ModelProto:
+def _trace(network: FaceUM, tasks: Sequence[str], crops: np.ndarray, masks: np.ndarray) -> onnx.ModelProto:
     for moe in [module for module in network.modules() if isinstance(module, MoE)]:
         if isinstance(moe.experts, Experts):
             moe.experts = EveryExpert(moe.experts)  # type: ignore[assignment]
     batch = torch.export.Dim("B", min=1, max=4096)
-    # The exporter reports its progress with print, and warns of what is none of its user's business.
+    # The exporter prints its progress and warns about its own internals.
     logging.getLogger("torch.onnx").setLevel(logging.ERROR)
     with redirect_stdout(io.StringIO()), warnings.catch_warnings():
         warnings.simplefilter("ignore")
@@ -162,7 +169,7 @@ def _exported(network: FaceUM, tasks: Sequence[str], crops: np.ndarray, masks: n
 
 
 def _fixed_batch(program: onnx.ModelProto) -> list[str]:
-    """The inputs and outputs whose first dimension is a number, where any number of crops should fit."""
+    """Return the inputs and outputs whose first dimension is fixed."""
     return [
         value.name
         for value in [*program.graph.input, *program.graph.output]
@@ -171,7 +178,7 @@ def _fixed_batch(program: onnx.ModelProto) -> list[str]:
 
 
 def _sort(values: Any, stable: bool = True, dim: int = -1, descending: bool = False) -> Any:
-    """torch's stable sort in ONNX's words: TopK of all values, where equal ones keep their order, too."""
+    """Translate torch's stable sort to TopK of all values, which keeps the order of equal ones too."""
     size: Any = opset.Constant(value_ints=[values.shape[dim]])
     return opset.TopK(values, size, axis=dim, largest=int(descending), sorted=1)
 
@@ -184,7 +191,7 @@ def _round_to_half(network: nn.Module) -> None:
 
 
 def _store_half(program: onnx.ModelProto) -> None:
-    """Large float32 constants become float16 with a cast behind, which onnxruntime folds when it loads."""
+    """Store large float32 constants as float16 with a cast, which onnxruntime folds when it loads."""
     casts = []
     for constant in program.graph.initializer:
         if constant.data_type != onnx.TensorProto.FLOAT or np.prod(constant.dims) < SMALLEST_HALF:
@@ -210,11 +217,11 @@ def _describe(
         crops=((spec, tuple(tasks)),),
         labels={task: tuple(words) for task, words in metadata.get("labels", {}).items() if task in tasks},
     )
-    # Shapes between the nodes and notes of the exporter make up much of the file and serve nobody.
+    # Intermediate shapes and the exporter's notes are much of the file and are not needed.
     del program.graph.value_info[:]
     for node in program.graph.node:
         if any(".router" in entry.value for entry in node.metadata_props if entry.key == MODULES):
-            node.name = f"router.{node.name}"  # what makes int8 of the file leaves these alone
+            node.name = f"router.{node.name}"  # quantization leaves these in float32
         del node.metadata_props[:]
         node.doc_string = ""
     entry = program.metadata_props.add()
@@ -222,47 +229,40 @@ def _describe(
 
 
 def chosen_tasks(model: FaceUM, tasks: Sequence[str] | None) -> tuple[str, ...]:
-    """Each asked task once, all of the model's for None; ModelError where none is asked for."""
+    """Return each requested task once, all of the model's for None; raises ModelError for an empty list."""
     if tasks is None:
         return model.config.tasks
     if not tasks:
-        raise ModelError(f"No task was asked for; give some of {', '.join(model.config.tasks)}.")
+        raise ModelError(f"No task was given; expected some of {', '.join(model.config.tasks)}.")
     return tuple(dict.fromkeys(tasks))
 
 
 def crop_of_all(model: FaceUM, tasks: Sequence[str]) -> CropSpec:
-    """The crop policy that the tasks share; ModelError, naming those that do, where they share none."""
+    """Return the crop policy that the tasks share; raises ModelError if they do not share one."""
     specs = {model.config.crop_of(task) for task in tasks}
     if len(specs) != 1:
         groups = " or ".join(",".join(group) for _, group in model.config.crops)
         raise ModelError(
-            f"An ONNX file takes crops of one kind, and these tasks of {model.config.name} need "
-            f"{len(specs)}; choose among {groups}."
+            f"An ONNX file has one crop policy, and these tasks of {model.config.name} use {len(specs)}; "
+            f"choose among {groups}."
         )
     return specs.pop()
 
 
-def noise(spec: CropSpec) -> tuple[np.ndarray, np.ndarray]:
-    """Four crops (4, 3, S, S) of noise, float32 in 0..1, and face masks (4, N), to compare networks on."""
-    rng = np.random.default_rng(0)
-    crops = rng.uniform(size=(4, 3, spec.size, spec.size)).astype(np.float32)
-    return crops, rng.uniform(size=(4, spec.grid**2)) < 0.5
-
-
 def _differences(
-    path: Path, crops: np.ndarray, masks: np.ndarray, wanted: Mapping[str, np.ndarray]
+    path: Path, crops: np.ndarray, masks: np.ndarray, expected: Mapping[str, np.ndarray]
 ) -> dict[str, float]:
-    """Each task's difference from torch: the 99.9th percentile over the values, as a share of the largest.
+    """Return each task's difference from torch: the 99.9th percentile, relative to the largest value.
 
-    Not the maximum: a token on the edge between two experts may fall to either side by rounding. The crops
-    go in together and the first one alone (where there is but one, twice); the worse counts.
+    Not the maximum, since rounding can change the expert of a token that two experts fit equally. The crops
+    are run together and the first one alone (a single one twice), and the larger difference counts.
     """
     session = open_session(path)
-    differences = dict.fromkeys(wanted, 0.0)
+    differences = dict.fromkeys(expected, 0.0)
     for rows in (list(range(len(crops))), [0] if len(crops) > 1 else [0, 0]):
-        answers = session.run(list(wanted), {"crop_BCHW": crops[rows], "face_tokens_BN": masks[rows]})
-        for (task, values), answer in zip(wanted.items(), answers, strict=True):
+        answers = session.run(list(expected), {"crop_BCHW": crops[rows], "face_tokens_BN": masks[rows]})
+        for (task, values), answer in zip(expected.items(), answers, strict=True):
             apart = float(np.quantile(np.abs(answer - values[rows]), 0.999))
-            share = apart / max(float(np.abs(values[rows]).max()), 1e-6)
-            differences[task] = max(differences[task], share if np.isfinite(share) else float("inf"))
+            relative = apart / max(float(np.abs(values[rows]).max()), 1e-6)
+            differences[task] = max(differences[task], relative if np.isfinite(relative) else float("inf"))
     return differences

@@ -1,7 +1,4 @@
-"""Two networks' outputs for the same crops in; how far apart they are, in each task's own unit, out.
-
-B crops, S their side in pixels.
-"""
+"""Distances between the answers of two networks, in a unit per task, and the limits of each precision."""
 
 from __future__ import annotations
 
@@ -9,8 +6,8 @@ from collections.abc import Callable, Mapping
 
 import numpy as np
 
-from faceum.decode import decode_ages, decode_class_map
-from faceum.errors import ModelError
+from faceum.decode import decode_ages, decode_class_map, sigmoid, softmax
+from faceum.errors import ModelError, unknown_name
 from faceum.tasks import TASKS
 
 UNITS = {
@@ -21,7 +18,7 @@ UNITS = {
     "pixels": "share of pixels with another class",
     "points": "pixels of the crop, the mean over faces and points",
 }
-"""A task's kind -> what its distance is counted in."""
+"""Kind of task -> unit of its distance."""
 
 LIMITS = {
     "fp32": {
@@ -49,41 +46,41 @@ LIMITS = {
         "points": 0.5,
     },
 }
-"""Precision of an exported file -> a task's kind -> the distance from torch in float32 that is let pass."""
+"""Precision of an exported file -> kind of task -> largest accepted distance from torch in float32."""
 
 
 def distances(
-    wanted: Mapping[str, np.ndarray], answered: Mapping[str, np.ndarray], *, size: int
+    expected: Mapping[str, np.ndarray], answered: Mapping[str, np.ndarray], *, size: int
 ) -> dict[str, float]:
-    """Task -> how far `answered` lies from `wanted`, in the unit of its kind (`UNITS`).
+    """Return task -> distance between two networks' answers, in the unit of its kind (UNITS).
 
-    wanted, answered: task -> the raw outputs of two networks for the same B crops of `size` pixels, as
-    `faceum.decode` takes them. An answer that is not finite is infinitely far.
+    expected, answered: task -> raw outputs for the same B crops of `size` pixels, as `faceum.decode` takes
+    them. The distance is infinite if an answer is not finite.
     """
-    found = {}
-    for task, values in wanted.items():
+    result = {}
+    for task, values in expected.items():
         other = answered[task].astype(np.float64)
         measure = MEASURES[TASKS[task].kind]
-        found[task] = (
+        result[task] = (
             measure(values.astype(np.float64), other, size) if np.isfinite(other).all() else float("inf")
         )
-    return found
+    return result
 
 
-def limits_for(precision: str, given: Mapping[str, float] | None = None) -> dict[str, float]:
-    """Task -> the distance that is let pass: of the precision, where `given` names no other one."""
-    for task in given or {}:
+def limits_for(precision: str, tolerance: Mapping[str, float] | None = None) -> dict[str, float]:
+    """Return task -> largest accepted distance: that of `tolerance`, or else that of the precision."""
+    for task in tolerance or {}:
         if task not in TASKS:
-            raise ModelError(f"A tolerance is given for {task!r}; the tasks are {', '.join(TASKS)}.")
+            raise ModelError(unknown_name(task, "task", TASKS))
     of_kind = LIMITS[precision]
-    return {name: of_kind[task.kind] for name, task in TASKS.items()} | dict(given or {})
+    return {name: of_kind[task.kind] for name, task in TASKS.items()} | dict(tolerance or {})
 
 
-def too_far(found: Mapping[str, float], limits: Mapping[str, float]) -> str:
-    """The sentences of the tasks beyond their limit; empty where none is."""
+def too_far(measured: Mapping[str, float], limits: Mapping[str, float]) -> str:
+    """Return a text that names the tasks beyond their limit; empty if there are none."""
     return "; ".join(
-        f"{task} is off by {distance:.3g}, allowed are {limits[task]:g} ({UNITS[TASKS[task].kind]})"
-        for task, distance in found.items()
+        f"{task} is off by {distance:.3g}, at most {limits[task]:g} is accepted ({UNITS[TASKS[task].kind]})"
+        for task, distance in measured.items()
         if not distance <= limits[task]
     )
 
@@ -99,16 +96,11 @@ def _numbers(one: np.ndarray, two: np.ndarray, size: int) -> float:
 
 
 def _labels(one: np.ndarray, two: np.ndarray, size: int) -> float:
-    sigmoids = [1 / (1 + np.exp(-np.clip(values, -60, 60))) for values in (one, two)]
-    return float(np.abs(sigmoids[0] - sigmoids[1]).mean())
+    return float(np.abs(sigmoid(one) - sigmoid(two)).mean())
 
 
 def _classes(one: np.ndarray, two: np.ndarray, size: int) -> float:
-    shares = []
-    for values in (one, two):
-        powers = np.exp(values - values.max(axis=1, keepdims=True))
-        shares.append(powers / powers.sum(axis=1, keepdims=True))
-    return float(np.abs(shares[0] - shares[1]).mean())
+    return float(np.abs(softmax(one) - softmax(two)).mean())
 
 
 def _pixels(one: np.ndarray, two: np.ndarray, size: int) -> float:
@@ -128,4 +120,4 @@ MEASURES: dict[str, Callable[[np.ndarray, np.ndarray, int], float]] = {
     "pixels": _pixels,
     "points": _points,
 }
-"""A task's kind -> the distance between two networks' outputs for the crops."""
+"""Kind of task -> function that returns the distance between two networks' outputs for the same crops."""

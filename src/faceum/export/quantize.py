@@ -1,4 +1,4 @@
-"""An ONNX network and crops to calibrate on in; the same network computing in int8 out."""
+"""Quantize an ONNX network to int8, calibrated on crops of faces."""
 
 from __future__ import annotations
 
@@ -18,25 +18,25 @@ from onnxruntime.quantization import (
 )
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
-QUANTISED = ("Conv", "MatMul", "Gemm")
-"""The operations that become int8: all the work, and nothing where range matters more than time."""
+QUANTIZED = ("Conv", "MatMul", "Gemm")
+"""Operations that become int8: those that take nearly all of the time."""
 
 SENSITIVE = ("router", "heads.landmarks.output", "heads.parsing.output")
-"""Words in the constants, or the names, of operations that stay float32: a router's comparisons, and the last
-layers before places."""
+"""Parts of the names of operations, or of their constants, that stay float32: the routers and the last layers
+of points and parsing."""
 
 MOVING = (
     "Cast", "Gather", "GatherND", "Identity", "Reshape", "Slice", "Split", "Squeeze", "Transpose",
     "Unsqueeze",
 )  # fmt: skip
-"""Operations behind which the values of their first input are the same, in another place."""
+"""Operations that only move or cast the values of their first input."""
 
 
 class Crops(CalibrationDataReader):
-    """Crops and masks handed out one batch after another."""
+    """Batches of crops and face tokens."""
 
     def __init__(self, crops_BCHW: np.ndarray, masks_BN: np.ndarray, batch: int = 8) -> None:
-        """crops_BCHW: float32 in 0..1. masks_BN: bool. batch: crops a time."""
+        """crops_BCHW: float32 in 0..1. masks_BN: bool. batch: crops per batch."""
         self._feeds: Iterator[dict[str, np.ndarray]] = iter(
             [
                 {
@@ -48,15 +48,15 @@ class Crops(CalibrationDataReader):
         )
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next feed, None at the end."""
+        """Return the next batch, None at the end."""
         return next(self._feeds, None)
 
 
-def quantise(source: Path, target: Path, crops_BCHW: np.ndarray, masks_BN: np.ndarray) -> None:
-    """Write `target`, the float32 network of `source` with int8 weights and activations.
+def quantize(source: Path, target: Path, crops_BCHW: np.ndarray, masks_BN: np.ndarray) -> None:
+    """Write the float32 network of `source` to `target` with int8 weights and activations.
 
-    The ranges of activations are those that the crops bring about. Each channel of a weight has a scale of
-    its own. The metadata is kept. Whether the answers are still good is for the caller to check.
+    Activations get the ranges that the crops produce, and every channel of a weight its own scale. The
+    metadata is kept. The caller checks whether the answers are close enough.
     """
     prepared = target.with_name(target.name + ".prepared")
     try:
@@ -67,7 +67,7 @@ def quantise(source: Path, target: Path, crops_BCHW: np.ndarray, masks_BN: np.nd
             str(target),
             Crops(crops_BCHW, masks_BN),
             quant_format=QuantFormat.QDQ,
-            op_types_to_quantize=list(QUANTISED),
+            op_types_to_quantize=list(QUANTIZED),
             nodes_to_exclude=sensitive,
             per_channel=True,
             activation_type=QuantType.QUInt8,
@@ -78,15 +78,15 @@ def quantise(source: Path, target: Path, crops_BCHW: np.ndarray, masks_BN: np.nd
         prepared.unlink(missing_ok=True)
     metadata = {entry.key: entry.value for entry in onnx.load(str(source)).metadata_props}
     program = onnx.load(str(target))
-    _take_unrounded(program, sensitive)
+    _use_float_inputs(program, sensitive)
     onnx.helper.set_model_props(program, metadata)
     onnx.save(program, str(target))
 
 
 def _sensitive(program: onnx.ModelProto) -> list[str]:
-    """The nodes that a `SENSITIVE` constant goes into, whatever moves its values about on the way.
+    """Return the names of the nodes that use a SENSITIVE constant, also through MOVING operations.
 
-    Exporters fold small routers into constants without a name; then the node's own name tells.
+    Exporters fold small routers into constants without a name; then the node's own name decides.
     """
     maker = {name: node for node in program.graph.node for name in node.output}
 
@@ -99,27 +99,27 @@ def _sensitive(program: onnx.ModelProto) -> list[str]:
         names = [node.name, *map(origin, node.input)]
         return any(word in name for name in names for word in SENSITIVE)
 
-    return [node.name for node in program.graph.node if node.op_type in QUANTISED and is_sensitive(node)]
+    return [node.name for node in program.graph.node if node.op_type in QUANTIZED and is_sensitive(node)]
 
 
-def _take_unrounded(program: onnx.ModelProto, names: Sequence[str]) -> None:
-    """Let these nodes have their inputs as they were before int8, which others of their users still take.
+def _use_float_inputs(program: onnx.ModelProto, names: Sequence[str]) -> None:
+    """Give these nodes their inputs as they were before quantization; other users keep the int8 ones.
 
-    onnxruntime rounds a tensor for all its users, those left out and its DedicatedQDQPair included.
+    onnxruntime quantizes a tensor for all its users, also for excluded nodes and with DedicatedQDQPair.
     """
     maker = {name: node for node in program.graph.node for name in node.output}
     nodes: list[onnx.NodeProto] = []
     copied: dict[str, str] = {}
 
-    def unrounded(name: str) -> str:
+    def unquantized(name: str) -> str:
         node = maker.get(name)
         if node is None or name in copied:
             return copied.get(name, name)
         if node.op_type == "DequantizeLinear" and node.input[0] in maker:
-            return unrounded(maker[node.input[0]].input[0])
-        if node.op_type not in MOVING or (source := unrounded(node.input[0])) == node.input[0]:
+            return unquantized(maker[node.input[0]].input[0])
+        if node.op_type not in MOVING or (source := unquantized(node.input[0])) == node.input[0]:
             return name
-        copied[name] = f"{name}.unrounded"
+        copied[name] = f"{name}.unquantized"
         again = onnx.helper.make_node(node.op_type, [source, *node.input[1:]], [copied[name]])
         again.attribute.extend(node.attribute)
         nodes.append(again)
@@ -127,7 +127,7 @@ def _take_unrounded(program: onnx.ModelProto, names: Sequence[str]) -> None:
 
     for node in program.graph.node:
         if node.name in names:
-            node.input[:] = [unrounded(name) for name in node.input]
+            node.input[:] = [unquantized(name) for name in node.input]
         nodes.append(node)
     del program.graph.node[:]
     program.graph.node.extend(nodes)

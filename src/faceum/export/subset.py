@@ -1,9 +1,8 @@
-"""A network and some of its tasks in; a smaller network that answers these exactly as before, out.
+"""Extract a smaller network that answers some of a network's tasks exactly as before.
 
-What goes: the other tasks' heads, their gates in every router, and crop policies that no kept task uses.
-What stays: the trunk and all experts, also those that the kept tasks were never seen to choose. No number of
-faces proves that none would choose one, and each has its share in every softmax: without it the answers would
-be alike, not equal.
+Removed: the other tasks' heads, their gates in every router, and crop policies that no kept task uses. Kept:
+the trunk and all experts. Every expert is part of the router's softmax, so that without one that the kept
+tasks rarely choose the answers would change.
 """
 
 from __future__ import annotations
@@ -25,9 +24,11 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, kw_only=True)
 class Extract:
-    """What was written.
+    """The result of an extraction.
 
-    tasks: what the new network answers. files: its files. before, after: numbers of parameters.
+    tasks: the tasks that the new network answers.
+    files: its files.
+    before, after: number of parameters of the whole network and of the new one.
     """
 
     tasks: tuple[str, ...]
@@ -39,12 +40,14 @@ class Extract:
 def extract_file(
     model: str | Path, tasks: Sequence[str], out: Path | None = None, *, onnx: bool = False
 ) -> Extract:
-    """Write a network of some tasks cut out of a model's file, and with `onnx` its ONNX file beside it.
+    """Write a network that answers some of a model's tasks.
 
-    model: a registered name or a .safetensors file. out: a .safetensors file; the new network's name in the
-    current folder by default. Half precision where that changes no value, as for shipped weights, else
-    float32. The header names the model that it comes from; that one's scores stand beside its name.
-    Raises ModelError for unknown tasks, a wrong ending, a missing model, and where torch is not installed.
+    model: a registered name or a .safetensors file.
+    out: a .safetensors file; named after the new network, in the current folder, by default.
+    onnx: whether to write its ONNX file too.
+    Weights are stored in half precision if that changes no value, else in float32. The header names the
+    model that it comes from, with that model's scores.
+    Raises ModelError for an unknown task, another suffix, a missing model, or if torch is not installed.
     """
     if not torch_is_installed():
         raise ModelError(missing("Extracting a network", "torch"))
@@ -53,14 +56,14 @@ def extract_file(
     from faceum.model.checkpoint import load_checkpoint, save_checkpoint
 
     if out is not None and out.suffix != ".safetensors":
-        raise ModelError(f"The file to write is {str(out)!r}; give it the ending .safetensors.")
+        raise ModelError(f"The file to write is {str(out)!r}; its name must end in .safetensors.")
     source = resolve_model(model, "safetensors")
     whole, metadata = load_checkpoint(source)
     part = extract_tasks(whole, tasks)
     kept = part.config.tasks
     path = out or Path(f"{part.config.name}.safetensors")
     if path.resolve() == source.resolve():
-        raise ModelError(f"{path} is the model itself; give another file to write.")
+        raise ModelError(f"{path} is the model itself; write to another file.")
     metadata |= {
         "labels": {task: words for task, words in metadata.get("labels", {}).items() if task in kept},
         "extracted": {"from": whole.config.name, "its_scores": metadata.get("scores", {})},
@@ -75,17 +78,17 @@ def extract_file(
 
 
 def extract_tasks(model: FaceUM, tasks: Sequence[str]) -> FaceUM:
-    """A new network, in evaluation mode, whose answers to these tasks equal the given one's.
+    """Return a new network, in evaluation mode, with the same answers to these tasks.
 
-    tasks: any of the network's own, in any order. The given network is left as it is.
-    Raises ModelError where there is no task, or one that the network does not answer.
+    tasks: some of the network's, in any order.
+    Raises ModelError if there is no task, or one that the network does not answer.
     """
     from faceum.model.network import FaceUM
 
     config = extracted_config(model.config, tasks)
     part = FaceUM(config)
-    wanted = part.state_dict()
-    state = {name: value for name, value in model.state_dict().items() if name in wanted}
+    expected = part.state_dict()
+    state = {name: value for name, value in model.state_dict().items() if name in expected}
     ids = [model.config.tasks.index(task) for task in config.tasks]
     for index, _ in enumerate(model.moe_blocks):
         gates = f"moe_blocks.{index}.moe.router.weight"
@@ -97,12 +100,12 @@ def extract_tasks(model: FaceUM, tasks: Sequence[str]) -> FaceUM:
 
 
 def extracted_config(config: FaceUMConfig, tasks: Sequence[str]) -> FaceUMConfig:
-    """The config of the network that answers only these tasks, named after them."""
+    """Return the config of the network that answers only these tasks, named after them."""
     for task in tasks:
         if task not in config.tasks:
             raise ModelError(unknown_name(task, f"task of {config.name}", config.tasks))
     if not tasks:
-        raise ModelError(f"No task was asked for; give some of {', '.join(config.tasks)}.")
+        raise ModelError(f"No task was given; expected some of {', '.join(config.tasks)}.")
     kept = tuple(task for task in config.tasks if task in tasks)
     crops = [(spec, tuple(task for task in users if task in kept)) for spec, users in config.crops]
     return replace(
@@ -115,7 +118,7 @@ def extracted_config(config: FaceUMConfig, tasks: Sequence[str]) -> FaceUMConfig
 
 
 def _positions(model: FaceUM, config: FaceUMConfig) -> Tensor:
-    """The position rows; without the finest grid's task, resized as the trunk would."""
+    """Return the position rows, resized as the trunk would if no kept task uses the finest grid."""
     from faceum.model.vit import resize_positions
 
     grid = max(spec.grid for spec, _ in config.crops)
@@ -123,7 +126,7 @@ def _positions(model: FaceUM, config: FaceUMConfig) -> Tensor:
 
 
 def _export(path: Path, *, half: bool) -> Path:
-    """The ONNX file of a checkpoint, beside it."""
+    """Write the ONNX file of a checkpoint next to it."""
     try:
         from faceum.export.onnx import export_onnx
     except ModuleNotFoundError as error:

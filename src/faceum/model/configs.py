@@ -1,4 +1,4 @@
-"""The named networks, each spelled out: name -> FaceUMConfig."""
+"""The configs of the named networks."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ COMPACT = FaceUMConfig(
 )
 
 CLIP_MEAN, CLIP_STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-"""What CLIP's and so FaRL's encoders were trained with (openai/CLIP, clip.py)."""
+"""Normalization of CLIP's and FaRL's encoders (openai/CLIP, clip.py)."""
 
 IMAGENET_MEAN, IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-"""What the published code normalises by."""
+"""Normalization of the published code."""
 
 IMAGE_TASKS, DENSE_TASKS = ("recognition", "age", "attributes", "expression"), ("parsing", "landmarks")
 
@@ -69,6 +69,6 @@ REFERENCE = replace(
     std=IMAGENET_STD,
     outputs={"expression": 7},
 )
-"""The same with the published router, experts and preprocessing: what a published checkpoint becomes."""
+"""BASE with the published router, experts and preprocessing, for published checkpoints."""
 
 CONFIGS = {config.name: config for config in (COMPACT, BASE, REFERENCE)}

@@ -1,6 +1,7 @@
-"""The routed experts: tokens and a router's choice -> the gated sum of the chosen experts.
+"""The routed experts: tokens and their routing -> the weighted sum of the chosen experts.
 
-Letters: P pairs of task and image, N tokens, D width, H hidden width, E experts, K slots, M routed rows.
+Letters: P pairs of task and image, N tokens, D token dimension, H hidden dimension, E experts, K slots,
+M routed rows.
 """
 
 from __future__ import annotations
@@ -16,14 +17,15 @@ from faceum.model.layers import ACTIVATIONS, require_known
 from faceum.model.router import Routing
 
 ROWS = 64
-"""Products in half precision on a CPU have a multiple of so many rows."""
+"""Matrix products in half precision on a CPU have a multiple of this number of rows."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ExpertsConfig:
     """The routed experts, each Linear(D, H), activation, Linear(H, D) without biases.
 
-    hidden_dim: H. activation: a name in layers.ACTIVATIONS.
+    hidden_dim: H.
+    activation: a name in layers.ACTIVATIONS.
     """
 
     hidden_dim: int = 1536
@@ -36,13 +38,14 @@ class ExpertsConfig:
 
 
 def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
-    """Rows sorted by expert times their expert's matrix: the rows before end[0] by weight[0], and so on.
+    """Multiply rows, sorted by expert, by their expert's matrix: rows before end[0] by weight[0], etc.
 
-    (M, D) x (E, D, H) -> (M, H), with M = end[-1]. end_E: int32. On CUDA one grouped kernel where it serves,
-    which takes a larger M too and leaves the rows from end[-1] on as memory was; elsewhere a product an
-    expert, which works for every type and stride.
+    (M, D) x (E, D, H) -> (M, H), with M = end[-1]. end_E: int32. Uses one grouped kernel on CUDA
+    if it supports the inputs; it accepts a larger M, and leaves the rows from end[-1] on uninitialized.
+    Otherwise it is one
+    product per expert, for every dtype and stride.
     """
-    if _grouped_kernel_serves(x_MD, weight_EDH):
+    if _supports_grouped_kernel(x_MD, weight_EDH):
         return F.grouped_mm(x_MD, weight_EDH, offs=end_E)
     ends = end_E[:-1].tolist()
     groups = x_MD.tensor_split(ends)
@@ -56,21 +59,21 @@ def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
 
 
 def _matmul(x_MD: Tensor, weight_DH: Tensor) -> Tensor:
-    """The product; in half precision on a CPU with rows of zeros up to a multiple of ROWS.
+    """Return the product; in half precision on a CPU, rows are padded to a multiple of ROWS.
 
-    oneDNN compiles a kernel for every size that it meets, forwards and backwards, which takes up to a hundred
-    times as long as the product, and the number of a router's rows is another one each time.
+    oneDNN compiles a kernel for every new size, forward and backward, which takes up to a hundred times as
+    long as the product, and the number of routed rows changes with every call.
     """
     if x_MD.device.type != "cpu" or x_MD.dtype not in (torch.bfloat16, torch.float16):
         return x_MD @ weight_DH
     return (F.pad(x_MD, (0, 0, 0, -len(x_MD) % ROWS)) @ weight_DH)[: len(x_MD)]
 
 
-def _grouped_kernel_serves(x_MD: Tensor, weight_EDH: Tensor) -> bool:
-    """Whether torch's one kernel for all groups takes these (read off its sources, torch 2.13).
+def _supports_grouped_kernel(x_MD: Tensor, weight_EDH: Tensor) -> bool:
+    """Return whether torch's grouped kernel supports these inputs (from its source, torch 2.13).
 
-    For float32 and half precision torch loops over the groups itself, and it refuses float64. Rows must start
-    at multiples of 16 bytes, in the backward pass too, where either width is the length of a row.
+    For float32 and float16 torch loops over the groups itself, and it refuses float64. Rows must start at
+    multiples of 16 bytes, also in the backward pass, where either dimension is the length of a row.
     """
     eights = all(size % 8 == 0 for size in weight_EDH.shape[1:])
     both_bfloat16 = x_MD.dtype == weight_EDH.dtype == torch.bfloat16
@@ -78,9 +81,9 @@ def _grouped_kernel_serves(x_MD: Tensor, weight_EDH: Tensor) -> bool:
 
 
 class Experts(nn.Module):
-    """All experts' matrices and the one grouped call through them.
+    """The matrices of all routed experts.
 
-    Their second matrices start at zero, so that a fresh mixture adds nothing to the shared expert.
+    The second matrices start at zero, so that new experts add nothing to the shared expert.
     """
 
     def __init__(self, config: ExpertsConfig, *, num_experts: int, dim: int) -> None:
@@ -91,35 +94,37 @@ class Experts(nn.Module):
         nn.init.normal_(self.fc1, std=dim**-0.5)
 
     def forward(self, x_PND: Tensor, routing: Routing) -> Tensor:
-        """(P, N, D) tokens -> (P, N, D): sum over the taken slots of gate * expert(token)."""
+        """(P, N, D) -> (P, N, D): the sum over active slots of weight * expert(token)."""
         x, kind = x_PND.flatten(0, 1), x_PND.device.type
         dtype = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else x.dtype
-        if not torch.is_grad_enabled():  # else a token's gradients are summed as precisely as they came
+        if not torch.is_grad_enabled():  # otherwise gradients are summed in the input's precision
             x = x.to(dtype)
         fc1_EDH, fc2_EHD = self.fc1.to(dtype), self.fc2.to(dtype)
-        order_M, end_E = self._by_expert(routing)
-        # To know how many slots are taken, the host waits for the GPU; without gradients it need not know.
-        if torch.is_grad_enabled() or not _grouped_kernel_serves(x, fc1_EDH):
+        order_M, end_E = self._sort_by_expert(routing)
+        # Reading the number of active slots waits for the GPU; without gradients it is not needed.
+        if torch.is_grad_enabled() or not _supports_grouped_kernel(x, fc1_EDH):
             order_M = order_M[: int(end_E[-1])]
         token_M = order_M // routing.topk_experts_PNK.shape[-1]
         x_MD = x.index_select(0, token_M).to(dtype)
         hidden_MH = self.activation(grouped_matmul(x_MD, fc1_EDH, end_E))
         out_MD = grouped_matmul(hidden_MH, fc2_EHD, end_E)
-        return self._added(out_MD, routing, order_M, token_M).view_as(x_PND)
+        return self._add_to_tokens(out_MD, routing, order_M, token_M).view_as(x_PND)
 
-    def _by_expert(self, routing: Routing) -> tuple[Tensor, Tensor]:
-        """The slots (M,) by expert, those not taken last, and where each expert's end (E,), int32."""
+    def _sort_by_expert(self, routing: Routing) -> tuple[Tensor, Tensor]:
+        """Return the slots (M,) sorted by expert, inactive ones last, and each expert's end (E,) int32."""
         expert_M = routing.topk_experts_PNK.masked_fill(~routing.active_PNK, len(self.fc1)).flatten()
         sorted_M, order_M = expert_M.sort(stable=True)
         number_E = torch.arange(len(self.fc1), device=sorted_M.device)
         return order_M, torch.searchsorted(sorted_M, number_E, right=True, out_int32=True)
 
-    def _added(self, out_MD: Tensor, routing: Routing, order_M: Tensor, token_M: Tensor) -> Tensor:
-        """The rows by their gates, added to their tokens: (P * N, D)."""
-        gated_MD = out_MD * routing.weights_PNK.flatten().index_select(0, order_M)[:, None].to(out_MD.dtype)
+    def _add_to_tokens(self, out_MD: Tensor, routing: Routing, order_M: Tensor, token_M: Tensor) -> Tensor:
+        """Weight the rows and add them to their tokens: (P * N, D)."""
+        weighted_MD = out_MD * routing.weights_PNK.flatten().index_select(0, order_M)[:, None].to(
+            out_MD.dtype
+        )
         if not torch.is_grad_enabled() and len(order_M) == routing.active_PNK.numel():
-            taken_M = routing.active_PNK.flatten().index_select(0, order_M)
-            gated_MD = gated_MD.masked_fill(~taken_M[:, None], 0)
+            active_M = routing.active_PNK.flatten().index_select(0, order_M)
+            weighted_MD = weighted_MD.masked_fill(~active_M[:, None], 0)
         tokens = routing.active_PNK.shape[:2].numel()
         flat = torch.zeros(tokens, out_MD.shape[1], dtype=out_MD.dtype, device=out_MD.device)
-        return flat.index_add(0, token_M, gated_MD)
+        return flat.index_add(0, token_M, weighted_MD)

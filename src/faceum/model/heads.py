@@ -1,21 +1,21 @@
-"""The compact network's heads: a task's patch tokens and the stem's maps -> the task's answer.
+"""The heads of the compact network: a task's patch tokens and the stem's maps -> the task's answer.
 
-Letters: B batch, N patch tokens (row-major), D width, C channels, h w height and width, O outputs, Q queries.
+Letters: B batch, N patch tokens (row-major), D token dimension, C channels, h w height and
+width, O outputs, Q queries.
 """
 
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceum.model.layers import ACTIVATIONS
+from faceum.model.layers import ACTIVATIONS, resize
 
 
 class EmbeddingHead(nn.Module):
-    """Every patch narrowed, all patches side by side, one linear layer: where a feature lies matters.
+    """Projects every patch to fewer channels, concatenates all patches, and applies one linear layer.
 
-    (B, N, D) -> (B, 512), not normalised.
+    (B, N, D) -> (B, 512), not normalized.
     """
 
     maps_used: tuple[int, ...] = ()
@@ -32,7 +32,7 @@ class EmbeddingHead(nn.Module):
 
     @torch.no_grad()
     def transform(self, matrix_OO: Tensor) -> None:
-        """Answer matrix_OO @ embedding from now on, at no cost: the last layer takes the matrix in."""
+        """Multiply the embedding by matrix_OO from now on, by folding the matrix into the last layer."""
         self.output.weight.copy_(matrix_OO @ self.output.weight)
         self.output.bias.copy_(matrix_OO @ self.output.bias)
 
@@ -62,7 +62,7 @@ class QueryHead(nn.Module):
 
 
 class Fusion(nn.Module):
-    """Task tokens and two of the stem's maps, brought to one width and size, added and mixed by convolutions.
+    """Projects task tokens and two of the stem's maps to one size, adds them, and applies convolutions.
 
     (B, N, D), maps of strides 8 and 4 -> (B, C, S/4, S/4).
     """
@@ -84,21 +84,16 @@ class Fusion(nn.Module):
         side = int(x_BND.shape[1] ** 0.5)
         tokens_BChw = self.from_tokens(self.norm(x_BND)).transpose(1, 2).unflatten(2, (side, side))
         coarse_BChw = self.from_coarse(maps[2])
-        coarse_BChw = coarse_BChw + upsample(tokens_BChw, coarse_BChw.shape[-1])
+        coarse_BChw = coarse_BChw + resize(tokens_BChw, coarse_BChw.shape[-1])
         x_BChw = self.from_fine(maps[1])
-        x_BChw = self.mix_norm(x_BChw + upsample(coarse_BChw, x_BChw.shape[-1]))
+        x_BChw = self.mix_norm(x_BChw + resize(coarse_BChw, x_BChw.shape[-1]))
         for mix in self.mixes:
             x_BChw = self.activation(mix(x_BChw))
         return x_BChw
 
 
-def upsample(x_BChw: Tensor, side: int) -> Tensor:
-    """(B, C, h, w) -> (B, C, side, side), bilinear, corners not aligned."""
-    return F.interpolate(x_BChw, size=(side, side), mode="bilinear", align_corners=False)
-
-
 class PixelsHead(nn.Module):
-    """Class logits a pixel at half the crop's resolution: (B, N, D), maps -> (B, O, S/2, S/2)."""
+    """Class logits per pixel at half the crop's resolution: (B, N, D), maps -> (B, O, S/2, S/2)."""
 
     maps_used = (0, 1, 2)
 
@@ -114,14 +109,14 @@ class PixelsHead(nn.Module):
     def forward(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
         """(B, N, D) and the stem's maps, finest first -> (B, O, S/2, S/2)."""
         x_BChw = self.from_finest(maps[0])
-        x_BChw = x_BChw + upsample(self.to_finest(self.fusion(x_BND, maps)), x_BChw.shape[-1])
+        x_BChw = x_BChw + resize(self.to_finest(self.fusion(x_BND, maps)), x_BChw.shape[-1])
         return self.output(self.activation(self.mix(self.activation(x_BChw))))
 
 
 class PointsHead(nn.Module):
     """The mean position under each point's softmax heat map: (B, N, D), maps -> (B, O, 2) in 0..1, x then y.
 
-    Integral regression (arXiv 1711.08229) on maps of a quarter of the crop's resolution.
+    Integral regression (arXiv 1711.08229) on maps at a quarter of the crop's resolution.
     """
 
     maps_used = (1, 2)
@@ -135,10 +130,10 @@ class PointsHead(nn.Module):
         """(B, N, D) and the stem's maps, finest first -> (B, O, 2)."""
         heat_BOhw = self.output(self.fusion(x_BND, maps)).float()
         side = heat_BOhw.shape[-1]
-        share_BOhw = heat_BOhw.flatten(2).softmax(-1).unflatten(2, (side, side))
+        p_BOhw = heat_BOhw.flatten(2).softmax(-1).unflatten(2, (side, side))
         centre_h = (torch.arange(side, device=heat_BOhw.device, dtype=torch.float32) + 0.5) / side
-        x_BO = (share_BOhw.sum(2) * centre_h).sum(-1)
-        y_BO = (share_BOhw.sum(3) * centre_h).sum(-1)
+        x_BO = (p_BOhw.sum(2) * centre_h).sum(-1)
+        y_BO = (p_BOhw.sum(3) * centre_h).sum(-1)
         return torch.stack([x_BO, y_BO], dim=-1)
 
 
@@ -150,7 +145,13 @@ def compact_heads(
     map_channels: tuple[int, ...],
     activation: str,
 ) -> nn.ModuleDict:
-    """A head for each task: kinds maps a task's name to its kind (see tasks.KINDS) and number of outputs."""
+    """Build a head per task.
+
+    kinds: name of a task -> its kind (see tasks.KINDS) and number of outputs.
+    dim: token dimension.
+    patches: number of patch tokens.
+    map_channels: channels of the stem's maps, finest first.
+    """
     build = {
         "embedding": lambda n: EmbeddingHead(dim=dim, patches=patches, outputs=n),
         "number": lambda n: QueryHead(dim=dim, outputs=n, activation=activation),

@@ -1,6 +1,6 @@
-"""Small building blocks shared by every network: tensors in, tensors of the same meaning out.
+"""Building blocks that the networks share.
 
-Letters: B batch, S rows of tokens, N tokens, D width, H hidden width, C channels, h w height and width.
+Letters: B batch, S rows of tokens, N tokens, D token dimension, C channels, h w height and width.
 """
 
 from __future__ import annotations
@@ -11,14 +11,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from faceum.errors import ModelError
+from faceum.errors import ModelError, unknown_name
 
 
 def quick_gelu(x: Tensor) -> Tensor:
     """CLIP's approximation of GELU, x * sigmoid(1.702 x) (Hendrycks and Gimpel, arXiv 1606.08415)."""
     if x.requires_grad:
         return x * torch.sigmoid(1.702 * x)
-    # One new tensor in place of three: a hidden layer is large, and new memory costs more than the sums.
+    # One new tensor instead of three: allocating a hidden layer costs more than the arithmetic.
     return (1.702 * x).sigmoid_().mul_(x)
 
 
@@ -31,9 +31,14 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 
 
 def require_known(what: str, name: str, known: Collection[str]) -> None:
-    """Raise ModelError, listing what is known, where a config's word is not among it."""
+    """Raise ModelError if a name in a config is not among the known ones."""
     if name not in known:
-        raise ModelError(f"There is no {what} {name!r}; use one of {', '.join(known)}.")
+        raise ModelError(unknown_name(name, what, known))
+
+
+def resize(x_BChw: Tensor, side: int) -> Tensor:
+    """Resize (B, C, h, w) to (B, C, side, side), bilinear, corners not aligned."""
+    return F.interpolate(x_BChw, size=(side, side), mode="bilinear", align_corners=False)
 
 
 class Mlp(nn.Module):
@@ -53,7 +58,7 @@ class Mlp(nn.Module):
 class Attention(nn.Module):
     """Multi-head self-attention over all tokens of a row: (S, N, D) -> (S, N, D).
 
-    heads * head_dim may differ from the width: narrow networks save most there.
+    num_heads * head_dim can differ from the token dimension, which saves most in narrow networks.
     """
 
     def __init__(self, dim: int, num_heads: int, head_dim: int) -> None:
@@ -70,14 +75,14 @@ class Attention(nn.Module):
 
 
 class DropPath(nn.Module):
-    """Drops a row's residual branch with the given probability while training (arXiv 1603.09382)."""
+    """Drops a row's residual branch with the given probability in training (arXiv 1603.09382)."""
 
     def __init__(self, probability: float) -> None:
         super().__init__()
         self.probability = probability
 
     def forward(self, branch_SND: Tensor) -> Tensor:
-        """(S, ...) -> (S, ...), kept rows scaled so that the expectation stays."""
+        """(S, ...) -> (S, ...); kept rows are scaled so that the expectation does not change."""
         if not self.training or self.probability == 0.0:
             return branch_SND
         keep = 1.0 - self.probability

@@ -1,6 +1,6 @@
-"""The mixture and its transformer block: rows of tokens and pairs -> one row of tokens a pair.
+"""The mixture of experts and its transformer block: rows of tokens and pairs -> one row of tokens per pair.
 
-Letters: S rows of tokens, P pairs of task and image, N tokens, D width.
+Letters: S rows of tokens, P pairs of task and image, N tokens, D token dimension.
 """
 
 from __future__ import annotations
@@ -19,9 +19,12 @@ from faceum.model.vit import BlockConfig
 
 @dataclass(frozen=True, kw_only=True)
 class MoEConfig:
-    """A moe_block: the router, the routed experts, and the inner width of the shared expert (a dense MLP).
+    """The MLP of a MoE block: a shared expert and routed experts.
 
-    routed: False leaves the shared expert alone: the dense twin.
+    shared_hidden_dim: hidden dimension of the shared expert, a dense MLP.
+    router: how tokens choose routed experts.
+    experts: the routed experts.
+    routed: whether there are routed experts; False builds the dense twin.
     """
 
     shared_hidden_dim: int
@@ -37,10 +40,10 @@ ROUTERS: dict[str, type[FaceRouter] | type[ReferenceRouter]] = {
 
 
 class MoE(nn.Module):
-    """Shared expert plus routed experts. The shared expert runs once a row, however many tasks ask.
+    """A shared expert plus routed experts. The shared expert runs once per row, for all tasks.
 
-    With the reference router the shared expert is the class token's alone, and patch tokens have only the
-    routed ones.
+    With the reference router the class token has only the shared expert, and patch tokens only the routed
+    ones.
     """
 
     def __init__(self, config: MoEConfig, *, dim: int, tasks: int, activation: str) -> None:
@@ -54,7 +57,7 @@ class MoE(nn.Module):
     def forward(
         self, x_SND: Tensor, row_P: Tensor, task_P: Tensor, face_PN: Tensor
     ) -> tuple[Tensor, Routing | None]:
-        """Tokens, each pair's row among them, its task id and its face tokens -> ((P, N, D), Routing)."""
+        """Return (P, N, D) and the Routing. row_P: each pair's row. face_PN: True for face tokens."""
         if self.router is None or self.experts is None:
             return self.shared(x_SND).index_select(0, row_P), None
         x_PND = x_SND.index_select(0, row_P)
@@ -67,15 +70,15 @@ class MoE(nn.Module):
 
 
 def build_router(config: RouterConfig, *, dim: int, tasks: int) -> FaceRouter | ReferenceRouter:
-    """The router that a config names; ModelError where there is none of that kind."""
+    """Build the router of a config; raises ModelError for an unknown kind."""
     require_known("router", config.kind, ROUTERS)
     return ROUTERS[config.kind](config, dim=dim, tasks=tasks)
 
 
 class MoEBlock(nn.Module):
-    """Pre-norm transformer block whose MLP is a moe_block: rows (S, N, D) -> one row a pair (P, N, D).
+    """Pre-norm transformer block with a MoE as its MLP: rows (S, N, D) -> one row per pair (P, N, D).
 
-    Attention runs on the rows as they come: once an image where tasks still share them, once a pair after.
+    Attention runs once per row: per image in the first MoE block, where tasks share rows, then per pair.
     """
 
     def __init__(self, block: BlockConfig, moe: MoEConfig, *, tasks: int) -> None:
@@ -89,7 +92,7 @@ class MoEBlock(nn.Module):
     def forward(
         self, x_SND: Tensor, row_P: Tensor, task_P: Tensor, face_PN: Tensor
     ) -> tuple[Tensor, Routing | None]:
-        """As MoE.forward, with the block's attention and residuals."""
+        """Return (P, N, D) and the Routing; see MoE.forward."""
         x_SND = x_SND + self.drop_path(self.attention(self.attention_norm(x_SND)))
         mixed_PND, routing = self.moe(self.mlp_norm(x_SND), row_P, task_P, face_PN)
         return x_SND.index_select(0, row_P) + self.drop_path(mixed_PND), routing

@@ -1,7 +1,8 @@
-"""The published dense heads: one map of patch tokens -> a pyramid -> UPerNet -> pixels or points.
+"""The published dense heads: patch tokens -> a pyramid of maps -> UPerNet -> pixels or points.
 
-UPerNet is that of arXiv 1807.10221. Letters: B batch, N patch tokens (row-major), D width, C channels,
-h w height and width, O outputs. For a grid of g patches a side the pyramid's maps are 4g, 2g, g and g/2 wide.
+UPerNet is arXiv 1807.10221. For a grid of g patches on a side the pyramid's maps are 4g, 2g, g and g/2 wide.
+
+Letters: B batch, N patch tokens (row-major), D token dimension, C channels, h w height and width, O outputs.
 """
 
 from __future__ import annotations
@@ -10,19 +11,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faceum.model.layers import resize
+
 POOLS = (1, 2, 3, 6)
-"""Cells a side of the pyramid pooling (arXiv 1612.01105)."""
+"""Cells on a side of the pyramid pooling (arXiv 1612.01105)."""
 
 
 def as_map(x_BND: Tensor) -> Tensor:
     """Row-major tokens of a square grid (B, N, D) -> (B, D, h, w)."""
     side = int(x_BND.shape[1] ** 0.5)
     return x_BND.transpose(1, 2).unflatten(2, (side, side))
-
-
-def resized(x_BChw: Tensor, side: int) -> Tensor:
-    """(B, C, h, w) -> (B, C, side, side), bilinear, corners not aligned."""
-    return F.interpolate(x_BChw, size=(side, side), mode="bilinear", align_corners=False)
 
 
 class ConvUnit(nn.Module):
@@ -39,7 +37,7 @@ class ConvUnit(nn.Module):
 
 
 class Pyramid(nn.Module):
-    """One map as four, each half as wide as the one before: (B, D, g, g) -> 4g, 2g, g and g/2 a side."""
+    """Turns one map into four, each half as wide as the one before: (B, D, g, g) -> 4g, 2g, g, g/2."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
@@ -74,7 +72,7 @@ class UPerNet(nn.Module):
         coarsest = self._with_context(maps[3])
         summed = [lateral(x) for lateral, x in zip(self.laterals, maps[:3], strict=True)] + [coarsest]
         for finer in (2, 1, 0):
-            summed[finer] = summed[finer] + resized(summed[finer + 1], summed[finer].shape[-1])
+            summed[finer] = summed[finer] + resize(summed[finer + 1], summed[finer].shape[-1])
         smoothed = [smooth(x) for smooth, x in zip(self.smooth, summed[:3], strict=True)] + [coarsest]
         fused = torch.relu(self.fusion.norm(fuse(smoothed, self.fusion.conv.weight)))
         return self.output(self.dropout(fused))
@@ -82,34 +80,34 @@ class UPerNet(nn.Module):
     def _with_context(self, x_BDhw: Tensor) -> Tensor:
         side = x_BDhw.shape[-1]
         pooled = [
-            resized(unit(F.adaptive_avg_pool2d(x_BDhw, cells)), side)
+            resize(unit(F.adaptive_avg_pool2d(x_BDhw, cells)), side)
             for cells, unit in zip(POOLS, self.pooled, strict=True)
         ]
         return self.bottleneck(torch.cat([x_BDhw, *pooled], dim=1))
 
 
 def fuse(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
-    """The 3x3 convolution of all maps, enlarged to the first one's size and laid side by side.
+    """Concatenate all maps at the size of the first one, and apply a 3x3 convolution.
 
     maps: (B, C, h, h) each, finest first. weight_OCkk: (O, C * len(maps), 3, 3). Returns (B, O, s, s), with s
-    the first map's side. On a GPU as that says, which was quicker there; elsewhere by `mixed_fusion`.
+    the first map's side. Uses `plain_fusion` on a GPU, where it is faster, and `mixed_fusion` elsewhere.
     """
     return plain_fusion(maps, weight_OCkk) if maps[0].is_cuda else mixed_fusion(maps, weight_OCkk)
 
 
 def plain_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
-    """As `fuse`, word by word."""
+    """Compute `fuse` as it is defined."""
     side = maps[0].shape[-1]
-    enlarged = [resized(x_BChw, side) for x_BChw in maps[1:]]
+    enlarged = [resize(x_BChw, side) for x_BChw in maps[1:]]
     return F.conv2d(torch.cat([maps[0], *enlarged], dim=1), weight_OCkk, padding=1)
 
 
 def mixed_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
-    """As `fuse`, with a third of the multiplications.
+    """Compute `fuse` with a third of the multiplications.
 
-    Enlarging and mixing channels may change places, so a coarse map's channels are mixed while it is small,
-    for each of the kernel's nine places. Enlarging, the kernel's shifts and the sum over its places are then
-    one matrix along the columns and one along the rows.
+    Upsampling and mixing channels commute, so that a coarse map's channels are mixed at its size, for each
+    of the kernel's nine offsets. Upsampling, the kernel's shifts and the sum over its offsets are then one
+    matrix along the columns and one along the rows.
     """
     finest, side = maps[0], maps[0].shape[-1]
     weights = weight_OCkk.split([x.shape[1] for x in maps], dim=1)
@@ -127,9 +125,9 @@ def mixed_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
 
 
 def shifted_enlargements(before: int, after: int, device: torch.device) -> Tensor:
-    """(3, after, before): what enlarges a line bilinearly, for a kernel's three places one after the other.
+    """Return (3, after, before): the matrices that upsample a line bilinearly, for a kernel's three offsets.
 
-    Place k of the kernel sees the enlarged line shifted by k - 1, and zeros beyond its ends.
+    Offset k of the kernel sees the upsampled line shifted by k - 1, and zeros beyond its ends.
     """
     one_hot = torch.eye(before, device=device)[None]
     enlarge = F.interpolate(one_hot, size=after, mode="linear", align_corners=False)[0].T
@@ -138,7 +136,7 @@ def shifted_enlargements(before: int, after: int, device: torch.device) -> Tenso
 
 
 class PyramidPixelsHead(nn.Module):
-    """Class logits a pixel at a quarter of the crop's resolution: (B, N, D) -> (B, O, 4g, 4g)."""
+    """Class logits per pixel at a quarter of the crop's resolution: (B, N, D) -> (B, O, 4g, 4g)."""
 
     def __init__(self, *, dim: int, channels: int, outputs: int) -> None:
         super().__init__()
@@ -150,7 +148,7 @@ class PyramidPixelsHead(nn.Module):
         x_BDhw = as_map(x_BND)
         if self.training or torch.compiler.is_exporting():
             return self.upernet(self.pyramid(x_BDhw))
-        # One image at a time keeps the memory that of one, and each is enough work for every core.
+        # One image at a time needs less memory, and each is enough work for every core.
         return torch.cat([self.upernet(self.pyramid(x_1Dhw)) for x_1Dhw in x_BDhw.split(1)])
 
 
@@ -162,7 +160,7 @@ class PyramidPointsHead(PyramidPixelsHead):
         return self.points(self.heat(x_BND, maps))
 
     def heat(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
-        """(B, N, D) -> the heat maps' logits (B, O, 4g, 4g), which training has a loss of its own for."""
+        """(B, N, D) -> the heat maps' logits (B, O, 4g, 4g), which have their own loss in training."""
         return super().forward(x_BND, maps)
 
     def points(self, logits_BOhw: Tensor) -> Tensor:

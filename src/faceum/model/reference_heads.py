@@ -1,7 +1,6 @@
-"""The published heads: a task's patch tokens -> the task's answer.
+"""The published heads: a task's patch tokens -> the task's answer. The dense heads are in pyramid.py.
 
-Letters: B batch, N patch tokens (row-major), D width, C channels, h w height and width, O outputs.
-The dense heads stand in pyramid.py. Widths follow the token width, as 512 follows 768.
+Letters: B batch, N patch tokens (row-major), D token dimension, C channels, h w height and width, O outputs.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ NORM_EPS = 2e-5
 
 
 class MeanEmbeddingHead(nn.Module):
-    """The mean token through two linear layers with BatchNorms: (B, N, D) -> (B, O), not normalised."""
+    """The mean token through two linear layers with BatchNorms: (B, N, D) -> (B, O), not normalized."""
 
     def __init__(self, *, dim: int, outputs: int) -> None:
         super().__init__()
@@ -33,7 +32,7 @@ class MeanEmbeddingHead(nn.Module):
 
 
 class ChannelGate(nn.Module):
-    """Channels weighted by what the whole map holds: (B, C, h, w) -> the same (CBAM, arXiv 1807.06521)."""
+    """Weights channels by the whole map's mean and maximum (CBAM, arXiv 1807.06521)."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()
@@ -50,9 +49,9 @@ class ChannelGate(nn.Module):
 
 
 class GatedHead(nn.Module):
-    """A convolution, a channel gate, the strongest place of each channel, an MLP: (B, N, D) -> (B, O) logits.
+    """A convolution, a channel gate, the maximum of each channel, an MLP: (B, N, D) -> (B, O) logits.
 
-    Published as four convolutions, of a quarter of the channels each, on maps that are one and the same.
+    It was published as four convolutions with a quarter of the channels each, all on the same map.
     """
 
     def __init__(self, *, dim: int, channels: int, outputs: int, dropout: float = 0.5) -> None:
@@ -82,10 +81,11 @@ def published_heads(
     map_channels: tuple[int, ...],
     activation: str,
 ) -> nn.ModuleDict:
-    """A head for each task: kinds maps a task's name to its kind (see tasks.KINDS) and number of outputs.
+    """Build a head per task.
 
-    width: of the tokens. The heads are 2/3 of it wide. They take no finer maps, any number of patches, and
-    bring their own activations.
+    kinds: name of a task -> its kind (see tasks.KINDS) and number of outputs.
+    dim: token dimension; the heads have 2/3 of it as channels.
+    patches, map_channels, activation: not used; these heads take any grid and no finer maps.
     """
     channels = dim * 2 // 3
     build = {

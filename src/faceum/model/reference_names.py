@@ -1,7 +1,7 @@
-"""Others' names for the published network: a name of ours and a config in, names of theirs out.
+"""Names of our tensors in FaRL's file and in a checkpoint of the published code.
 
-Two kinds of file: FaRL's own, which holds the encoder, and a checkpoint of the published code, which holds
-everything. Both name the encoder as CLIP does.
+FaRL's file holds the encoder, and a published checkpoint the whole network. Both name the encoder as CLIP
+does.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ ENCODER: Names = (
     (BLOCK + r"mlp\.fc1\.(\w+)", THEIR_BLOCK + r"mlp.c_fc.\2"),
     (BLOCK + r"mlp\.fc2\.(\w+)", THEIR_BLOCK + r"mlp.c_proj.\2"),
 )
-"""What both kinds of file hold; `block` counts through dense blocks and moe_blocks."""
+"""Tensors of both kinds of file; `block` numbers the dense blocks and then the MoE blocks."""
 
-FARL_MIXTURE: Names = (
+FARL_MOE: Names = (
     (BLOCK + r"moe\.shared\.fc1\.(\w+)", THEIR_BLOCK + r"mlp.c_fc.\2"),
     (BLOCK + r"moe\.shared\.fc2\.(\w+)", THEIR_BLOCK + r"mlp.c_proj.\2"),
 )
 """The dense MLPs of the last blocks become the shared experts."""
 
-REFERENCE_MIXTURE: Names = (
+REFERENCE_MOE: Names = (
     (BLOCK + r"moe\.shared\.fc1\.(\w+)", THEIR_BLOCK + r"mlp.shared_mlp.c_fc.\2"),
     (BLOCK + r"moe\.shared\.fc2\.(\w+)", THEIR_BLOCK + r"mlp.shared_mlp.c_proj.\2"),
     (BLOCK + r"moe\.experts\.fc1", THEIR_BLOCK + "mlp.experts.w"),
@@ -55,10 +55,10 @@ THEIR_TASKS = {
     "parsing": "parsing",
     "landmarks": "align",
 }
-"""Our word for a task -> theirs, in the names of the heads."""
+"""Our name of a task -> theirs, in the names of the heads."""
 
 THEIR_OUTPUTS = {"age": "age_morph2", "attributes": "biattr_celeba", "expression": "affect_affectnet"}
-"""A task -> their name for its last layer, after the data it was trained on."""
+"""Task -> their name of its last layer, after its training data."""
 
 HEADS: Names = (
     # recognition
@@ -83,22 +83,22 @@ HEADS: Names = (
     (r"upernet\.smooth\.(\d)\.(conv|norm)\.(\w+)", r"head.fpn_convs.\1.\2.\3"),
     (r"upernet\.fusion\.(conv|norm)\.(\w+)", r"head.fpn_bottleneck.\1.\2"),
 )
-"""What follows the task in the name of a head's tensor; behind a dot, their `bn` is our `norm`."""
+"""The part after the task in the name of a head's tensor; their `.bn.` is our `.norm.`."""
 
 
 def farl_names(name: str, config: FaceUMConfig) -> tuple[str, ...]:
-    """The name in FaRL's file of a tensor of ours; empty for what FaRL does not have."""
-    found = _expand(_counted_through(name, config), ENCODER + FARL_MIXTURE)
+    """Return the name of our tensor in FaRL's file; empty if FaRL does not have it."""
+    found = _expand(_number_blocks(name, config), ENCODER + FARL_MOE)
     return (f"visual.{found}",) if found else ()
 
 
 def reference_names(name: str, config: FaceUMConfig) -> tuple[str, ...]:
-    """The names in a published checkpoint of a tensor of ours; empty for what it does not have.
+    """Return the names of our tensor in a published checkpoint; empty if it does not have it.
 
-    Where there are several, theirs follow each other in the first dimension of ours: the four convolutions
-    of an image-level head, and the gates, by task, the background's before the face's.
+    Several of theirs are concatenated in the first dimension of ours: the four convolutions of an image-level
+    head, and the gates, by task, the background's before the face's.
     """
-    name = _counted_through(name, config)
+    name = _number_blocks(name, config)
     router, conv = ROUTER.fullmatch(name), CONV.fullmatch(name)
     if router:
         mlp = f"backbone_module.visual.transformer.resblocks.{router[1]}.mlp"
@@ -109,7 +109,7 @@ def reference_names(name: str, config: FaceUMConfig) -> tuple[str, ...]:
         return tuple(f"heads_module.heads.{THEIR_TASKS[conv[1]]}.conv.{i}.weight" for i in range(4))
     if name.startswith("heads."):
         return _head_names(name)
-    found = _expand(name, ENCODER + REFERENCE_MIXTURE)
+    found = _expand(name, ENCODER + REFERENCE_MOE)
     return (f"backbone_module.visual.{found}",) if found else ()
 
 
@@ -125,8 +125,8 @@ def _head_names(name: str) -> tuple[str, ...]:
     return (f"heads_module.heads.{THEIR_TASKS[task]}.{found.replace('.norm.', '.bn.')}",)
 
 
-def _counted_through(name: str, config: FaceUMConfig) -> str:
-    """trunk.blocks.3.x -> block.3.x; moe_blocks.1.x -> block.11.x behind ten dense blocks."""
+def _number_blocks(name: str, config: FaceUMConfig) -> str:
+    """Rename trunk.blocks.3.x to block.3.x, and moe_blocks.1.x, after ten dense blocks, to block.11.x."""
     moe_block = re.match(r"moe_blocks\.(\d+)\.", name)
     if moe_block:
         return f"block.{config.depth + int(moe_block[1])}.{name[moe_block.end() :]}"

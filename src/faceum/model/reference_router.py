@@ -1,6 +1,6 @@
-"""The published router, kept for published checkpoints: tokens of pairs -> experts and gates.
+"""The published router, for published checkpoints: tokens of pairs -> experts and their weights.
 
-Letters: P pairs of task and image, N tokens (the class token first), D width, T tasks, R regions,
+Letters: P pairs of task and image, N tokens (the class token first), D token dimension, T tasks, R regions,
 E experts, K slots for chosen experts.
 """
 
@@ -12,25 +12,25 @@ from torch import Tensor, nn
 from faceum.model.router import RouterConfig, Routing, count_load
 
 FLOOR = 1e-4
-"""Added to every probability; the gates are not brought back to a sum of 1."""
+"""Added to every probability; the weights are not normalized after that."""
 
-NOTED = 0.1
-"""A probability above this is noted; how many a token notes decides how many experts its image takes."""
+COUNTED = 0.1
+"""A probability above this is counted; the mean count per token sets the number of experts of an image."""
 
 MORE, MOST_FACE, MOST_BACKGROUND = 2, 6, 2
-"""The face pass takes `MORE` experts than a token notes in the mean, at most `MOST_FACE`; the background pass
-always takes `MOST_BACKGROUND`."""
+"""The face pass takes `MORE` experts than the mean count, at most `MOST_FACE`; the background pass always
+takes `MOST_BACKGROUND`."""
 
 
 class ReferenceRouter(nn.Module):
-    """The published rule, for each image and task by itself.
+    """The published rule, applied to each pair of task and image separately.
 
-    It was published as two passes over all patch tokens, one a region, in which the tokens of the other
-    region are set to zero; a token keeps the answer of its own region's pass. So the zeroed tokens change
-    nothing but the number of experts of the face pass: their probabilities are all alike, and of up to ten
-    experts all are noted. Here each token is routed once, and the zeroed ones are only counted.
+    It was published as two passes over all patch tokens, one per region, with the other region's tokens set
+    to zero; a token keeps the answer of its own region's pass. The zeroed tokens change only the number
+    of experts of the face pass: their probabilities are equal, and of up to ten experts all are counted.
+    Here each token is routed once, and the zeroed ones are only counted.
 
-    The gate is p = softmax(W[task, region] x) + 1e-4 as it is. The class token, which must be there, takes no
+    The weight is p = softmax(W[task, region] x) + 1e-4. The class token is required and takes no routed
     expert, and the patch tokens have no shared one.
     """
 
@@ -40,7 +40,7 @@ class ReferenceRouter(nn.Module):
         self.weight = nn.Parameter(torch.zeros(tasks, 2, config.num_experts, dim))
 
     def forward(self, x_PND: Tensor, task_P: Tensor, face_PN: Tensor) -> Routing:
-        """(P, N, D) tokens, (P,) task ids, (P, N) True on face tokens -> Routing."""
+        """Route (P, N, D) tokens with (P,) task ids and (P, N) bool, True for face tokens."""
         with torch.autocast(x_PND.device.type, enabled=False):
             logits_PNE = self._logits(x_PND.float(), task_P, face_PN)
         p_PNE = logits_PNE.softmax(-1) + FLOOR
@@ -68,18 +68,18 @@ class ReferenceRouter(nn.Module):
         )
 
     def _logits(self, x_PND: Tensor, task_P: Tensor, face_PN: Tensor) -> Tensor:
-        """(P, N, E): each token by the gate of its task and region."""
+        """Return each token's logits (P, N, E) from the gate of its task and region."""
         background_PED, face_PED = self.weight.float()[task_P].unbind(1)
         background_PNE = x_PND @ background_PED.transpose(1, 2)
         return torch.where(face_PN[..., None], x_PND @ face_PED.transpose(1, 2), background_PNE)
 
 
 def face_experts(p_PNE: Tensor, face_PN: Tensor) -> Tensor:
-    """(P,) int64: how many experts a pair's face tokens take; halves are rounded to the even number.
+    """Return (P,) int64: the number of experts of a pair's face tokens; halves are rounded to even.
 
-    p_PNE: probabilities. face_PN: True on face tokens; the first token is the class token and does not count.
+    p_PNE: probabilities. face_PN: True for face tokens; the first one, the class token, does not count.
     """
     experts = p_PNE.shape[-1]
-    zeroed = experts if 1 / experts + FLOOR > NOTED else 0
-    noted_PN = (p_PNE > NOTED).sum(-1).masked_fill(~face_PN, zeroed)[:, 1:]
-    return (noted_PN.double().mean(-1).round().long() + MORE).clamp(max=MOST_FACE)
+    zeroed = experts if 1 / experts + FLOOR > COUNTED else 0
+    count_PN = (p_PNE > COUNTED).sum(-1).masked_fill(~face_PN, zeroed)[:, 1:]
+    return (count_PN.double().mean(-1).round().long() + MORE).clamp(max=MOST_FACE)

@@ -1,6 +1,7 @@
-"""The trunk: image tensors -> tokens (and the stem's finer maps); the dense blocks of a ViT.
+"""The trunk: images -> tokens and the stem's finer maps, through the dense blocks of a ViT.
 
-Letters: B batch, N tokens (class token included where there is one), D width, h w height and width.
+Letters: B batch, S rows of tokens, N tokens (the class token included), D token dimension, h w height and
+width.
 """
 
 from __future__ import annotations
@@ -77,18 +78,18 @@ class PatchStem(nn.Module):
         self.map_channels: tuple[int, ...] = ()
 
     def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Normalised pixels -> (token map, [])."""
+        """Normalized pixels -> (token map, [])."""
         return self.patch(x_B3SS), []
 
 
 class ConvStem(nn.Module):
-    """Stride-2 convolutions with residual blocks; its maps, finest first, are kept for the dense heads."""
+    """Stride-2 convolutions with residual blocks; returns its maps, finest first, for the dense heads."""
 
     def __init__(self, config: StemConfig, dim: int, activation: str) -> None:
         super().__init__()
         if len(config.channels) != 3 or len(config.blocks) != 3:
             raise ModelError(
-                f"A conv stem has three stages before the tokens, not {config.channels} with {config.blocks}."
+                f"A conv stem has three stages before the tokens, got {config.channels} with {config.blocks}."
             )
         self.map_channels = config.channels
         self.activation = ACTIVATIONS[activation]
@@ -102,7 +103,7 @@ class ConvStem(nn.Module):
         self.tokens = nn.Conv2d(before, dim, 3, stride=2, padding=1)
 
     def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Normalised pixels -> (token map (B, D, S/16, S/16), maps at strides 2, 4 and 8)."""
+        """Normalized pixels -> (token map (B, D, S/16, S/16), maps at strides 2, 4 and 8)."""
         maps = []
         for down, stage in zip(self.downs, self.stages, strict=True):
             x_B3SS = stage(self.activation(down(x_B3SS)))
@@ -131,7 +132,7 @@ class Block(nn.Module):
 
 
 def resize_positions(positions_ND: Tensor, grid: int, class_token: bool) -> Tensor:
-    """Position rows of a square grid -> rows of a grid x grid one (bicubic, corners not aligned)."""
+    """Resize the position rows of a square grid to grid x grid (bicubic, corners not aligned)."""
     first = positions_ND[:1] if class_token else positions_ND[:0]
     patches = positions_ND[1:] if class_token else positions_ND
     side = int(patches.shape[0] ** 0.5)
@@ -143,10 +144,10 @@ def resize_positions(positions_ND: Tensor, grid: int, class_token: bool) -> Tens
 
 
 class Trunk(nn.Module):
-    """Stem, positions and dense blocks: everything that all tasks share before the first mixture.
+    """Stem, positions and dense blocks, which all tasks share.
 
-    (B, 3, S, S) normalised pixels -> (tokens (B, N, D), the stem's maps, finest first).
-    recompute: in training, blocks keep only their input and run once more in the backward pass.
+    (B, 3, S, S) normalized pixels -> (tokens (B, N, D), the stem's maps, finest first).
+    recompute: whether blocks use gradient checkpointing in training.
     """
 
     stem: ConvStem | PatchStem
@@ -164,7 +165,7 @@ class Trunk(nn.Module):
         nn.init.trunc_normal_(self.positions, std=0.02)
 
     def forward(self, x_B3SS: Tensor) -> tuple[Tensor, list[Tensor]]:
-        """Normalised pixels -> (tokens (B, N, D), maps)."""
+        """Normalized pixels -> (tokens (B, N, D), maps)."""
         map_BDhw, maps = self.stem(x_B3SS)
         x_BND = map_BDhw.flatten(2).transpose(1, 2)
         if self.class_token is not None:

@@ -1,6 +1,6 @@
-"""A recipe's RunConfig in; a folder with checkpoints, metrics and the trained network out.
+"""Train a network with a recipe.
 
-`settings` says what a run can be told, `trainer` is one step, `objective` what is minimised, `run` the loop.
+`config` has the settings, `loop` runs the training, `trainer` is one step, `objective` the total loss.
 """
 
 from faceum.train.config import RunConfig

@@ -1,8 +1,8 @@
-"""The processes of one run: torchrun's environment in; who I am, and sums over all ranks, out.
+"""Ranks of a run started by torchrun: their numbers, sums, gathers and averaged gradients.
 
-Nothing starts at import. Without `joined()`, or in a run of one process, every function here gives back what
-it was given. Gradients are averaged by `average_gradients` and not by DistributedDataParallel: which heads
-take part changes from step to step, and the class centres of recognition differ from rank to rank.
+Nothing starts at import. Without `joined()`, or with one process, every function returns its input.
+`average_gradients` replaces DistributedDataParallel, because the heads that have gradients change from step
+to step, and every rank has its own class centres.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ import torch.distributed as dist
 from torch import Tensor
 
 BUCKET = 1 << 24
-"""Numbers that travel together when gradients are averaged."""
+"""Number of values per message when gradients are averaged."""
 
 
 def rank() -> int:
-    """This process's number, 0 where it is alone."""
+    """Return this process's rank, 0 for a single process."""
     return dist.get_rank() if _many() else 0
 
 
 def world() -> int:
-    """How many processes run together."""
+    """Return the number of processes."""
     return dist.get_world_size() if _many() else 1
 
 
 def local_rank() -> int:
-    """This process's number among those of its machine, 0 where it is alone."""
+    """Return this process's rank on its machine, 0 for a single process."""
     return int(os.environ.get("LOCAL_RANK", "0")) if _many() else 0
 
 
@@ -40,10 +40,9 @@ def _many() -> bool:
 
 @contextmanager
 def joined() -> Iterator[None]:
-    """Join the processes that torchrun started (WORLD_SIZE above 1), and leave them at the end.
+    """Join the processes that torchrun started (WORLD_SIZE above 1), and leave at the end.
 
-    What lies on a GPU then travels by nccl, what lies on the CPU by gloo: the run's device decides, not what
-    the machine has.
+    Tensors on a GPU use nccl and tensors on the CPU gloo, so that the run's device decides.
     """
     if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _many():
         yield
@@ -56,7 +55,7 @@ def joined() -> Iterator[None]:
 
 
 class _Sum(torch.autograd.Function):
-    """All ranks' sum; so is its gradient, for every rank's loss depends on every rank's value."""
+    """Sum over ranks; the gradient is summed too, since every rank's loss depends on every rank's value."""
 
     @staticmethod
     def forward(context: object, value: Tensor) -> Tensor:
@@ -72,23 +71,23 @@ class _Sum(torch.autograd.Function):
 
 
 def sum_over_ranks(value: Tensor) -> Tensor:
-    """The sum of all ranks' values (same shape everywhere), with a gradient.
+    """Return the sum of all ranks' values (of one shape), with a gradient.
 
-    Where every rank computes the same loss of such sums, and `average_gradients` follows the backward pass,
+    If every rank computes the same loss from such sums, and `average_gradients` follows the backward pass,
     the gradients are those of one process with all the images.
     """
     return _Sum.apply(value) if world() > 1 else value
 
 
 def mean_over_ranks(value_B: Tensor) -> Tensor:
-    """The mean over all ranks' rows; 0 where no rank has one."""
+    """Return the mean over all ranks' rows; 0 if no rank has one."""
     count = sum_over_ranks(torch.tensor(float(len(value_B)), device=value_B.device))
     return sum_over_ranks(value_B.sum()) / count.clamp_min(1)
 
 
 @torch.no_grad()
 def max_over_ranks(value: Tensor) -> Tensor:
-    """The largest of all ranks' values, number by number, without a gradient."""
+    """Return the element-wise maximum over ranks, without a gradient."""
     if world() > 1:
         value = value.clone()
         dist.all_reduce(value, dist.ReduceOp.MAX)
@@ -96,7 +95,7 @@ def max_over_ranks(value: Tensor) -> Tensor:
 
 
 def gather_rows(value_BX: Tensor) -> Tensor:
-    """All ranks' rows under each other, rank 0's first, with a gradient; ranks may have different numbers."""
+    """Concatenate all ranks' rows, rank 0's first, with a gradient; ranks can have different numbers."""
     if world() == 1:
         return value_BX
     counts = torch.zeros(world(), dtype=torch.long, device=value_BX.device)
@@ -110,7 +109,7 @@ def gather_rows(value_BX: Tensor) -> Tensor:
 
 @torch.no_grad()
 def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each gradient by the mean over ranks; a parameter has one on all ranks or on none."""
+    """Replace each gradient by its mean over ranks; a parameter has one on all ranks or on none."""
     if world() == 1:
         return
     bucket: list[Tensor] = []
@@ -141,5 +140,5 @@ def same_on_every_rank(tensors: Iterable[Tensor]) -> None:
 
 
 def wait_for_all(device: torch.device) -> None:
-    """Return when every rank has come here; device: that of the run."""
+    """Wait until every rank calls this; device: that of the run."""
     sum_over_ranks(torch.zeros((), device=device)).item()

@@ -1,4 +1,4 @@
-"""A run's numbers in; metrics.jsonl, TensorBoard, and a bar or plain lines on stderr out."""
+"""Log a run to metrics.jsonl, to TensorBoard, and to a progress bar or plain lines on stderr."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ from faceum.extras import missing
 from faceum.files import write_text
 
 SHOWN = ("total", "recognition", "age", "attributes", "expression", "parsing", "landmarks", "score")
-"""The numbers that a line or the bar shows."""
+"""Values that the bar and the lines show."""
 
 
-class Journal:
-    """The log of one run; used as a context. Ranks other than the first keep none (`quiet`)."""
+class RunLogger:
+    """The log of one run, a context manager. Ranks other than the first are `quiet`."""
 
     def __init__(
         self, folder: Path, *, steps: int, start: int = 0, tensorboard: bool = False, quiet: bool = False
@@ -43,7 +43,7 @@ class Journal:
         if not quiet:
             forget_later_rows(self.log, start)
 
-    def __enter__(self) -> Journal:
+    def __enter__(self) -> RunLogger:
         self.progress.start()
         return self
 
@@ -55,15 +55,15 @@ class Journal:
             self.writer.close()
 
     def say(self, sentence: str) -> None:
-        """A sentence for who watches."""
+        """Print a sentence."""
         self.console.print(sentence, markup=False, soft_wrap=True)
 
     def advance(self, step: int) -> None:
-        """Move the bar."""
+        """Move the progress bar."""
         self.progress.update(self.task, completed=step)
 
     def write(self, step: int, values: dict[str, float], kind: str = "train") -> None:
-        """One row: step, kind ("train" or "validation"), seconds since this start, and the values."""
+        """Write a row: step, kind ("train" or "validation"), seconds since the start, and the values."""
         if self.quiet:
             return
         row = {"step": step, "kind": kind, "seconds": round(time.time() - self.began, 1), **values}

@@ -1,4 +1,4 @@
-"""A recipe's RunConfig in; the loop that begins or resumes its run; the averaged network out."""
+"""The training loop: begin or resume the run of a RunConfig."""
 
 from __future__ import annotations
 
@@ -22,24 +22,25 @@ from faceum.tasks import TASKS
 from faceum.train.checkpoints import Checkpoints
 from faceum.train.config import RunConfig
 from faceum.train.distributed import rank, wait_for_all, world
-from faceum.train.logger import Journal
+from faceum.train.logger import RunLogger
 from faceum.train.provenance import require_same_recipe, write_run
 from faceum.train.trainer import Trainer
 from faceum.train.validate import HeldOut
 
 NORMS = (nn.BatchNorm1d, nn.BatchNorm2d, nn.SyncBatchNorm)
-"""The norms that look at several faces at once."""
+"""Norms whose statistics are over several faces."""
 
 Validate = Callable[[FaceUM], dict[str, float]]
-"""A network in, numbers out; "score" among them, the higher the better."""
+"""Function from a network to its numbers, with "score", the higher the better."""
 
 
 def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
-    """Begin the run, or go on where its folder says it stopped; returns the network that it writes.
+    """Begin the run, or resume from its output folder; return the network that it writes.
 
-    validate: in place of the losses and metrics on the recipe's held-out split. The folder then holds
-    run.json, skipped.txt, metrics.jsonl, checkpoints/, network.safetensors and, where there is validation,
-    best.safetensors. RecipeError where a run that goes on was begun with other settings, but for MAY_CHANGE.
+    validate: replaces the losses and metrics on the recipe's held-out split.
+    The folder gets run.json, skipped.txt, metrics.jsonl, checkpoints/, network.safetensors and, with
+    validation, best.safetensors. Raises RecipeError if a resumed run was begun with other settings, except
+    those in MAY_CHANGE.
     """
     out = Path(config.out)
     checkpoints = Checkpoints(out / "checkpoints", keep=config.keep_checkpoints)
@@ -49,8 +50,8 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     trainer = Trainer(config, data.faces, data.people)
     parts = stream(config, trainer.network, data)
     require_faces_for_norms(parts, trainer.network, data)
-    told: list[str] = []
-    state = checkpoints.load(told.append)
+    messages: list[str] = []
+    state = checkpoints.load(messages.append)
     best = -float("inf")
     if state is not None:
         best = state.pop("best", best)
@@ -59,19 +60,19 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     record = write_run(out, config, data, step=trainer.step) if first else {}
     if config.validate_every and validate is None:
         validate = held_out(config, trainer)
-    with Journal(
+    with RunLogger(
         out, steps=config.steps, start=trainer.step, tensorboard=config.tensorboard, quiet=not first
-    ) as journal:
-        for sentence in [*told, *data.skipped[:20]]:
-            journal.say(sentence)
+    ) as logger:
+        for sentence in [*messages, *data.skipped[:20]]:
+            logger.say(sentence)
         for values in _steps(trainer, parts, config):
             step = trainer.step
-            journal.advance(step)
+            logger.advance(step)
             if step % config.log_every == 0:
-                journal.write(step, {name: float(value) for name, value in values.items()})
+                logger.write(step, {name: float(value) for name, value in values.items()})
             if validate is not None and config.validate_every and step % config.validate_every == 0:
                 numbers = validate(trainer.averaged())
-                journal.write(step, numbers, "validation")
+                logger.write(step, numbers, "validation")
                 if numbers["score"] > best and first:
                     save_network(out / "best.safetensors", trainer, record, numbers)
                 best = max(best, numbers["score"])
@@ -86,7 +87,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
 
 
 def read_data(config: RunConfig) -> Data:
-    """The faces that the recipe's shares name."""
+    """Read the faces of the recipe's sources."""
     return read_sources(
         config.sources,
         config.data,
@@ -98,7 +99,7 @@ def read_data(config: RunConfig) -> Data:
 
 
 def held_out(config: RunConfig, trainer: Trainer) -> Validate | None:
-    """Validation on the recipe's held-out split; None where it has none."""
+    """Return validation on the recipe's held-out split; None if it has none."""
     if config.held_out is None:
         return None
     data = read_sources(
@@ -114,72 +115,72 @@ def held_out(config: RunConfig, trainer: Trainer) -> Validate | None:
 
 
 def stream(config: RunConfig, network: FaceUM, data: Data) -> PolicyBatches:
-    """The run's batches by number, this rank's share of each; a part a crop policy that has a task."""
-    mixtures = []
+    """Return this rank's part of each batch of the run, with an entry per crop policy that has a task."""
+    datasets = []
     for spec, tasks in network.config.crops:
-        asked = [task for task in tasks if task in network.config.tasks]
-        if any(set(share.tasks) & set(asked) for share in config.sources.values()):
-            mixtures.append(
+        answered = [task for task in tasks if task in network.config.tasks]
+        if any(set(settings.tasks) & set(answered) for settings in config.sources.values()):
+            datasets.append(
                 MixtureDataset(
                     data.faces,
                     config.sources,
                     spec=spec,
                     seed=config.seed,
                     batches=config.steps * config.accumulate,
-                    tasks=asked,
+                    tasks=answered,
                     ranks=(rank(), world()),
                 )
             )
-    return PolicyBatches(mixtures)
+    return PolicyBatches(datasets)
 
 
 def require_faces_for_norms(parts: PolicyBatches, network: FaceUM, data: Data) -> None:
-    """RecipeError where a batch gives some rank too few faces for a head that has BatchNorms.
+    """Raise RecipeError if a rank gets too few faces of a batch for a head with BatchNorms.
 
-    Each rank needs two of a task, or one where ranks share the statistics (see share_norms).
+    A rank needs two faces of a task, or one if ranks share the statistics (see share_norms).
     """
-    for mixture in parts.datasets:
+    for dataset in parts.datasets:
         for task in network.config.tasks:
             norms = [module for module in network.heads[task].modules() if isinstance(module, NORMS)]
-            counts = faces_of_ranks(mixture, task, data)
+            counts = faces_of_ranks(dataset, task, data)
             least = 1 if any(isinstance(norm, nn.SyncBatchNorm) for norm in norms) else 2
             if norms and max(counts) > 0 and min(counts) < least:
                 raise RecipeError(
                     f"A batch has {sum(counts):.4g} faces for {task}, so that one of {len(counts)} processes "
-                    f"gets {min(counts):.4g}, and the BatchNorms of that head need {least} in each; raise "
-                    "the count of a share that teaches it, or start fewer processes."
+                    f"gets {min(counts):.4g}, and the BatchNorms of its head need {least} in each; raise "
+                    "the batch_size of one of its sources, or start fewer processes."
                 )
 
 
-def faces_of_ranks(mixture: MixtureDataset, task: str, data: Data) -> list[float]:
-    """How many faces of a batch each rank gets a task's label with.
+def faces_of_ranks(dataset: MixtureDataset, task: str, data: Data) -> list[float]:
+    """Return each rank's number of faces with a task's label in a batch.
 
-    A source where only some faces have it counts with what its batches have on average.
+    A source in which only some faces have the label counts with its average.
     """
-    counts, seen = [0.0] * mixture.ranks[1], 0
-    for source, share in mixture.sources.items():
+    counts, seen = [0.0] * dataset.ranks[1], 0
+    for source, settings in dataset.sources.items():
         known = data.fingerprint.get(source, {})
         labelled = max(known.get(label, 0) for label in TASKS[task].label_columns) / known.get("faces", 1)
-        for _ in range(share.batch_size if mixture.tasks[source] else 0):
-            counts[seen % len(counts)] += labelled if task in mixture.tasks[source] else 0
+        for _ in range(settings.batch_size if dataset.tasks[source] else 0):
+            counts[seen % len(counts)] += labelled if task in dataset.tasks[source] else 0
             seen += 1
     return counts
 
 
 def batches(dataset: Dataset[Any], order: Iterable[int], workers: int, *, pin: bool = False) -> Iterator[Any]:
-    """The dataset's batches in the given order, made by worker processes; pin: for a GPU to fetch."""
+    """Return the dataset's batches in the given order, from worker processes; pin: use pinned memory."""
     loader = DataLoader(
         dataset,
         batch_size=None,
         sampler=list(order),
         num_workers=workers,
-        # A batch in flight costs some twenty open files, of which a process may often have 1,024.
+        # A prefetched batch needs about 20 open files, and processes are often limited to 1,024.
         prefetch_factor=max(2, 16 // workers) if workers else None,
         pin_memory=pin,
-        # The loader draws a seed when it starts; not from torch's own generator, which is others' to use.
+        # The loader draws a seed when it starts, which must not change torch's default generator.
         generator=torch.Generator(),
     )
-    # A forked worker inherits OpenCV's pool without its threads and would wait for them for ever.
+    # A forked worker inherits OpenCV's thread pool without its threads, and would wait for them forever.
     threads = cv2.getNumThreads()
     cv2.setNumThreads(1)
     stream = iter(loader)
@@ -188,7 +189,7 @@ def batches(dataset: Dataset[Any], order: Iterable[int], workers: int, *, pin: b
 
 
 def _steps(trainer: Trainer, stream: PolicyBatches, config: RunConfig) -> Iterator[dict[str, Tensor | float]]:
-    """Take the steps that are left; each one's losses, and how many images a second all ranks take."""
+    """Take the remaining steps; yield each one's losses, and the images per second of all ranks."""
     numbers = range(trainer.step * config.accumulate, config.steps * config.accumulate)
     gathered: list[tuple[Batch, ...]] = []
     began, images = time.time(), 0
@@ -204,7 +205,7 @@ def _steps(trainer: Trainer, stream: PolicyBatches, config: RunConfig) -> Iterat
 def save_network(
     path: Path, trainer: Trainer, record: dict[str, Any], numbers: dict[str, float] | None = None
 ) -> None:
-    """The averaged network as a file that everything else of the package takes, in full precision."""
+    """Write the run's network as a checkpoint in full precision."""
     header = {
         "provenance": {**{k: v for k, v in record.items() if k != "earlier"}, "step": trainer.step},
         "scores": {"validation": numbers} if numbers else {},

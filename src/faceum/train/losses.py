@@ -1,6 +1,6 @@
-"""The network's answers and labels in, scalar losses out; one loss a kind of task, and the router's.
+"""One loss per kind of task, and the routers' losses.
 
-Every loss is that of all ranks' images together: sums and counts go over the ranks before they are divided.
+Every loss is that of all ranks' images together: sums and counts are added over ranks before the division.
 
 Letters: B images with the label, T tasks, R regions, E experts, Y age bins, C classes, O points.
 """
@@ -19,11 +19,11 @@ from faceum.train.distributed import gather_rows, mean_over_ranks, sum_over_rank
 AGE_SIGMA = 2.0
 
 HEAT_SIGMA = 1.5
-"""Spread of a point's target heat, in cells of the map."""
+"""Standard deviation of a point's target heat map, in cells."""
 
 
 class Distillation(nn.Module):
-    """1 - cosine between a teacher's vector and the embedding seen through a bias-free projection.
+    """1 - cosine between a teacher's embedding and a linear projection of the network's.
 
     The projection is dropped after training. Its rows start orthonormal, so that cosines between
     embeddings start as cosines between projections.
@@ -35,13 +35,13 @@ class Distillation(nn.Module):
         nn.init.orthogonal_(self.projection.weight)
 
     def forward(self, embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
-        """(B, 512), (B, 256) of any length -> scalar in 0..2."""
+        """Map (B, 512) and (B, 256), of any length, to a scalar in 0..2."""
         projected_BV = self.projection(embedding_BD.float())
         return mean_over_ranks(1 - F.cosine_similarity(projected_BV, teacher_BV.float()))
 
     @torch.no_grad()
     def root(self) -> Tensor:
-        """The symmetric matrix (512, 512) after which an embedding's cosines are those of its projections.
+        """Return the symmetric matrix (512, 512) that gives embeddings the cosines of their projections.
 
         M = (P'P)^(1/2) has a'M'Mb = (Pa)'(Pb) for all a, b.
         """
@@ -50,9 +50,9 @@ class Distillation(nn.Module):
 
 
 def relation_loss(embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
-    """Mean squared difference of all pairs' cosines, embedding against teacher (arXiv 1904.05068).
+    """Return the mean squared difference of all pairs' cosines, embedding and teacher (arXiv 1904.05068).
 
-    It teaches the embedding itself, which is what is compared in use, not only its projection.
+    It trains the embedding itself, which is what users compare, and not only its projection.
     """
     ours = F.normalize(gather_rows(embedding_BD.float()))
     theirs = F.normalize(gather_rows(teacher_BV.float()))
@@ -60,9 +60,9 @@ def relation_loss(embedding_BD: Tensor, teacher_BV: Tensor) -> Tensor:
 
 
 def age_loss(logits_BY: Tensor, years_B: Tensor) -> Tensor:
-    """DLDL-v2 (arXiv 1807.10421): KL to a Gaussian of sigma 2 plus the L1 error of the expectation, 1 : 1.
+    """Return DLDL-v2 (arXiv 1807.10421): KL to a Gaussian of sigma 2 plus the L1 error of the expectation.
 
-    p = sigmoid(logits) / sum over 0..100, the same p that decodes.
+    p = sigmoid(logits) / its sum over 0..100, as in `faceum.decode`.
     """
     p_BY = torch.sigmoid(logits_BY.float())
     p_BY = p_BY / p_BY.sum(-1, keepdim=True).clamp_min(1e-6)
@@ -74,19 +74,19 @@ def age_loss(logits_BY: Tensor, years_B: Tensor) -> Tensor:
 
 
 def attribute_loss(logits_BA: Tensor, label_BA: Tensor) -> Tensor:
-    """Binary cross-entropy with logits, summed over the attributes, mean over images."""
+    """Return the binary cross-entropy, summed over attributes, mean over images."""
     each_BA = F.binary_cross_entropy_with_logits(logits_BA.float(), label_BA.float(), reduction="none")
     return mean_over_ranks(each_BA.sum(-1))
 
 
 def expression_loss(logits_BC: Tensor, votes_BC: Tensor) -> Tensor:
-    """Cross-entropy on the vote distribution (arXiv 1608.01041); a single label is one vote."""
-    share_BC = votes_BC.float() / votes_BC.float().sum(-1, keepdim=True)
-    return mean_over_ranks(F.cross_entropy(logits_BC.float(), share_BC, reduction="none"))
+    """Return the cross-entropy with the distribution of votes (arXiv 1608.01041)."""
+    target_BC = votes_BC.float() / votes_BC.float().sum(-1, keepdim=True)
+    return mean_over_ranks(F.cross_entropy(logits_BC.float(), target_BC, reduction="none"))
 
 
 def parsing_loss(logits_BChw: Tensor, class_Bhw: Tensor, weight_C: Tensor | None = None) -> Tensor:
-    """Per-pixel cross-entropy plus Dice, logits brought to the labels' size; weight_C for rare classes."""
+    """Return per-pixel cross-entropy plus Dice, with logits resized to the labels."""
     class_Bhw = class_Bhw.long()
     logits = F.interpolate(
         logits_BChw.float(), size=class_Bhw.shape[-2:], mode="bilinear", align_corners=False
@@ -99,27 +99,27 @@ def parsing_loss(logits_BChw: Tensor, class_Bhw: Tensor, weight_C: Tensor | None
 
 
 def dice_loss(logits_BChw: Tensor, class_Bhw: Tensor) -> Tensor:
-    """1 - Dice, mean over the classes that the batch's labels hold (arXiv 1606.04797)."""
-    share = logits_BChw.softmax(1)
-    truth = F.one_hot(class_Bhw, share.shape[1]).permute(0, 3, 1, 2).float()
-    sums_XC = torch.stack([(share * truth).sum((0, 2, 3)), share.sum((0, 2, 3)), truth.sum((0, 2, 3))])
-    shared_C, share_C, truth_C = sum_over_ranks(sums_XC)
-    each_C = 1 - 2 * shared_C / (share_C + truth_C).clamp_min(1e-6)
+    """Return 1 - Dice, mean over the classes in the batch's labels (arXiv 1606.04797)."""
+    p_BChw = logits_BChw.softmax(1)
+    truth = F.one_hot(class_Bhw, p_BChw.shape[1]).permute(0, 3, 1, 2).float()
+    sums_XC = torch.stack([(p_BChw * truth).sum((0, 2, 3)), p_BChw.sum((0, 2, 3)), truth.sum((0, 2, 3))])
+    common_C, p_C, truth_C = sum_over_ranks(sums_XC)
+    each_C = 1 - 2 * common_C / (p_C + truth_C).clamp_min(1e-6)
     return (each_C * (truth_C > 0)).sum() / (truth_C > 0).sum().clamp_min(1)
 
 
 def landmark_loss(points_BO2: Tensor, label_BO2: Tensor, eye_distance_B: Tensor, weight_B: Tensor) -> Tensor:
-    """Mean distance in eye distances, as the score counts it, weighted by image."""
+    """Return the mean distance in eye distances, as in the NME, weighted by image."""
     error_BO = (points_BO2.float() - label_BO2).square().sum(-1).clamp_min(1e-10).sqrt()
     error_B = error_BO.mean(-1) / eye_distance_B
     return sum_over_ranks((error_B * weight_B).sum()) / sum_over_ranks(weight_B.sum()).clamp_min(1e-6)
 
 
 def heat_map_loss(logits_BOhw: Tensor, label_BO2: Tensor, weight_B: Tensor) -> Tensor:
-    """Binary cross-entropy of heat maps with a Gaussian around each point, mean over cells.
+    """Return the binary cross-entropy of heat maps with a Gaussian around each point, mean over cells.
 
-    label_BO2: x, y in 0..1 of the crop. weight_B: how much each image counts. Of a point outside the crop,
-    the map has the edge of the Gaussian, or nothing.
+    label_BO2: x, y in 0..1 of the crop. weight_B: weight of each image. For a point outside the crop the map
+    has the tail of the Gaussian.
     """
     height, width = logits_BOhw.shape[-2:]
 
@@ -135,10 +135,10 @@ def heat_map_loss(logits_BOhw: Tensor, label_BO2: Tensor, weight_B: Tensor) -> T
 
 
 def routing_losses(routing: Sequence[Routing]) -> dict[str, Tensor]:
-    """Load-balance, z and mutual-information losses, mean over the moe_blocks; empty without moe_blocks.
+    """Return the routing losses, each the mean over MoE blocks; empty without routing.
 
-    balance: experts * sum_e f_e P_e with f the share of taken slots and P of probability (arXiv 2101.03961),
-        both over all tasks together, each task weighted equally.
+    balance: experts * sum_e f_e P_e, with f the part of active slots and P of probability (arXiv 2101.03961),
+        over all tasks, each weighted equally.
     z: mean squared log of the experts' partition (arXiv 2202.08906).
     mutual_information: minus I(task; expert), in nats (arXiv 2212.08066), tasks weighted equally.
     """
@@ -168,9 +168,9 @@ def _routing_loss(routing: Routing) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def balance_experts(bias_RE: Tensor, load_TRE: Tensor, step: float = 1e-3) -> None:
-    """Nudge each region's selection bias towards equal load, in place (arXiv 2408.15664), without a gradient.
+    """Move each region's selection bias towards equal load, in place (arXiv 2408.15664), without a gradient.
 
-    Each task counts the same, however many images it had.
+    Every task has the same weight, for any number of images.
     """
     load = sum_over_ranks(load_TRE).float()
     share_RE = (load / load.sum(-1, keepdim=True).clamp_min(1)).sum(0)

@@ -1,4 +1,4 @@
-"""The network's answers and a batch in; every loss, and the one number that is minimised, out."""
+"""The losses of a batch, and their weighted total, which training minimizes."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ ROUTING = {"balance": "balance_weight", "z": "z", "mutual_information": "mutual_
 
 
 class Objective(nn.Module):
-    """The losses, and what they learn: the teacher's projection, and each task's uncertainty."""
+    """The losses and their learned parameters: the teacher's projection, and each task's uncertainty."""
 
     parsing_weight_C: Tensor
 
@@ -45,7 +45,7 @@ class Objective(nn.Module):
     def forward(
         self, output: Output, batch: Batch, partial_fc: PartialFC | None = None, step: int = 0
     ) -> dict[str, Tensor]:
-        """Each asked task's loss, of all ranks together, and the router's."""
+        """Return the loss of each task, over all ranks, and the routing losses."""
         by_kind: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
             "embedding": lambda answer, label: self._recognition(
                 answer, label, batch.identity, partial_fc, step
@@ -65,10 +65,10 @@ class Objective(nn.Module):
         return {**losses, **routing_losses(output.routing)}
 
     def total(self, losses: Mapping[str, Tensor], tasks: Collection[str], parts: int = 1) -> Tensor:
-        """What these losses add to the one number.
+        """Return what these losses add to the total loss.
 
-        tasks: all that the batch has labels for; some may lie in another part of it. parts: how many there
-        are, for the router's losses are the mean over them.
+        tasks: all tasks that the batch has labels for, also those of its other parts. parts: number of parts;
+        the routing losses are the mean over them.
         """
         config = self.config
         alpha = {task: config.task_weights.get(task, 1.0) for task in tasks}
@@ -94,9 +94,9 @@ class Objective(nn.Module):
         partial_fc: PartialFC | None,
         step: int,
     ) -> Tensor:
-        """A teacher's vector where there is one, and the person where a margin loss is asked for.
+        """Return the distillation losses of faces with a teacher, plus the margin loss of known identities.
 
-        A teacher's zeros stand for no teacher.
+        teacher_BV: zeros for a face without a teacher.
         """
         taught_B = teacher_BV.any(-1)
         loss = self.distillation(embedding_BD[taught_B], teacher_BV[taught_B])

@@ -1,4 +1,4 @@
-"""A network in; its optimiser, learning-rate schedule, clipped gradients and moving average out."""
+"""Optimizer, learning-rate schedule, gradient clipping and the moving average of the weights."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from torch import Tensor, nn
 from faceum.train.distributed import max_over_ranks, sum_over_ranks
 
 ENCODER = ("trunk.", "moe_blocks.")
-"""How the names of a network's encoder parameters begin; the others are heads and what only training has."""
+"""Prefixes of the names of a network's encoder parameters."""
 
 
 def parameter_groups(
     *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
 ) -> list[dict]:
-    """AdamW's groups of the parameters that are to learn; each has "params", "weight_decay" and "peak".
+    """Return AdamW's groups of the trainable parameters, with "params", "lr", "peak" and "weight_decay".
 
-    Norms, biases, positions, gates and other vectors are not decayed. encoder_lr: peak rate of trunk and
-    moe_blocks, lr where None; lr: of all else.
+    Norms, biases, positions, gates and other vectors are not decayed.
+    lr: peak learning rate. encoder_lr: that of the trunk and the MoE blocks; None for lr.
     """
     groups: dict[tuple[float, float], list[nn.Parameter]] = {}
     for module in modules:
@@ -43,13 +43,13 @@ def parameter_groups(
 def build_optimizer(
     *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
 ) -> torch.optim.AdamW:
-    """AdamW over `parameter_groups`."""
+    """Return AdamW over `parameter_groups`."""
     groups = parameter_groups(*modules, lr=lr, encoder_lr=encoder_lr, weight_decay=weight_decay)
     return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
-    """Linear warm-up to the peak, then a cosine to zero at `steps`."""
+    """Return the rate of a linear warm-up to the peak, then a cosine to zero at `steps`."""
     if step < warmup:
         return peak * (step + 1) / warmup
     return peak * 0.5 * (1 + math.cos(math.pi * min((step - warmup) / max(steps - warmup, 1), 1.0)))
@@ -57,9 +57,9 @@ def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
 
 @torch.no_grad()
 def clip_gradients(shared: Sequence[nn.Parameter], sharded: Sequence[nn.Parameter], limit: float) -> Tensor:
-    """Scale all gradients so that their common norm is at most `limit`; returns the norm before.
+    """Scale all gradients so that their total norm is at most `limit`; return the norm before.
 
-    shared: parameters that every rank has. sharded: those of which each rank has a part.
+    shared: parameters that every rank has. sharded: parameters of which each rank has a part.
     """
     parts = [[one.grad for one in group if one.grad is not None] for group in (shared, sharded)]
     norm = torch.nn.utils.get_total_norm(parts[0])
@@ -73,10 +73,10 @@ def clip_gradients(shared: Sequence[nn.Parameter], sharded: Sequence[nn.Paramete
 
 @torch.no_grad()
 def share_overflow(optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """Where any gradient of any rank is not finite, make one of each optimiser's infinite, on every rank.
+    """If a gradient of any rank is not finite, set one of each optimizer to infinity on every rank.
 
-    GradScaler looks at one rank's optimisers one by one: where a rank's own class centres alone overflow, it
-    would leave out that one update there, and ranks' scales would part. After this it leaves out all of it.
+    GradScaler checks each optimizer of each rank separately. If only one rank's class centres overflowed, it
+    would skip that update on that rank only, and the ranks' scales would differ.
     """
     gradients = [
         [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
@@ -99,7 +99,7 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
-        """Take one step towards the network; the first steps count more."""
+        """Move the average towards the network; the first steps have a larger weight."""
         self.updates += 1
         keep = min(self.decay, (1 + self.updates) / (10 + self.updates))
         learned = {name for name, _ in network.named_parameters()}

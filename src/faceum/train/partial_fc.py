@@ -1,10 +1,10 @@
-"""Embeddings and people's numbers in; the margin loss over class centres that ranks share, out.
+"""The margin loss over identities, with class centres distributed over ranks.
 
-Partial FC (arXiv 2203.15565): rank r of R holds the centres of its share of the people, and of those it looks
-at the wanted ones and a random sample of the others. With one rank and a sample rate of 1 this is CosFace
-(arXiv 1801.09414) or ArcFace (arXiv 1801.07698) as written down.
+Partial FC (arXiv 2203.15565): each rank holds the centres of its part of the identities, and uses those of
+the batch and a random sample of the others. With one rank and a sample rate of 1 this is CosFace (arXiv
+1801.09414) or ArcFace (arXiv 1801.07698).
 
-Letters: B images of all ranks, D embedding, C people of this rank, L those of them that are looked at.
+Letters: B images of all ranks, D embedding, C identities of this rank, L those of them that are used.
 """
 
 from __future__ import annotations
@@ -22,10 +22,12 @@ from faceum.train.distributed import gather_rows, max_over_ranks, rank, sum_over
 
 @dataclass(frozen=True, kw_only=True)
 class MarginConfig:
-    """The recognition loss over people.
+    """The recognition loss over identities.
 
-    kind: "cosface" or "arcface". scale: s. margin: m, of the cosine or of the angle in radians.
-    sample: share of a rank's people that each step looks at; those in the batch always are.
+    kind: "cosface" or "arcface".
+    scale: s.
+    margin: m, of the cosine or of the angle in radians.
+    sample: part of a rank's identities that each step uses; those in the batch are always used.
     """
 
     kind: str = "cosface"
@@ -37,7 +39,7 @@ class MarginConfig:
         if self.kind not in MARGINS:
             raise ModelError(f"There is no margin {self.kind!r}; use one of {', '.join(MARGINS)}.")
         if not 0 < self.sample <= 1:
-            raise ModelError(f"The share of sampled people is {self.sample}; it lies above 0 and up to 1.")
+            raise ModelError(f"margin.sample is {self.sample}; it must be above 0 and at most 1.")
 
 
 def _cosface(cosine: Tensor, margin: float) -> Tensor:
@@ -47,7 +49,7 @@ def _cosface(cosine: Tensor, margin: float) -> Tensor:
 def _arcface(cosine: Tensor, margin: float) -> Tensor:
     sine = (1 - cosine.square()).clamp_min(1e-7).sqrt()
     moved = cosine * math.cos(margin) - sine * math.sin(margin)
-    # Beyond pi - m the angle cannot grow by m; a straight line goes on from there, as in the authors' code.
+    # Beyond pi - m the angle cannot grow by m; the loss is linear there, as in the authors' code.
     return torch.where(cosine > math.cos(math.pi - margin), moved, cosine - margin * math.sin(margin))
 
 
@@ -55,7 +57,7 @@ MARGINS = {"cosface": _cosface, "arcface": _arcface}
 
 
 class PartialFC(nn.Module):
-    """This rank's class centres, and the loss of all ranks' embeddings against all ranks' centres."""
+    """This rank's class centres, and the loss of all ranks' embeddings with all ranks' centres."""
 
     def __init__(
         self, config: MarginConfig, *, num_identities: int, outputs: int = 512, seed: int = 0
@@ -68,29 +70,29 @@ class PartialFC(nn.Module):
         self.weight = nn.Parameter(everyone[start:end].clone())
 
     def forward(self, embedding_BD: Tensor, person_B: Tensor, step: int = 0) -> Tensor:
-        """This rank's embeddings and people 0..people - 1 -> the mean loss over all ranks' images.
+        """Return the mean loss over all ranks' images.
 
-        step: with the seed, decides who is sampled.
+        person_B: identities, 0..num_identities - 1. step: with the seed, it selects the sample.
         """
         embedding_BD = F.normalize(gather_rows(embedding_BD.float()))
         person_B = gather_rows(person_B)
         if not len(person_B):
             return (embedding_BD.sum() + self.weight.sum()) * 0
         here_B = (person_B >= self.first) & (person_B < self.first + len(self.weight))
-        row_L = self._looked_at(person_B[here_B] - self.first, step)
+        row_L = self._select_rows(person_B[here_B] - self.first, step)
         cosine_BL = embedding_BD @ F.normalize(self.weight.index_select(0, row_L)).T
         own_BL = here_B[:, None] & (row_L[None, :] == (person_B - self.first)[:, None])
         moved_BL = MARGINS[self.config.kind](cosine_BL, self.config.margin)
         logits_BL = self.config.scale * torch.where(own_BL, moved_BL, cosine_BL)
         own_logit_B = sum_over_ranks((logits_BL * own_BL).sum(1))
-        # Softmax over all ranks' people: shared maximum, then shared sum; a rank may hold no people.
+        # Softmax over all ranks' identities: common maximum, then common sum; a rank can have no identity.
         floor_B1 = logits_BL.new_full((len(logits_BL), 1), -math.inf)
         top_B = max_over_ranks(torch.cat([logits_BL.detach(), floor_B1], 1).amax(1))
         sum_B = sum_over_ranks((logits_BL - top_B[:, None]).exp().sum(1))
         return (sum_B.log() + top_B - own_logit_B).mean()
 
-    def _looked_at(self, own_P: Tensor, step: int) -> Tensor:
-        """Rows of this rank's centres: the batch's people, and a sample of the others."""
+    def _select_rows(self, own_P: Tensor, step: int) -> Tensor:
+        """Select rows of this rank's centres: the batch's identities and a sample of the others."""
         if self.config.sample >= 1:
             return torch.arange(len(self.weight), device=own_P.device)
         generator = torch.Generator().manual_seed((self.seed + 1) * 1_000_003 + step * 4099 + rank())
@@ -101,11 +103,11 @@ class PartialFC(nn.Module):
 
     @torch.no_grad()
     def correct_gradients(self) -> None:
-        """Every rank's loss has added its gradient; after this it is that of the one shared loss."""
+        """Divide the gradient by the number of ranks, since every rank's loss has added its own."""
         if self.weight.grad is not None:
             self.weight.grad /= world()
 
 
 def share_of_rank(num_identities: int) -> tuple[int, int]:
-    """The first and one past the last of the people whose centres this rank holds."""
+    """Return the first identity whose centre this rank holds, and one past the last."""
     return num_identities * rank() // world(), num_identities * (rank() + 1) // world()

@@ -1,4 +1,4 @@
-"""What a run came from, in run.json: the resolved recipe, git revision, environment and data."""
+"""The record of a run, run.json: the resolved recipe, git revision, environment and data."""
 
 from __future__ import annotations
 
@@ -30,10 +30,10 @@ PACKAGES = ("moe-faceum", "torch", "numpy", "opencv-python-headless", "pyarrow",
 
 
 def write_run(folder: Path, config: RunConfig, data: Data, *, step: int) -> dict[str, Any]:
-    """Write run.json and skipped.txt; returns the record.
+    """Write run.json and skipped.txt; return the record.
 
-    step: where this start begins. A run that goes on keeps the records of earlier starts, and DataError says
-    so where its data are no longer what they were.
+    step: the step at which the run starts or resumes. A resumed run keeps the records of earlier starts.
+    Raises DataError if its data changed.
     """
     path = folder / "run.json"
     record = {
@@ -53,8 +53,8 @@ def write_run(folder: Path, config: RunConfig, data: Data, *, step: int) -> dict
         )  # fmt: skip
         if unlike:
             raise DataError(
-                f"The data of {', '.join(unlike)} are not those that {folder} was begun with; bring them "
-                "back, or begin a new run with out=..."
+                f"The data of {', '.join(unlike)} changed since {folder} was begun; restore them, or begin a "
+                "new run with out=..."
             )
         record["earlier"] = [*before.pop("earlier"), before]
     write_text(path, json.dumps(record, indent=1, ensure_ascii=False) + "\n")
@@ -88,9 +88,9 @@ def _is(record: dict[str, Any], name: str, kind: type) -> bool:
 
 
 def require_same_recipe(folder: Path, config: RunConfig) -> None:
-    """RecipeError naming every setting that differs from run.json's and that a run cannot change midway.
+    """Raise RecipeError, naming the settings, if a resumed run has other ones than those of run.json.
 
-    A folder without run.json allows all.
+    Settings in MAY_CHANGE can differ. A folder without run.json allows all.
     """
     path = folder / "run.json"
     if not path.exists():
@@ -98,7 +98,9 @@ def require_same_recipe(folder: Path, config: RunConfig) -> None:
     begun = read_run(path)["recipe"]
     may = MAY_CHANGE - {"held_out"} if config.apart else MAY_CHANGE  # apart chooses the faces by that split
     differences = list(_differences(begun, to_plain(config)))
-    if begun["sources"].keys() == config.sources.keys():  # people are numbered in the order of the shares
+    if (
+        begun["sources"].keys() == config.sources.keys()
+    ):  # identities are numbered in the order of the sources
         differences += _differences(list(begun["sources"]), list(config.sources), ("sources",))
     changes = [
         f"{'.'.join(keys)}={_word(old)}, not {_word(new)}"
@@ -115,7 +117,7 @@ def require_same_recipe(folder: Path, config: RunConfig) -> None:
 def _differences(
     old: Any, new: Any, keys: tuple[str, ...] = ()
 ) -> Iterator[tuple[tuple[str, ...], Any, Any]]:
-    """Where two records of JSON differ: keys, the one value and the other; None for a key that one lacks."""
+    """Yield keys, old and new value where two JSON records differ; None if one has no such key."""
     if isinstance(old, dict) and isinstance(new, dict):
         for name in [*new, *(name for name in old if name not in new)]:
             yield from _differences(old.get(name), new.get(name), (*keys, name))
@@ -124,7 +126,7 @@ def _differences(
 
 
 def _word(value: Any) -> str:
-    """A setting as one writes it on the command line, long ones shortened."""
+    """Return a setting as it is written on the command line, shortened if it is long."""
     if value is None:
         return "none"
     text = value if isinstance(value, str) else json.dumps(value, ensure_ascii=False)
@@ -132,7 +134,7 @@ def _word(value: Any) -> str:
 
 
 def git_revision(folder: Path) -> str | None:
-    """The commit that the code in a folder is of, with "+changes" where it was edited; None outside git."""
+    """Return the git commit of a folder's code, with "+changes" if it was edited; None outside git."""
     words = []
     for command in (["rev-parse", "HEAD"], ["status", "--porcelain", "--untracked-files=no"]):
         try:
@@ -148,7 +150,7 @@ def git_revision(folder: Path) -> str | None:
 
 
 def environment() -> dict[str, Any]:
-    """Versions, processors and devices."""
+    """Return versions, processors and devices."""
     versions: dict[str, str | None] = {}
     for name in PACKAGES:
         try:

@@ -1,4 +1,4 @@
-"""Trainer: everything that a run changes, and the one step that changes it."""
+"""Trainer: the state of a run, and one training step."""
 
 from __future__ import annotations
 
@@ -35,20 +35,20 @@ from faceum.train.optim import MovingAverage, build_optimizer, clip_gradients, l
 from faceum.train.partial_fc import PartialFC, share_of_rank
 from faceum.weights.registry import resolve_model
 
-MASKS = 1000
-"""So many masks, from all over a source, are counted for the weights of parsing classes."""
+COUNTED_LABELS = 1000
+"""Number of parsing labels per source that are counted for the class weights."""
 
 
 class Trainer:
-    """The network, its average, what the losses learn, the optimisers, and the number of steps taken.
+    """The network, its moving average, the losses' parameters, the optimizers, and the step number.
 
-    What a step does depends on this state, the batch, and (seed, step, rank) alone.
+    A step depends only on this state, the batch, and (seed, step, rank).
     """
 
     def __init__(
         self, config: RunConfig, faces: Mapping[str, Sequence[LabelledFace]], people: int = 0
     ) -> None:
-        """faces: for the weights of parsing classes. people: how many the margin loss tells apart."""
+        """faces: for the weights of parsing classes. people: number of identities of the margin loss."""
         torch.manual_seed(config.seed)
         self.config = config
         self.device = choose_device(config)
@@ -73,13 +73,14 @@ class Trainer:
 
     @property
     def optimizers(self) -> list[torch.optim.AdamW]:
-        """That of what all ranks share, and that of the centres where there are some."""
+        """The optimizer of what all ranks share, and that of the class centres if there are any."""
         return [self.optimizer] + ([self.partial_fc_optimizer] if self.partial_fc_optimizer else [])
 
     def train_step(self, batches: Sequence[tuple[Batch, ...]]) -> dict[str, Tensor | float]:
-        """One update from the batches that it accumulates, each a part a crop policy; returns every loss.
+        """Update the weights from one or more accumulated batches, and return every loss.
 
-        Tensors stay on the run's device, so that nobody waits for a GPU who does not look at them.
+        A batch has one part per crop policy. Values stay on the run's device, so that a step does not wait
+        for the GPU.
         """
         config = self.config
         torch.manual_seed((config.seed * 1_000_003 + self.step) * 4099 + rank())
@@ -105,7 +106,7 @@ class Trainer:
         return {**values, "gradient_norm": norm, "lr": rate}
 
     def losses(self, batch: Batch) -> tuple[dict[str, Tensor], Sequence[Any]]:
-        """Every loss of one part, with its gradient, and what the routers chose."""
+        """Return every loss of one part, with its gradient, and the routing of each MoE block."""
         batch = batch.to(self.device)
         crop_BCHW = batch.crop_BCHW.float().div_(255).contiguous(memory_format=torch.channels_last)
         tasks = tuple(batch.has_label)
@@ -119,29 +120,29 @@ class Trainer:
     def _add_gradients(
         self,
         parts: tuple[Batch, ...],
-        share: float,
+        weight: float,
         values: dict[str, Tensor],
         loads: list[Tensor],
     ) -> list[Tensor]:
-        """Backward passes of one batch; adds its losses to the values and returns the loads with its own."""
-        asked = [tasks_of_all_ranks(part, self.device) for part in parts]
-        tasks = [task for some in asked for task in some]
-        for part, some in zip(parts, asked, strict=True):
-            if not some:
+        """Run the backward passes of one batch; add its losses to `values` and return the increased loads."""
+        part_tasks = [tasks_of_all_ranks(part, self.device) for part in parts]
+        tasks = [task for names in part_tasks for task in names]
+        for part, names in zip(parts, part_tasks, strict=True):
+            if not names:
                 continue
-            # The flash kernel's backward pass on a CPU is several times slower than plain matmuls here.
+            # On a CPU the flash kernel's backward pass is several times slower than plain matrix products.
             with sdpa_kernel(SDPBackend.MATH) if self.device.type == "cpu" else nullcontext():
-                losses, routing = self.losses(with_tasks(part, some))
+                losses, routing = self.losses(with_tasks(part, names))
                 total = self.objective.total(losses, tasks, len(parts))
-                self.scaler.scale(total * share).backward()
+                self.scaler.scale(total * weight).backward()
             for name, loss in {**losses, "total": total}.items():
-                values[name] = values.get(name, 0.0) + share * loss.detach()
+                values[name] = values.get(name, 0.0) + weight * loss.detach()
             if routing:
                 loads = [load + chosen.load_TRE for load, chosen in zip(loads, routing, strict=False)]
         return loads
 
     def _update(self) -> Tensor:
-        """SourceConfig, clip and apply the gradients; returns their norm before the clipping."""
+        """Average, clip and apply the gradients; return their norm before the clipping."""
         shared = [one for module in (self.network, self.objective) for one in module.parameters()]
         average_gradients(shared)
         if self.partial_fc is not None:
@@ -165,13 +166,13 @@ class Trainer:
             self.network.moe_blocks.eval()
 
     def averaged(self) -> FaceUM:
-        """A copy of the network with the averaged weights, ready to answer."""
+        """Return a copy of the network with the averaged weights, in evaluation mode."""
         network = FaceUM(self.network.config).to(self.device)
         network.load_state_dict(self.average.state)
         return network.eval()
 
     def finished(self) -> FaceUM:
-        """What a run is for: `averaged`, its embedding as the teacher's projection sees it if asked for."""
+        """Return the network that the run writes: `averaged`, with the projection folded in if requested."""
         network = self.averaged()
         if self.config.fold_projection:
             head = network.heads["recognition"] if "recognition" in network.config.tasks else None
@@ -184,7 +185,7 @@ class Trainer:
         return network
 
     def state_dict(self) -> dict[str, Any]:
-        """All that resuming needs; all ranks must call it. Batches and dropout depend on the step alone."""
+        """Return the state to resume from; all ranks must call it. Batches and dropout depend on the step."""
         state: dict[str, Any] = {
             "step": self.step,
             "network": self.network.state_dict(),
@@ -204,7 +205,7 @@ class Trainer:
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """The inverse of state_dict, on any number of ranks."""
+        """Load a state of `state_dict`, from any number of ranks."""
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
@@ -227,19 +228,19 @@ def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
 
 
 def choose_device(config: RunConfig) -> torch.device:
-    """The device that the recipe means, here; RecipeError where it cannot serve."""
+    """Return the recipe's device; raises RecipeError if it is not available."""
     cuda = torch.cuda.is_available()
     if config.device == "cuda" and not cuda:
-        raise RecipeError("The recipe asks for cuda, and torch finds no GPU here; say device=cpu.")
+        raise RecipeError("The recipe has device=cuda, and torch finds no GPU; use device=cpu.")
     if config.device == "cpu" or not cuda:
         if config.precision == "float16":
-            raise RecipeError("float16 trains on a GPU only; say precision=float32 or precision=bfloat16.")
+            raise RecipeError("float16 trains on a GPU only; use precision=float32 or precision=bfloat16.")
         return torch.device("cpu")
     there = torch.cuda.device_count()
     if local_rank() >= there:
         raise RecipeError(
             f"This is process {local_rank() + 1} of its machine, which has {there} GPUs; start at most "
-            f"{there} there, or say device=cpu."
+            f"{there} there, or use device=cpu."
         )
     if world() > 1:
         torch.cuda.set_device(local_rank())
@@ -247,30 +248,30 @@ def choose_device(config: RunConfig) -> torch.device:
 
 
 def share_norms(network: nn.Module, device: torch.device) -> None:
-    """On GPUs, let BatchNorms count all ranks' faces; the names of weights stay. torch has none for a CPU."""
+    """Make BatchNorms use all ranks' faces on GPUs, without new names; torch has no such norm for a CPU."""
     if world() > 1 and device.type == "cuda":
         nn.SyncBatchNorm.convert_sync_batchnorm(network)
 
 
 def build_network(config: RunConfig) -> FaceUM:
-    """The network that a run starts from, fresh or with the initial weights; heads alone may learn."""
+    """Build the network that a run starts from, initialized or with the `initial` weights."""
     if config.initial is None:
-        assert config.network is not None, "RunConfig has seen to that"
+        assert config.network is not None, "RunConfig requires network or initial"
         network = FaceUM(config.network)
     else:
-        given, _ = load_checkpoint(resolve_model(config.initial, "safetensors"))
-        network = FaceUM(config.network or given.config)
-        wanted, there = network.state_dict(), given.state_dict()
+        initial, _ = load_checkpoint(resolve_model(config.initial, "safetensors"))
+        network = FaceUM(config.network or initial.config)
+        expected, state = network.state_dict(), initial.state_dict()
         unlike = sorted(
-            name for name in wanted.keys() | there.keys()
-            if name not in wanted or name not in there or wanted[name].shape != there[name].shape
+            name for name in expected.keys() | state.keys()
+            if name not in expected or name not in state or expected[name].shape != state[name].shape
         )  # fmt: skip
         if unlike:
             raise RecipeError(
                 f"The weights {config.initial} do not fit the recipe's network: {', '.join(unlike[:5])} and "
                 f"{max(len(unlike) - 5, 0)} more differ; leave out `network` to take theirs."
             )
-        network.load_state_dict(there)
+        network.load_state_dict(state)
     if config.learn == "heads":
         network.trunk.requires_grad_(False)
         network.moe_blocks.requires_grad_(False)
@@ -278,7 +279,7 @@ def build_network(config: RunConfig) -> FaceUM:
 
 
 def tasks_of_all_ranks(batch: Batch, device: torch.device) -> list[str]:
-    """The tasks that some rank has a label for, in their order; device: that of the run."""
+    """Return the tasks that some rank has a label for, in order; device: that of the run."""
     if world() == 1:
         return list(batch.has_label)
     have = sum_over_ranks(torch.tensor([float(task in batch.has_label) for task in TASKS], device=device))
@@ -286,10 +287,10 @@ def tasks_of_all_ranks(batch: Batch, device: torch.device) -> list[str]:
 
 
 def class_weights(faces: Mapping[str, Sequence[LabelledFace]]) -> Tensor:
-    """Weight of each parsing class: the square root of median frequency over its own, within 0.5..4."""
+    """Return each parsing class's weight: sqrt(median frequency / its own), clipped to 0.5..4."""
     counts = np.zeros(len(PARSING_CLASSES))
     for source in faces.values():
-        for place in range(0, len(source), max(len(source) // MASKS, 1)):
+        for place in range(0, len(source), max(len(source) // COUNTED_LABELS, 1)):
             mask = source[place].labels.get("parsing")
             if mask is not None:
                 counts += np.bincount(mask.ravel(), minlength=len(counts))

@@ -1,6 +1,6 @@
-"""A network and held-out faces in; its losses, simple metrics, and the score that "best" means, out.
+"""Validate a network on held-out faces: losses, simple metrics, and the score that chooses the best network.
 
-Faces are cut by their labelled boxes and points. For published protocols, with our detector, see evaluate.
+Faces are cut by their labelled boxes and points. See `faceum.evaluate` for published protocols.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from torch import Tensor
 from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.mixture import Batch, MixtureDataset
 from faceum.data.sources import Data
+from faceum.decode import decode_ages, decode_class_map, sigmoid
 from faceum.metrics.age import age_scores
 from faceum.metrics.attributes import attribute_scores
 from faceum.metrics.expression import class_scores
@@ -27,14 +28,14 @@ from faceum.train.config import RunConfig
 from faceum.train.objective import ROUTING, Objective
 
 ROWS = 32
-"""Faces that go through the network together."""
+"""Faces per batch."""
 
 
 class HeldOut:
-    """Validation on held-out faces: called with a network, it gives numbers, "score" the higher the better.
+    """Held-out faces; calling it with a network returns its numbers.
 
-    score: minus the recipe's weighted mean of the tasks' losses; a task without a loss there (recognition
-    without a teacher) has its metric alone.
+    "score", the higher the better, is minus the mean of the tasks' losses with the recipe's weights. A task
+    without a loss there (recognition without a teacher) has its metric only.
     """
 
     def __init__(self, config: RunConfig, data: Data, network: FaceUM, parsing_weight_C: Tensor) -> None:
@@ -42,21 +43,21 @@ class HeldOut:
         self.objective = Objective(self.config, parsing_weight_C)
         self.batches: list[Batch] = []
         for spec, tasks in network.config.crops:
-            asked = [task for task in tasks if task in network.config.tasks]
+            answered = [task for task in tasks if task in network.config.tasks]
             for source, faces in data.faces.items():
-                share = config.sources[source]
-                if not len(faces) or not set(share.tasks) & set(asked):
+                settings = config.sources[source]
+                if not len(faces) or not set(settings.tasks) & set(answered):
                     continue
                 for start in range(0, len(faces), ROWS):
-                    some = faces[start : start + ROWS]
-                    alone = {source: replace(share, batch_size=len(some), augment=NO_AUGMENTATION)}
+                    rows = faces[start : start + ROWS]
+                    alone = {source: replace(settings, batch_size=len(rows), augment=NO_AUGMENTATION)}
                     self.batches.append(
-                        MixtureDataset({source: some}, alone, spec=spec, seed=0, batches=1, tasks=asked)[0]
+                        MixtureDataset({source: rows}, alone, spec=spec, seed=0, batches=1, tasks=answered)[0]
                     )
 
     @torch.no_grad()
     def __call__(self, network: FaceUM, projection: Mapping[str, Tensor] | None = None) -> dict[str, float]:
-        """The numbers of a network; projection: the teacher's, as the run has learned it."""
+        """Return a network's losses, metrics and score; projection: that of the run's distillation loss."""
         device = next(network.parameters()).device
         self.objective.to(device)
         if projection is not None:
@@ -92,22 +93,19 @@ class HeldOut:
 
 
 def _answer(task: str, answer: Tensor, label: Tensor) -> np.ndarray:
-    """The network's answer as its metric wants it."""
-    answer = answer.float()
+    """Return the decoded answer, as the task's metric expects it."""
+    values = answer.float().cpu().numpy()
     if task == "age":
-        p_BY = torch.sigmoid(answer)
-        years_Y = torch.arange(p_BY.shape[1], device=p_BY.device)
-        answer = (p_BY * years_Y).sum(1) / p_BY.sum(1)
-    elif task == "attributes":
-        answer = torch.sigmoid(answer)
-    elif task == "parsing":
-        size = label.shape[-2:]
-        answer = torch.nn.functional.interpolate(answer, size=size, mode="bilinear").argmax(1)
-    return answer.cpu().numpy()
+        return np.array([age.years for age in decode_ages(values)])
+    if task == "attributes":
+        return sigmoid(values)
+    if task == "parsing":
+        return np.stack([decode_class_map(logits, label.shape[-1]) for logits in values])
+    return values
 
 
 def _recognition(embedding_BD: np.ndarray, person_B: np.ndarray) -> dict[str, float]:
-    """Area under the ROC of all pairs of people who are known."""
+    """Return the area under the ROC over all pairs of faces with a known identity."""
     known_B = person_B >= 0
     unit_BD = embedding_BD[known_B] / np.linalg.norm(embedding_BD[known_B], axis=1, keepdims=True)
     a, b = np.triu_indices(len(unit_BD), 1)
@@ -133,4 +131,4 @@ METRICS = {
     "parsing": _parsing,
     "landmarks": lambda points, true: {"landmarks_nme": landmark_scores(points, true).nme},
 }
-"""Task -> its simple metric."""
+"""Task -> function that returns its simple metric."""
