@@ -63,7 +63,7 @@ def test_rafdb(tmp_path):
             "manu_attri.txt: 'nan' should be",
             "box.txt: '1 2 x 4'",
             "line 7 has 0 words; expected 1",
-            "line 8 has 3",
+            "line 8 has 2",
         ),
         strict=True,
     ):

@@ -6,7 +6,9 @@ import numpy as np
 import pytest
 
 from faceum.errors import DataError
-from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression
+from faceum.evaluate.age import evaluate_age
+from faceum.evaluate.attributes import evaluate_attributes
+from faceum.evaluate.expression import evaluate_expression
 from faceum.evaluate.samples import cut_faces
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 

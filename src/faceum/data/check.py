@@ -87,7 +87,7 @@ def check_samples(samples: Iterable[tuple[str, str, Sample]], seen: _Seen | None
 
 
 def _without_name(error: DataError, sample: Sample) -> str:
-    return str(error).removeprefix(f"{sample.name}: ")
+    return str(error).removeprefix(f"{sample.name}: ").rstrip(".")
 
 
 def fingerprint(image: np.ndarray) -> bytes:

@@ -88,9 +88,10 @@ def column_problem(column: str, found: Any) -> str | None:
         passes = types.is_boolean(found)
     else:
         passes = is_list(found) and (
-            is_number(found.value_type) or (kind == "flags" and types.is_boolean(found.value_type))
+            is_number(found.value_type)
+            or types.is_null(found.value_type)
+            or (kind == "flags" and types.is_boolean(found.value_type))
         )
-    # A column without any value has no type of its own.
-    if passes or types.is_null(found) or (is_list(found) and types.is_null(found.value_type)):
+    if passes or types.is_null(found):  # a column without any value has no type of its own
         return None
     return f"has the type {found}; expected {arrow_type(kind)}"

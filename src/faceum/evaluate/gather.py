@@ -11,6 +11,7 @@ import numpy as np
 
 from faceum.evaluate.record import Example, Table
 from faceum.evaluate.samples import CutFace
+from faceum.metrics.calibration import Reliability
 from faceum.metrics.groups import age_band, group_scores
 from faceum.tasks import ATTRIBUTES
 
@@ -113,3 +114,12 @@ def rounded(values: np.ndarray | Sequence[float], digits: int = 5) -> list[Any]:
     """Return numbers as a plain list, rounded, for JSON."""
     plain: list[Any] = np.round(np.asarray(values, np.float64), digits).tolist()
     return plain
+
+
+def reliability_curve(held: Reliability) -> dict[str, list[float]]:
+    """Return the axes of a reliability plot."""
+    return {
+        "confidence": rounded(held.confidence),
+        "accuracy": rounded(held.accuracy),
+        "count": held.counts.tolist(),
+    }

@@ -17,8 +17,10 @@ import numpy as np
 from faceum.data.face import LabelledFace, read_face
 from faceum.data.pairs import Pairs
 from faceum.errors import DataError
+from faceum.evaluate.age import evaluate_age
+from faceum.evaluate.attributes import evaluate_attributes
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
-from faceum.evaluate.image_level import evaluate_age, evaluate_attributes, evaluate_expression
+from faceum.evaluate.expression import evaluate_expression
 from faceum.evaluate.record import Evaluation
 from faceum.evaluate.samples import CutFace, cut_faces
 from faceum.evaluate.thresholds import measure_thresholds, threshold_table

@@ -99,6 +99,11 @@ def percent(share: float | None, interval: Interval | None = None) -> Score:
     return Score(value=100 * share, unit="%", low=100 * interval.low, high=100 * interval.high)
 
 
+def percent_bounds(interval: Interval | None) -> tuple[float | None, float | None]:
+    """Return the bounds of an interval of fractions in per cent; (None, None) if there is none."""
+    return (None, None) if interval is None else (100 * interval.low, 100 * interval.high)
+
+
 def years(value: float | None, interval: Interval | None = None) -> Score:
     """Return a number of years, and its interval, as a score."""
     if interval is None:
