@@ -1,4 +1,4 @@
-"""The commands `faceum data pack` and `faceum data check`: words in, files and sentences out."""
+"""The commands `faceum data pack` and `faceum data check`."""
 
 from collections import Counter
 from pathlib import Path
@@ -17,20 +17,20 @@ data_app = typer.Typer(help="Pack data sets into Parquet, and check them.", no_a
 @data_app.command("pack")
 def pack_command(
     dataset: Annotated[
-        str, typer.Argument(help="The layout: celeba, utkface, lfw, ... (any word lists them).")
+        str, typer.Argument(help="Data set: celeba, utkface, lfw, ... An unknown name lists them all.")
     ],
-    root: Annotated[Path, typer.Argument(help="The data set's folder (for bin: its file).")],
-    out: Annotated[Path, typer.Argument(help="The folder to write <name>.<split>.parquet to.")],
-    split: Annotated[str, typer.Option(help="The split, as the set calls it.")] = "train",
+    root: Annotated[Path, typer.Argument(help="Folder of the data set (for bin: its file).")],
+    out: Annotated[Path, typer.Argument(help="Folder for <name>.<split>.parquet.")],
+    split: Annotated[str, typer.Option(help="Split, as named by the data set.")] = "train",
     name: Annotated[
-        str | None, typer.Option(help="The source's name; that of the layout if not given.")
+        str | None, typer.Option(help="Name of the packed set. Default: that of the data set.")
     ] = None,
-    margin: Annotated[float, typer.Option(help="Side of the cut in face sizes; 0 keeps images whole.")] = 2.6,
-    face_pixels: Annotated[int, typer.Option(help="Shrink larger faces to this size; 0 keeps it.")] = 150,
+    margin: Annotated[float, typer.Option(help="Side of the cut in face sizes. 0 keeps whole images.")] = 2.6,
+    face_pixels: Annotated[int, typer.Option(help="Shrink larger faces to so many pixels. 0: never.")] = 150,
     detect: Annotated[bool, typer.Option(help="Find boxes and points with the detector.")] = True,
     refuse: Annotated[bool, typer.Option(help="Stop at the first wrong label instead of skipping.")] = False,
 ) -> None:
-    """Write a public data set as our Parquet corpus; sets of pairs get a file of pairs, too."""
+    """Pack a public data set into a Parquet file. Verification sets get a file of pairs, too."""
     from faceum.data.pack import PackConfig, PackReport, pack, pack_pairs
     from faceum.datasets.registry import PAIR_SETS, read_dataset
     from faceum.detect.base import load_detector
@@ -58,12 +58,12 @@ def pack_command(
 
 @data_app.command("check")
 def check_command(
-    paths: Annotated[list[Path], typer.Argument(help="Parquet files, or folders of them.")],
-    limit: Annotated[int, typer.Option(help="Problems to print of each kind.")] = 10,
+    paths: Annotated[list[Path], typer.Argument(help="Packed Parquet files, or folders of them.")],
+    limit: Annotated[int, typer.Option(help="Print at most so many problems of each kind.")] = 10,
 ) -> None:
-    """Look for broken images, wrong labels, doubled ids, and people or images in two splits.
+    """Check packed files for broken images, wrong labels, doubled ids, and people or images in two splits.
 
-    Exit code 1 where there are any.
+    The exit code is 1 if there are problems.
     """
     from faceum.data.check import check_packed
 

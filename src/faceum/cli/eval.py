@@ -1,4 +1,4 @@
-"""`faceum eval`: a model and labelled sets in; a report of scores, tables and plots out."""
+"""The command `faceum eval`: score a model on labelled sets and write a report."""
 
 from datetime import datetime, timezone
 from pathlib import Path
@@ -13,10 +13,10 @@ if TYPE_CHECKING:
     from faceum.runner import Runner
 
 RESULTS = Path("results", "eval")
-"""Where reports go that nobody named a folder for, each in one of its model's name."""
+"""Folder of reports without --out, each in a folder with the name of its model."""
 
 EXPERT_FACES = 64
-"""Faces of each set over which the experts' load is counted."""
+"""Number of faces of each set over which the load of the experts is counted."""
 
 app = typer.Typer()
 
@@ -28,28 +28,28 @@ def evaluate_command(
         typer.Option(
             "--set",
             metavar="NAME=PATH",
-            help="A set: its name and its Parquet file, .bin file, or LAYOUT/SPLIT:FOLDER. Repeat.",
+            help="A set: its name, and its Parquet file, .bin file, or LAYOUT/SPLIT:FOLDER. Repeatable.",
         ),
     ],
     out: Annotated[
         Path | None,
-        typer.Option(help="The report's folder; results/eval/MODEL, after the model's name, by default."),
+        typer.Option(help="Folder for the report. Default: results/eval/MODEL."),
     ] = None,
     model: Annotated[str, typer.Option(help="A registered name or a weights file.")] = "compact",
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="Only this protocol: verification, masked, age, attributes ... Repeat for more."),
+        typer.Option(help="Only this protocol: verification, masked, age, attributes, ... Repeatable."),
     ] = None,
-    detector: Annotated[str, typer.Option(help="A detector, or 'none' for the sets' own boxes.")] = "auto",
+    detector: Annotated[str, typer.Option(help="Detector, or 'none' for the boxes of the sets.")] = "auto",
     runtime: Annotated[str, typer.Option(help="onnxruntime, torch or auto.")] = "auto",
     device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Threads; all that this process may use.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="Only so many faces or pairs of a set.")] = None,
-    seed: Annotated[int, typer.Option(min=0, help="Decides which face of a pair is masked, and how.")] = 0,
-    overlays: Annotated[bool, typer.Option(help="Draw the best and worst faces; they show the sets.")] = True,
-    experts: Annotated[bool, typer.Option(help="Count the experts' load, where torch is installed.")] = True,
+    threads: Annotated[int | None, typer.Option(help="Number of threads. Default: all.")] = None,
+    limit: Annotated[int | None, typer.Option(min=1, help="At most so many faces or pairs per set.")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of the painted face masks.")] = 0,
+    overlays: Annotated[bool, typer.Option(help="Draw the best and worst faces of the sets.")] = True,
+    experts: Annotated[bool, typer.Option(help="Count the load of the experts (needs torch).")] = True,
 ) -> None:
-    """Score a model on labelled sets by the published protocols, and write a report."""
+    """Score a model on labelled sets by the published protocols and write a report."""
     from faceum.detect.base import load_detector
     from faceum.evaluate.protocols import evaluate_set
     from faceum.evaluate.report import score_line, write_report
@@ -84,7 +84,7 @@ def evaluate_command(
 def _load_of_experts(
     model: str, runner: "Runner", sets: "list[LabelledSet]", detector: "Detector | None"
 ) -> tuple[dict[str, dict[str, dict[str, list[float]]]], str]:
-    """Set -> region -> task -> the experts' load over its first faces; or nothing, and why, in a sentence."""
+    """Set -> region -> task -> load of the experts over its first faces; or nothing, and the reason."""
     from itertools import islice
 
     from faceum.data.face import read_face

@@ -1,5 +1,5 @@
-"""How good a network is: a runner and labelled faces in, scores by the published protocols out.
+"""Score a network on labelled faces by the published protocols.
 
-`samples` finds and cuts the faces, `protocols` and `verification` score one task each, `record` is what they
-give, `report` writes it down with the help of `plots` and `overlays`.
+`sets` reads a set, `samples` finds and cuts its faces, `protocols` runs the protocols (`age`, `attributes`,
+`expression`, `dense`, `verification`), `record` holds their scores, and `report` writes them down.
 """

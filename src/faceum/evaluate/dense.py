@@ -1,4 +1,4 @@
-"""Parsing and landmarks, scored in the whole image: runner and samples in, `Evaluation` out."""
+"""Score parsing and landmarks in the whole image."""
 
 from __future__ import annotations
 

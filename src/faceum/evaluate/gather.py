@@ -1,4 +1,4 @@
-"""What every protocol collects on its way: how faces were found, examples, groups, notes."""
+"""What all protocols collect: how faces were found, examples, groups and notes."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ GENDERS = ("male", "female")
 
 
 class Extremes:
-    """Keeps the best and the worst of the examples that it is shown, and lets the others go."""
+    """Keeps the best and the worst of the examples that are added."""
 
     def __init__(self, keep: int = SHOWN) -> None:
         self._keep = keep
@@ -32,7 +32,7 @@ class Extremes:
         self._high: list[tuple[float, int, Example]] = []
 
     def add(self, example: Example) -> None:
-        """Show it one more example; of equals the earlier ones are kept."""
+        """Add an example; of equal ones the earlier are kept."""
         self._seen += 1
         _push(self._low, (-example.error, -self._seen, example), self._keep)
         _push(self._high, (example.error, -self._seen, example), self._keep)

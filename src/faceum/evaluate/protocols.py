@@ -1,7 +1,7 @@
-"""A labelled set and a runner in, an evaluation a wanted protocol out: what `faceum eval` runs.
+"""Run the protocols of a labelled set with a network.
 
-Not covered, for want of a reader: the landmarks of COFW and AFLW-19, the ages of FG-NET and of AgeDB (its
-pairs, agedb_30.bin, are). WFLW is covered by 68 of its 98 points alone, and its report says so.
+Not covered, since there is no reader: the landmarks of COFW and AFLW-19, the ages of FG-NET and of AgeDB (its
+pairs, agedb_30.bin, are). WFLW is covered by only 68 of its 98 points, and its report says so.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ BY_FACE: dict[str, Callable[[Runner, Iterable[CutFace], str], Evaluation]] = {
 class LabelledSet:
     """A set to evaluate on.
 
-    name: its word in the report. faces: called without arguments, yields its samples from the beginning.
+    name: its name in the report. faces: a function without arguments that yields its samples from the start.
     protocols: those that its labels allow. pairs: for verification. landmarks: id -> (68, 2) points in the
     image, to paint masks by where the samples have none themselves.
     tight: its images are cut too tightly to detect in. aligned: they are crops, and no detector is asked.
@@ -78,9 +78,9 @@ class LabelledSet:
 def chosen_protocols(
     available: Sequence[str], wanted: Sequence[str], tasks: Sequence[str], name: str
 ) -> list[str]:
-    """Return the set's protocols that are wanted, all where none is named, and that the network can answer.
+    """Return the set's protocols that were asked for, or all, as far as the network can answer them.
 
-    Raises DataError for an unknown word and where nothing is left.
+    Raises DataError for an unknown protocol and if none is left.
     """
     unknown = [word for word in wanted if word not in TASK_OF]
     if unknown:
@@ -104,7 +104,7 @@ def evaluate_set(
     limit: int | None = None,
     seed: int = 0,
 ) -> Iterator[Evaluation]:
-    """Yield an evaluation a protocol as soon as it is done.
+    """Yield the evaluation of each protocol as soon as it is done.
 
     detector: None cuts every face by the set's box. wanted: protocols, all that the labels allow where none
     is named. limit: only so many faces, or pairs, from all over the set. seed: decides which face of a pair

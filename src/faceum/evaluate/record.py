@@ -1,4 +1,4 @@
-"""What an evaluation gives: scores with intervals, tables, curves and examples; data only."""
+"""The results of an evaluation: scores with intervals, tables, curves and examples."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Evaluations in, a folder out: report.md and report.json, plots, and images of best and worst."""
+"""Write evaluations to a folder: report.md, report.json, plots, and images of the best and worst faces."""
 
 from __future__ import annotations
 

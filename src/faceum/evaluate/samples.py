@@ -1,9 +1,8 @@
-"""Rows of a set in, the faces that our detector finds there, cut out and labelled, out.
+"""Find the labelled faces of a set with the detector, cut them, and run the network on them.
 
-A set's own box only says which face of the image is meant: the crop comes from our detector's box and
-points, as for any user. Where the detector does not find the face, the set's box is used, and what that means
-depends
-on the set: in one whose images are cut too tightly to detect in, it is given; in any other it is a miss.
+A set's box only says which face of the image is labelled: the crop comes from the detector's box and points,
+as in use. If the detector does not find the face, the crop comes from the set's box. That is a miss, except
+in a set whose images are cut too tightly to detect in.
 """
 
 from __future__ import annotations
@@ -33,7 +32,7 @@ SOURCES = {
     "given": "cut by the set's own box",
     "missed": "not found by our detector",
 }
-"""How a face was found: the word in `CutFace.found`, and what it means."""
+"""Value of `CutFace.found` -> what it means."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -56,10 +55,10 @@ class CutFace:
 def cut_faces(
     rows: Iterable[LabelledFace], runner: Runner, detector: Detector | None, *, task: str, tight: bool
 ) -> Iterator[CutFace]:
-    """Yield a sample a row, in order, cut as the network takes faces for `task`.
+    """Yield one face per row, in order, cut as the network takes faces for `task`.
 
-    detector: None takes every face by the set's box. tight: whether the set's images are cut too tightly to
-    detect in, so that a face that is not found is "given" and not "missed".
+    detector: None cuts every face by the set's box. tight: whether the set's images are cut too tightly to
+    detect in, so that a face that is not found counts as "given", not as "missed".
     """
     spec = runner.card.crop_of(task)
     for row in rows:
@@ -112,7 +111,7 @@ def batches(samples: Iterable[CutFace], size: int = BATCH) -> Iterator[list[CutF
 
 
 def mirrored(crop: Crop, spec: CropSpec) -> Crop:
-    """Return the crop seen in a mirror: its pixels and its face patches; its matrices stay as they were."""
+    """Return the mirrored crop: its pixels and face tokens are flipped, its matrices are unchanged."""
     mask = crop.face_tokens_N.reshape(spec.grid, spec.grid)[:, ::-1]
     return Crop(
         image=np.ascontiguousarray(crop.image[:, ::-1]),
@@ -123,7 +122,7 @@ def mirrored(crop: Crop, spec: CropSpec) -> Crop:
 
 
 def _crop_by_label(row: LabelledFace, runner: Runner, spec: CropSpec) -> Crop:
-    """Cut by the set's points, or, where only the box is known, by the points that the network sees in it."""
+    """Cut by the set's points, or, if only the box is known, by the points that the network predicts."""
     if row.points5 is not None or "landmarks" not in runner.card.tasks or spec.policy == "box":
         return crop_face(row.image, spec, row.place, row.points5)
     rough = crop_face(row.image, runner.card.crop_of("landmarks"), row.place)

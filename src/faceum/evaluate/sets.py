@@ -1,4 +1,4 @@
-"""A set's name and place in; the set, and the protocols that its labels allow, out."""
+"""Load a labelled set by its name and place, with the protocols that its labels allow."""
 
 from __future__ import annotations
 
@@ -100,7 +100,7 @@ def parse_sets(entries: list[str]) -> dict[str, str]:
     for entry in entries:
         name, sign, place = entry.partition("=")
         if not (name and sign and place):
-            raise DataError(f"--set takes NAME=PATH, such as lfw=corpus/lfw.val.parquet; came {entry}.")
+            raise DataError(f"--set takes NAME=PATH, such as lfw=corpus/lfw.val.parquet, got {entry!r}.")
         if name in sets:
             raise DataError(f"The set {name} was given twice; give each set a name of its own.")
         sets[name] = place

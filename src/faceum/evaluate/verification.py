@@ -1,4 +1,4 @@
-"""Verification: embeddings of a set's faces and its list of pairs in, one `Evaluation` out.
+"""Score verification: compare the embeddings of the faces of each pair.
 
 An embedding is the network's answer for the crop plus that for its mirror image, then L2-normalised. In the
 masked protocol one face of every pair wears a mask, painted into the image before it is cut; which one, the
@@ -44,7 +44,7 @@ THUMBNAIL = 64
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Embeddings:
-    """A set's faces in the network's eyes.
+    """The embeddings of a set's faces.
 
     vectors: id -> (D,) float64 of length 1, of face and mirror image. single: id -> (D,) float32 of length 1,
     of the face alone. people: id -> the person's name or number, where the set tells it. thumbnails: id ->
