@@ -274,6 +274,8 @@ def _from_pil(image: Any, *, max_pixels: int) -> np.ndarray:
     """Decode a PIL image by its own means, with its orientation and colour profile."""
     width, height = image.size
     _check_size(width, height, max_pixels)
+    if width < 1 or height < 1:
+        raise ImageError("has no pixels: expected at least 1 x 1")
     if image.mode == "F":
         raise ImageError("holds floating-point values: expected 8 or 16 bits a channel")
     noise: list[str] = []
@@ -303,8 +305,6 @@ def _from_pil(image: Any, *, max_pixels: int) -> np.ndarray:
         raise ImageError(f"cannot be decoded by Pillow ({error}): get a complete copy of it") from error
     finally:
         say_noise(noise)
-    if rgb.size == 0:
-        raise ImageError("has no pixels: expected at least 1 x 1")
     return _upright(rgb, orientation)
 
 

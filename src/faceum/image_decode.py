@@ -30,7 +30,7 @@ PILLOW_ERRORS = (
     OSError, SyntaxError, ValueError, EOFError, KeyError, TypeError, IndexError, AttributeError,
     ArithmeticError, MemoryError, RuntimeError, Warning, struct.error, zlib.error,
 )  # fmt: skip
-"""What Pillow's readers raise on damaged files, besides its own errors whatever their parsing runs into."""
+"""What Pillow's readers raise on damaged files: its own errors and those of Python code that parses them."""
 
 _PILLOW_NAMES = {"BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}
 _NOISE = re.compile(r"TIFF|\.tif: |PIL|warnings\.warn|^\[ ?(WARN|ERROR|INFO)|^(LZW|ZIP|PackBits|Fax|JPEG)")

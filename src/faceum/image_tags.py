@@ -72,10 +72,10 @@ def read_directory(source: ByteSource) -> dict[int, tuple[int, ...]]:
     return fields
 
 
-def read_blob(source: ByteSource, wanted: int) -> bytes | None:
+def read_blob(source: ByteSource, tag: int) -> bytes | None:
     """Return the bytes of a field of the first directory (ICC profile, XMP), or None if it is not there."""
-    for tag, kind, count, position in _read_entries(source)[1]:
-        if tag == wanted and kind in (1, 2, 7) and count <= MAX_TEXT:
+    for found, kind, count, position in _read_entries(source)[1]:
+        if found == tag and kind in (1, 2, 7) and count <= MAX_TEXT:
             return source.read(position, count)
     return None
 
