@@ -189,3 +189,11 @@ def test_packed_text_that_expands_is_not_unpacked_whole():
     info = PngImagePlugin.PngInfo()
     info.add(b"zTXt", b"Raw profile type exif\0\0" + bomb)
     assert far(read_image(encode(Image.fromarray(RGB), "PNG", pnginfo=info)), RGB) == 0
+
+
+def test_a_jpeg_2000_that_needs_too_much_memory_is_refused_by_its_size():
+    data = encode(Image.fromarray(RGB), "JPEG2000", no_jp2=True)
+    large = data[:8] + (6000).to_bytes(4, "big") * 2 + data[16:]  # SIZ: the width and height of the grid
+    large = large[:24] + (6000).to_bytes(4, "big") * 2 + large[32:]  # one tile as large
+    with pytest.raises(ImageError, match="6000 x 6000 pixels, which needs too much memory"):
+        read_image(large)

@@ -23,6 +23,7 @@ from faceum.image_colour import Transform, srgb_transform
 from faceum.image_decode import (
     PILLOW_ERRORS,
     captured_stderr,
+    check_memory,
     decode_with_opencv,
     open_with_pillow,
     say_noise,
@@ -180,6 +181,7 @@ def _from_file(file: BinaryIO, name: str, *, max_pixels: int) -> np.ndarray:
     if format in ("GIF", "AVIF", "HEIC", "JPEG 2000"):
         file.seek(0)
         image = open_with_pillow(file, format)
+        check_memory(image, format)
         if getattr(image, "is_animated", False):
             _say_first(name, format)
         return _from_pil(image, max_pixels=max_pixels)

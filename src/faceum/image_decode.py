@@ -96,6 +96,22 @@ def open_with_pillow(file: BinaryIO, format: str) -> Any:
         say_noise(noise)
 
 
+def check_memory(image: Any, format: str) -> None:
+    """Raise ImageError for a JPEG 2000 image that OpenJPEG would need too much memory for.
+
+    It holds 32 bits for each value, and Pillow and the result hold four and three bytes a pixel.
+    """
+    pixels = image.width * image.height
+    if (
+        format == "JPEG 2000"
+        and (4 * len(image.getbands()) + 8) * pixels > BYTES_PER_PIXEL * pixels + SPARE_BYTES
+    ):
+        raise ImageError(
+            f"is a JPEG 2000 image of {image.width} x {image.height} pixels, which needs too much memory: "
+            "save it as a JPEG or PNG"
+        )
+
+
 @contextlib.contextmanager
 def captured_stderr(lines: list[str]) -> Iterator[None]:
     """Collect in `lines` what libtiff and OpenCV write to the process's stderr meanwhile.
