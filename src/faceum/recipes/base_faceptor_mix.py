@@ -1,18 +1,19 @@
-"""Base on the published mixture of seven sets (Faceptor, arXiv 2403.09500), begun from FaRL's encoder.
+"""Base on the seven data sets of Faceptor (arXiv 2403.09500), starting from FaRL's encoder.
 
     faceum convert farl FaRL-Base-Patch16-LAIONFace20M-ep64.pth --out farl.safetensors
     torchrun --nproc-per-node 4 -m faceum train base_faceptor_mix
 
-Hardware: GPUs of 24 GB or more; the batch of 472 images is shared by however many there are.
-Time and expected scores: not run. The sets and FaRL's file are not ours to pass on; each path below is a
-folder in the layout that its makers publish, see `faceum data pack --help`.
+Hardware: GPUs of 24 GB or more, which divide the batch of 472 images.
+Time and expected scores: not run. The data sets and FaRL's file cannot be passed on; each path below is a
+folder in the layout that its authors publish, see `faceum data pack --help`.
 
-Batches, weights, rates and steps are the published ones. Parsing and landmarks have 4 images a step, and
-each GPU needs one of both for its BatchNorms: start at most 4, or raise these counts. What differs: losses
-are weighted by task, so that AffectNet and RAF-DB (4 and 1 there) share 5 by their images; parsing has a
-Dice loss and class weights beside the cross-entropy; landmarks have an error in eye distances beside that
-of the heat maps; images are turned, scaled and shifted by Gaussian amounts of half the published +-18 and
-+-10 degrees; colours change without RandAugment; the warm-up begins at 1/2000 of the peak.
+Batch sizes, loss weights, learning rates and steps are the published ones. Parsing and landmarks have 4
+images per step, and each GPU needs one of both for its BatchNorms: start at most 4 processes, or raise
+these batch sizes. What differs: losses are weighted by task, so that AffectNet and RAF-DB (4 and 1 there)
+have 5 together, by their images; parsing has a Dice loss and class weights besides the cross-entropy;
+landmarks have an error in eye distances besides the heat map loss; images are rotated, scaled and shifted
+by Gaussian amounts of half the published +-18 and +-10 degrees; colours change without RandAugment; the
+warm-up begins at 1/2000 of the peak.
 """
 
 from dataclasses import replace

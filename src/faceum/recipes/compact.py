@@ -1,24 +1,28 @@
-"""Compact: the small network whose weights ship in the package, in stages on the project's corpus.
+"""Compact, the small network whose weights ship in the package, in four stages on the project's corpus.
 
     faceum train compact data=CORPUS
     faceum train compact stage=2 data=CORPUS
     faceum train compact stage=3 data=CORPUS
     faceum train compact stage=4 data=CORPUS
 
-data is the folder of the Parquet corpus (`faceum data pack` makes one from public sets). The first stage
-begins from nothing; the second goes on from its network and asks more of recognition; the third sees each
-face many times more, changed more; the fourth asks yet more of recognition, and ships.
-Hardware: one core of a CPU with bfloat16 units, and one that makes batches; the third stage one GPU and 16
-cores, which make 8,400 training crops a second; the fourth two cores for all. Time: 69 and about 105 minutes
-(AMD EPYC, Zen 5), 8 minutes (NVIDIA H200, torch 2.11), and 110 (Intel Xeon with AMX). A tenth less on a CPU
-with MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592.
-Expected scores, beside which the changes of colour are computed a little otherwise since, and the first
-stage's z loss, too (docs/log.md). Of the first stage: LFW 83.9 %, one side masked 80.6 %, age MAE 5.86,
-attributes 88.5 %, expression 74.3 %, parsing F1 71.4, landmarks NME 5.34 %, on a run that followed a schedule
-over 16,000 steps up to step 4,000 and this one from there. Of the second, begun from those weights in half
-precision: 91.4 %, 86.7 % (the mask on either side), 5.22, 89.6 %, 79.8 %, 73.5, 4.80 %. Of the third, begun
-from those in half precision, before its own were halved: 94.7 %, 91.3 %, 4.99, 89.6 %, 84.5 %, 73.8, 4.25 %.
-Of the fourth, likewise: 95.2 %, 91.5 %, 4.93, 89.5 %, 84.1 %, 74.2, 4.17 %.
+data is the folder of the Parquet corpus; `faceum data pack` makes one from public sets. The first stage
+starts from random weights. The second starts from its network and gives recognition a larger weight. The
+third has larger batches with stronger augmentation. The fourth gives recognition a larger weight again; its
+weights ship.
+
+Hardware: one core of a CPU with bfloat16 units, and one that makes batches. The third stage: one GPU and 16
+cores, which make 8,400 training crops per second. The fourth: two cores.
+Time: 69 and about 105 minutes (AMD EPYC, Zen 5), 8 minutes (NVIDIA H200, torch 2.11), and 110 (Intel Xeon
+with AMX). A tenth less on a CPU with MALLOC_MMAP_THRESHOLD_=33554432 MALLOC_TRIM_THRESHOLD_=8589934592.
+
+Expected scores: LFW, LFW with one side masked, age MAE, attributes, expression, parsing F1, landmarks NME:
+    stage 1: 83.9 %, 80.6 %, 5.86, 88.5 %, 74.3 %, 71.4, 5.34 %
+    stage 2: 91.4 %, 86.7 %, 5.22, 89.6 %, 79.8 %, 73.5, 4.80 % (the mask is on either side from here on)
+    stage 3: 94.7 %, 91.3 %, 4.99, 89.6 %, 84.5 %, 73.8, 4.25 %
+    stage 4: 95.2 %, 91.5 %, 4.93, 89.5 %, 84.1 %, 74.2, 4.17 %
+Each later stage started from the previous network in half precision. Stage 1 was measured on a run that
+followed a schedule of 16,000 steps up to step 4,000 and this one after that. The colour augmentation and
+the z loss of stage 1 have changed slightly since (docs/log.md).
 """
 
 from dataclasses import replace
@@ -37,7 +41,7 @@ first = RunConfig(
     network=COMPACT,
     out="runs/compact",
     sources={
-        # FERPlus is gray already.
+        # FERPlus is grayscale.
         "ferplus": SourceConfig(
             batch_size=15, augment=AugmentConfig(gray=0.0, colour=0.35, turn=8, blur=0.1)
         ),
@@ -47,7 +51,7 @@ first = RunConfig(
         "helen_afw": SourceConfig(
             batch_size=3, augment=AugmentConfig(**WILD, turn=12, mask_probability=0.05)
         ),
-        # Its people stand in LFW, too, so nothing is learned about who they are.
+        # Its identities are also in LFW, so that they are not trained on.
         "ytf": SourceConfig(batch_size=2, augment=AugmentConfig(**WILD, turn=12), tasks=("landmarks",)),
         "masked": SourceConfig(batch_size=1),
     },
@@ -95,7 +99,7 @@ second = replace(
     validate_every=2000,
 )
 
-# Ages and expressions are labelled on tight chips alone; what surrounds them must not matter (surround).
+# Age and expression labels are on tight crops only; `surround` varies what is around them.
 third = replace(
     second,
     initial="runs/compact-2/network.safetensors",
@@ -126,8 +130,8 @@ third = replace(
     validate_every=0,
 )
 
-# After the third stage people are told apart on held-out faces as the teacher does nearly as well as on those
-# trained on, while ages and attributes are much better there: what can still be learned is who people are.
+# After the third stage recognition is nearly as good on held-out faces as on training faces, while age and
+# attributes overfit: the fourth gives recognition a larger weight.
 fourth = replace(
     third,
     initial="runs/compact-3/network.safetensors",
@@ -157,8 +161,8 @@ fourth = replace(
 
 
 def recipe(stage: int = 1) -> RunConfig:
-    """One of the four stages; the later ones need the network of the one before."""
+    """Return one of the four stages; each later one needs the network of the previous one."""
     stages = {1: first, 2: second, 3: third, 4: fourth}
     if stage not in stages:
-        raise RecipeError(f"There is no stage {stage} of compact; give stage=1, 2, 3 or 4.")
+        raise RecipeError(f"There is no stage {stage} of compact; use stage=1, 2, 3 or 4.")
     return stages[stage]

@@ -1,11 +1,11 @@
-"""Smoke: a tiny network learns all six tasks from drawn faces, so that everything in training has run once.
+"""Smoke: a tiny network learns all six tasks from drawn faces, to run every part of training once.
 
     faceum train smoke
 
 Hardware: two CPU cores. Time: about two minutes. Data: none; faces are drawn.
-Expected on 128 held-out drawn faces of people seen in training (measured on a CPU in float32): area under the
-ROC of all pairs 0.951, age MAE 7.2 years, attributes 90.8 %, expression 60.9 %, parsing mean F1 67.8 %,
-landmarks NME 4.4 %.
+Expected on 128 held-out drawn faces of identities seen in training (measured on a CPU in float32): area
+under the ROC of all pairs 0.951, age MAE 7.2 years, attributes 90.8 %, expression 60.9 %, parsing mean F1
+67.8 %, landmarks NME 4.4 %.
 """
 
 from faceum.crop import CropSpec
