@@ -20,6 +20,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -260,6 +261,22 @@ def read_run(path: Path) -> object:
     return require_same_recipe(folder, load_recipe("smoke"))
 
 
+def image_formats() -> dict[str, Format]:
+    """Return "image JPEG" and so on -> format; the valid images are those of tests/test_image_fuzz.py."""
+    from faceum import read_image
+
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
+    from test_image_fuzz import SEEDS
+
+    def make(name: str, folder: Path) -> Sequence[Path]:
+        path = folder / "image"
+        path.write_bytes(SEEDS[name]())
+        return [path]
+
+    read = partial(read_image, max_pixels=1_000_000)
+    return {f"image {name}": Format(make=partial(make, name), read=read, mutate=damage) for name in SEEDS}
+
+
 FORMATS: dict[str, Format] = {
     "weights": Format(make=make_weights, read=read_weights, mutate=damage_weights),
     "state_dict": Format(make=make_state_dicts, read=read_state_dict, mutate=damage),
@@ -279,6 +296,7 @@ def main() -> int:
     parser.add_argument("--only", type=int, help="read this mutant only")
     parser.add_argument("--list", action="store_true", help="print the formats")
     arguments = parser.parse_args()
+    FORMATS.update(image_formats())
     if arguments.list:
         print("\n".join(FORMATS))
         return 0
