@@ -202,7 +202,7 @@ def _sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
     where = f"{path}, row {name or number}"
     problems = [] if name else [f"row {number} has no id"]
     if not row.get("source"):
-        problems.append(f"{where}: its source is empty")
+        problems.append("its source is empty")
     arrays: dict[str, np.ndarray | None] = {}
     for column in ("box", "points5", "attributes", "expression_votes", "landmarks68", "embedding"):
         arrays[column], problem = _numbers(row.get(column))
