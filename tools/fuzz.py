@@ -285,6 +285,19 @@ FORMATS: dict[str, Format] = {
 """Name -> format. To add one, write its functions above and an entry here."""
 
 
+def data_formats() -> dict[str, Format]:
+    """Return the formats of data sets, which need pyarrow."""
+    import fuzz_data
+
+    from faceum.datasets.insightface_bin import read_bin
+
+    return {
+        "packed": Format(make=fuzz_data.make_packed, read=fuzz_data.read_packed_file, mutate=damage),
+        "bin": Format(make=fuzz_data.make_bins, read=read_bin, mutate=damage),
+        "recordio": Format(make=fuzz_data.make_records, read=fuzz_data.read_records, mutate=damage),
+    }
+
+
 def main() -> int:
     """Fuzz the formats of the command line and print a summary; return 1 for a foreign exception."""
     parser = argparse.ArgumentParser(
@@ -297,6 +310,7 @@ def main() -> int:
     parser.add_argument("--list", action="store_true", help="print the formats")
     arguments = parser.parse_args()
     FORMATS.update(image_formats())
+    FORMATS.update(data_formats())
     if arguments.list:
         print("\n".join(FORMATS))
         return 0
