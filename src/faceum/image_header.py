@@ -45,8 +45,8 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 """Usual suffixes of image files, lower case; the content decides, see `sniff`."""
 
-MAX_PARTS = 50_000
-"""Most segments or chunks of a file that are looked at; a file with more is refused as damaged."""
+MAX_PARTS, MAX_SEGMENTS = 50_000, 5_000
+"""Most chunks of a PNG or WebP file and segments of a JPEG file that are looked at; more are refused."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -165,7 +165,7 @@ def _read_jpeg(source: ByteSource) -> Header:
     exif: list[bytes] = []
     xmp: list[bytes] = []
     icc: list[bytes] = []
-    for _ in range(MAX_PARTS):
+    for _ in range(MAX_SEGMENTS):
         found = _find_marker(source, position)
         if found is None:
             break
