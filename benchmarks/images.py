@@ -110,7 +110,7 @@ CASES: dict[str, Callable[[], bytes]] = {
     "JPEG of 50 MB of 0xFF": lambda: b"\xff\xd8" + b"\xff" * 50_000_000,
     "JPEG of 50 MB of empty segments": lambda: b"\xff\xd8" + b"\xff\xe0\0\2" * 12_500_000,
     "PNG of 50 MB of empty chunks": lambda: flat_png(8, 1, 8)[:33] + chunk(b"tEXt", b"") * 4_000_000,
-    "JPEG cut, 60 MB": lambda: opencv(".jpg", np.uint8, 3, 6000, cv2.IMWRITE_JPEG_QUALITY, 95)[:60_000_000],
+    "JPEG cut": lambda: opencv(".jpg", np.uint8, 3, 6000, cv2.IMWRITE_JPEG_QUALITY, 95)[:-1000],
     "PNG without its rows, 100 MP": lambda: b"".join(
         (flat_png(SIDE, 4, 16)[:33], chunk(b"IDAT", zlib.compress(b"x")), chunk(b"IEND", b""))
     ),
