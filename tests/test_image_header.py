@@ -94,7 +94,7 @@ BOMBS: dict[str, Callable[[int, int], bytes]] = {
 def test_the_promised_size_is_read(kind, size):
     header = read_header(BOMBS[kind](*size))
     assert (header.width, header.height) == size
-    assert header.complete or kind == "BMP"  # whose rows have a length that is known beforehand
+    assert header.complete or kind in ("BMP", "PNG")  # whose rows cannot fit into so few bytes
     assert header.orientation == 1
 
 
