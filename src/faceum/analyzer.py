@@ -16,8 +16,9 @@ from typing import Any
 import cv2
 import numpy as np
 
+from faceum.align import Aligner
 from faceum.batching import Pace, in_order
-from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks, spread_out
+from faceum.crop import Crop, crop_face
 from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
 from faceum.detect.candidates import given_faces, whole_image
@@ -141,6 +142,7 @@ class FaceAnalyzer:
         self._max_pixels = max_pixels
         self.tasks = _chosen_tasks(tasks, self._runner.card.tasks)
         """The tasks that are answered, in the order of `faceum.tasks.TASKS`."""
+        self._aligner = Aligner(self._runner, self.tasks)
 
     def __repr__(self) -> str:
         runner = self._runner
@@ -289,8 +291,7 @@ class FaceAnalyzer:
             return [whole_image(size)]
         if boxes is not None or points5 is not None:
             return given_faces(boxes, points5, size)
-        found = detector.detect(image, min_score=self._min_score)
-        return found[: self._max_faces]
+        return self._aligner.detect(image, detector, min_score=self._min_score, max_faces=self._max_faces)
 
     def _faces(self, image: np.ndarray, found: Sequence[Detection]) -> list[Face]:
         """Answer for the faces of one image, a bounded number of crops at a time."""
@@ -301,7 +302,7 @@ class FaceAnalyzer:
 
     def _cut(self, image: np.ndarray, found: Sequence[Detection]) -> _CutFaces:
         """Cut the faces out by each crop policy that the tasks need."""
-        found = self._with_points(image, found)
+        found = self._aligner.predict(image, found)
         crops = []
         for spec, tasks in self._runner.card.crops:
             asked = tuple(task for task in self.tasks if task in tasks)
@@ -333,27 +334,6 @@ class FaceAnalyzer:
             ]
             for image in images
         ]
-
-    def _with_points(self, image: np.ndarray, found: Sequence[Detection]) -> list[Detection]:
-        """Return the faces with five points each, if the crops need them and the network can tell them.
-
-        Where only a box is known, the network first sees a crop by the box and answers its landmarks.
-        """
-        unknown = [i for i, one in enumerate(found) if one.points5 is None]
-        known = list(found)
-        if unknown and self._needs_points():
-            spec = self._runner.card.crop_of("landmarks")
-            crops = [crop_face(image, spec, found[i].box) for i in unknown]
-            for i, answer in zip(unknown, self._run(crops, ["landmarks"]), strict=True):
-                points = points5_from_landmarks(answer["landmarks"]).astype(np.float32)
-                if spread_out(points, found[i].box):
-                    known[i] = Detection(box=found[i].box, points5=points, score=found[i].score)
-        return known
-
-    def _needs_points(self) -> bool:
-        card = self._runner.card
-        used: list[CropSpec] = [card.crop_of(task) for task in self.tasks]
-        return "landmarks" in card.tasks and any(spec.policy != "box" for spec in used)
 
     def _run(self, crops: Sequence[Crop], tasks: Sequence[str]) -> list[dict[str, Any]]:
         outputs = self._runner.run(

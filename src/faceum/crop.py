@@ -131,10 +131,21 @@ def crop_matrix(
         return similarity_from_points(np.asarray(points5, dtype=np.float64), ARCFACE * (spec.size / 112))
     if points5 is not None:
         return similarity_from_points(np.asarray(points5, dtype=np.float64), TEMPLATE * unit + middle)
-    eye_distance = ((box[2] - box[0]) + 0.74 * (box[3] - box[1])) / 2 / BOX_SCALE
-    eyes = np.array([(box[0] + box[2]) / 2, box[1] + BOX_EYES * (box[3] - box[1])])
+    eyes, eye_distance = _eyes_in(box)
     scale = unit / eye_distance
     return np.array([[scale, 0, middle[0] - scale * eyes[0]], [0, scale, middle[1] - scale * eyes[1]]])
+
+
+def points_from_box(box: np.ndarray) -> np.ndarray:
+    """Return the mean five points (5, 2) of an upright face in a detected box (4,)."""
+    eyes, eye_distance = _eyes_in(np.asarray(box, np.float64))
+    return TEMPLATE * eye_distance + eyes
+
+
+def _eyes_in(box: np.ndarray) -> tuple[np.ndarray, float]:
+    """Return the middle between the eyes of an upright face in a detected box, and their distance."""
+    eye_distance = ((box[2] - box[0]) + 0.74 * (box[3] - box[1])) / 2 / BOX_SCALE
+    return np.array([(box[0] + box[2]) / 2, box[1] + BOX_EYES * (box[3] - box[1])]), eye_distance
 
 
 def _stretched_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

@@ -47,7 +47,8 @@ class Detector(Protocol):
     """A face detector. Many threads may share one.
 
     A detector may also have `detect_many(images, *, min_score) -> list[list[Detection]]`, which the analyzer
-    prefers on a GPU, where images of one size are quicker together.
+    prefers on a GPU, where images of one size are quicker together, and `refine_points(image, points)`, which
+    measures rough points (n, 5, 2) again and is used for faces that are turned far.
     """
 
     name: str

@@ -81,6 +81,10 @@ class CenterFace:
                     faces[index] = found
         return faces
 
+    def refine_points(self, image_HWC: np.ndarray, points: np.ndarray) -> np.ndarray:
+        """Return better points (n, 5, 2) for rough ones (n, 5, 2) of faces in any position."""
+        return self._five_points.refine(image_HWC, points)
+
     def _detect(self, images: list[np.ndarray], min_score: float) -> list[list[Detection]]:
         """Return the faces of images of one size."""
         height, width = images[0].shape[:2]

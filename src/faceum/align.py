@@ -1,0 +1,147 @@
+"""Five points for every face, by which it is turned upright: predicted, checked, and corrected.
+
+A face whose box alone is given gets its points from the network. The points of a detected face are checked
+against the network's landmarks: on a face that is turned far, the detector's points are those of an upright
+face, and the landmarks that follow from them disagree. Such a face is seen again, turned by quarter turns.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from faceum.crop import CropSpec, crop_face, points5_from_landmarks, points_from_box, spread_out
+from faceum.decode import decode_answers
+from faceum.detect.base import Detection, Detector
+from faceum.runner import Runner
+
+MAX_DISAGREEMENT = 0.12
+"""Points and landmarks that differ by more, in eye distances, mean a face that is not upright as the points
+say. The benchmark benchmarks/turned.py prints the values of good and of bad cases."""
+
+MAX_CORRECTED = 0.1
+"""Corrected points are used up to this disagreement, in eye distances, if they halve it."""
+
+QUARTER_TURNS = (1, 2, 3)
+
+BATCH = 32
+"""Crops per call of the network."""
+
+
+class Aligner:
+    """Finds and checks five points with the landmarks of a network. Many threads may share one."""
+
+    def __init__(self, runner: Runner, tasks: Sequence[str]) -> None:
+        """runner: the network. tasks: those that are answered, whose crops need the points."""
+        self._runner = runner
+        card = runner.card
+        uses_points = any(card.crop_of(task).policy != "box" for task in tasks)
+        self._spec: CropSpec | None = None
+        if uses_points and "landmarks" in card.tasks:
+            self._spec = card.crop_of("landmarks")
+
+    def predict(self, image: np.ndarray, faces: Sequence[Detection]) -> list[Detection]:
+        """Return the faces with points for those that have none, if the network can tell them."""
+        unknown = [i for i, face in enumerate(faces) if face.points5 is None]
+        known = list(faces)
+        if self._spec is not None and unknown:
+            points = self._points(image, [faces[i].box for i in unknown], [None] * len(unknown))
+            for i, one in zip(unknown, points, strict=True):
+                if spread_out(one, faces[i].box):
+                    known[i] = replace(faces[i], points5=one)
+        return known
+
+    def detect(
+        self, image: np.ndarray, detector: Detector, *, min_score: float, max_faces: int | None = None
+    ) -> list[Detection]:
+        """Return the faces that the detector finds, the points of turned faces corrected.
+
+        If nothing is found, the image is searched once more upside down; what is found there counts only if
+        the landmarks agree with it.
+        """
+        faces = detector.detect(image, min_score=min_score)[:max_faces]
+        if self._spec is None or self._spec.policy != "similarity":
+            return faces
+        if faces:
+            return self._corrected(image, faces, detector)
+        turned = np.ascontiguousarray(image[::-1, ::-1])
+        size = np.array([image.shape[1], image.shape[0]], np.float32)
+        seen = [_turned_over(face, size) for face in detector.detect(turned, min_score=min_score)[:max_faces]]
+        seen = [face for face in seen if face.points5 is not None]
+        agreements = self._disagreements(image, seen)
+        return [face for face, apart in zip(seen, agreements, strict=True) if apart <= MAX_CORRECTED]
+
+    def _corrected(
+        self, image: np.ndarray, faces: list[Detection], detector: Detector
+    ) -> list[Detection]:
+        known = [i for i, face in enumerate(faces) if face.points5 is not None]
+        disagreements = self._disagreements(image, [faces[i] for i in known])
+        worst = dict(zip(known, disagreements, strict=True))
+        suspects = [i for i in known if worst[i] > MAX_DISAGREEMENT]
+        if not suspects:
+            return faces
+        boxes = [faces[i].box for i in suspects for _ in QUARTER_TURNS]
+        starts = [_turned_points(faces[i].box, turns) for i in suspects for turns in QUARTER_TURNS]
+        points = np.stack(self._points(image, boxes, starts))
+        refine = getattr(detector, "refine_points", None)
+        plausible = [spread_out(one, box) for one, box in zip(points, boxes, strict=True)]
+        if refine is not None and any(plausible):
+            points[plausible] = refine(image, points[plausible])
+        tries = [replace(faces[i], points5=one) for i, one in zip(np.repeat(suspects, 3), points, strict=True)]
+        apart = np.full(len(tries), np.inf)
+        apart[plausible] = self._disagreements(image, [tries[k] for k in np.flatnonzero(plausible)])
+        corrected = list(faces)
+        for row, i in enumerate(suspects):
+            best = 3 * row + int(np.argmin(apart[3 * row : 3 * row + 3]))
+            if apart[best] <= min(MAX_CORRECTED, worst[i] / 2):
+                corrected[i] = tries[best]
+        return corrected
+
+    def _disagreements(self, image: np.ndarray, faces: Sequence[Detection]) -> list[float]:
+        """Return how far the landmarks of each face are from its five points, in eye distances."""
+        known = [(face.box, face.points5) for face in faces if face.points5 is not None]
+        points = self._points(image, [box for box, _ in known], [points5 for _, points5 in known])
+        return [disagreement(points5, one) for (_, points5), one in zip(known, points, strict=True)]
+
+    def _points(
+        self, image: np.ndarray, boxes: Sequence[np.ndarray], starts: Sequence[np.ndarray | None]
+    ) -> list[np.ndarray]:
+        """Return the five points (5, 2) float32 of the network's landmarks, for crops by boxes and points."""
+        assert self._spec is not None
+        found: list[np.ndarray] = []
+        for first in range(0, len(boxes), BATCH):
+            pairs = zip(boxes[first : first + BATCH], starts[first : first + BATCH], strict=True)
+            crops = [crop_face(image, self._spec, box, start) for box, start in pairs]
+            pixels = np.stack([crop.image for crop in crops])
+            tokens = np.stack([crop.face_tokens_N for crop in crops])
+            outputs = self._runner.run(pixels, tokens, ("landmarks",))
+            answers = decode_answers(outputs, crops)
+            found += [points5_from_landmarks(answer["landmarks"]).astype(np.float32) for answer in answers]
+        return found
+
+
+def disagreement(points5: np.ndarray, others: np.ndarray) -> float:
+    """Return the mean distance of two sets of five points (5, 2), in eye distances of the first."""
+    eyes = float(np.linalg.norm(points5[1] - points5[0]))
+    apart = float(np.linalg.norm(points5 - others, axis=1).mean())
+    return apart / eyes if np.isfinite(apart) and eyes > 0 else float("inf")
+
+
+def _turned_points(box: np.ndarray, turns: int) -> np.ndarray:
+    """Return the mean five points of a face in a box, turned by quarter turns about the box's centre."""
+    centre = (box[:2] + box[2:]) / 2
+    half = (box[2:] - box[:2]) / 2
+    if turns % 2:
+        half = half[::-1]
+    points = points_from_box(np.concatenate([centre - half, centre + half])) - centre
+    cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns % 4]
+    return np.asarray(points @ np.array([[cosine, sine], [-sine, cosine]]) + centre)
+
+
+def _turned_over(face: Detection, size: np.ndarray) -> Detection:
+    """Return a face found in the image turned by 180 degrees, in pixels of the image itself."""
+    box = np.concatenate([size - face.box[2:], size - face.box[:2]]).astype(np.float32)
+    points5 = None if face.points5 is None else (size - face.points5).astype(np.float32)
+    return replace(face, box=box, points5=points5)
