@@ -1,13 +1,13 @@
-"""The release's own command: photos in; its six files and two printed lines a face out. Documentation:
-docs/from-the-release.md.
+"""The release's own command: photos in; its six files per face and its printed lines out.
 
     CUDA_VISIBLE_DEVICES=0 torchrun --nproc_per_node=1 --master_port=53000 inference.py \
         --config_path test.yaml --model_path ckpts/checkpoint.pth.tar \
         --image_path images/x.jpg --results_path results --gpu_num 0
 
-Plain `python inference.py ...` does the same, with or without a GPU. A published checkpoint, as it is or
+Plain `python inference.py ...` does the same, with or without a GPU. A published checkpoint, original or
 converted, gives the published numbers; any of our weights (`--model_path compact`, a .safetensors or .onnx
-file) give ours. What only the release does stands in this file alone, in `Published`.
+file) give ours. What only the release does is in this file alone, in `Published`. Documentation:
+docs/from-the-release.md.
 """
 
 from __future__ import annotations
@@ -37,9 +37,8 @@ from faceum.extras import INSTALL_TORCH, torch_is_installed
 from faceum.files import write_bytes, write_text
 from faceum.geometry import compose, transform_points, warp
 from faceum.image import read_image, write_image
-from faceum.render.palette import PALETTE
 from faceum.save import OutputStems
-from faceum.tasks import ATTRIBUTES
+from faceum.tasks import ATTRIBUTES, PARSING_CLASSES
 from faceum.threads import usable_threads
 from faceum.weights.registry import asset_names, looks_like_path
 
@@ -48,6 +47,33 @@ if TYPE_CHECKING:
 
 SIDE = 512
 """Pixels a side of the images that are written; landmarks are in these pixels."""
+
+RELEASE_CLASSES = (
+    "background", "neck", "skin", "cloth", "l_ear", "r_ear", "l_brow", "r_brow", "l_eye", "r_eye", "nose",
+    "mouth", "l_lip", "u_lip", "hair", "eye_g", "hat", "ear_r", "neck_l",
+)  # fmt: skip
+"""The parsing classes in the order of a published checkpoint, which is FaRL's."""
+
+RELEASE_COLOURS = np.array(
+    [
+        tuple(bytes.fromhex(colour))
+        for colour in (
+            "000000 0099ff 66ff99 00cc99 ffff66 ffffcc ff9900 ff66ff 660033 ffccff ff6466 ffc866 ff9666 "
+            "fffa66 ff9698 fffa98 9b9698 9bfa98 000000"
+        ).split()
+    ],
+    np.uint8,
+)
+"""(19, 3) uint8 RGB in the order of `RELEASE_CLASSES`: the release has 18 colours, so the last stays black."""
+
+OUR_COLOURS = RELEASE_COLOURS[[RELEASE_CLASSES.index(name) for name in PARSING_CLASSES]]
+"""(19, 3) uint8 RGB: the same colours by our class ids."""
+
+YELLOW = (255, 255, 0)
+"""RGB of the landmarks in the release's drawing."""
+
+LOADED = "load msg: <All keys matched successfully>"
+"""What the release prints when a checkpoint fits; here a file that does not fit is refused."""
 
 NO_CHECKPOINT = (
     "There is no {path}. The trained weights of the release were not published with it (its README links to "
@@ -66,15 +92,15 @@ SETTINGS: dict[str, Any] = {
     "min_score": 0.5,
     "device": "auto",
 }
-"""What the command line and the config file may say, and what holds where neither does."""
+"""The settings that the command line and the config file may have, with their defaults."""
 
 VALUES = {"gpu_num": r"-?\d+", "min_score": r"0?\.\d+|[01](\.0*)?", "device": "auto|cpu|cuda"}
-"""Patterns of the values that a setting can have, where not any word will do."""
+"""Patterns of the values of the settings that do not take any text."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class Told:
-    """What is written of one face; None for a task that the network does not answer.
+class Answers:
+    """What is written about one face; None for a task that the network does not answer.
 
     crop: (512, 512, 3) uint8 RGB. embedding: (512,). attributes: name -> yes or no. age: years.
     expression: a word. classes: (512, 512) uint8; colours: (n, 3) uint8 RGB, by class id.
@@ -91,22 +117,22 @@ class Told:
     landmarks: np.ndarray | None = None
 
 
-class Teller(Protocol):
+class Network(Protocol):
     """A loaded network."""
 
-    def tell(self, image: np.ndarray) -> list[Told]:
-        """What is to be written of each face of an RGB uint8 image, largest face first."""
+    def answer(self, image: np.ndarray) -> list[Answers]:
+        """Return what to write about each face of an RGB uint8 image, largest face first."""
         ...
 
 
 class Ours:
-    """Our weights, our numbers: what `faceum analyze` says."""
+    """Our weights with our numbers, as `faceum analyze` gives them."""
 
     FRAME = CropSpec(policy="box", size=SIDE, grid=SIDE // 16)
 
     def __init__(self, model: str, settings: dict[str, Any]) -> None:
         if gpu_is_present() and torch_is_installed():
-            cuda_or_cpu(settings)  # torch then means this process's GPU when it is told "cuda"
+            cuda_or_cpu(settings)  # sets the GPU that torch means by "cuda"
         self._analyzer = FaceAnalyzer(
             model,
             device=settings["device"],
@@ -115,11 +141,11 @@ class Ours:
             threads=threads_of_a_rank(),
         )
 
-    def tell(self, image: np.ndarray) -> list[Told]:
-        """See `Teller`."""
-        return [self._told(image, face) for face in self._analyzer.analyze(image)]
+    def answer(self, image: np.ndarray) -> list[Answers]:
+        """See `Network`."""
+        return [self._answers(image, face) for face in self._analyzer.analyze(image)]
 
-    def _told(self, image: np.ndarray, face: Any) -> Told:
+    def _answers(self, image: np.ndarray, face: Any) -> Answers:
         frame = crop_face(image, self.FRAME, face.box)
         classes, attributes = None, None
         if face.parsing is not None:
@@ -129,14 +155,14 @@ class Ours:
             )
         if face.attributes is not None:
             attributes = {name: p > 0.5 for name, p in face.attributes.items()}
-        return Told(
+        return Answers(
             crop=frame.image,
             embedding=face.embedding,
             attributes=attributes,
             age=None if face.age is None else face.age.years,
             expression=None if face.expression is None else face.expression.label,
             classes=classes,
-            colours=PALETTE,
+            colours=OUR_COLOURS,
             landmarks=None if face.landmarks is None else transform_points(frame.matrix, face.landmarks),
         )
 
@@ -144,8 +170,8 @@ class Ours:
 class Published:
     """A published checkpoint, in the release's conventions.
 
-    Its age is the softmax's expectation and 30 years more, its parsing ids are FaRL's, its words are its own,
-    and its embedding is as the network gives it, of any length.
+    The age is the softmax's expectation plus 30 years, the parsing ids are FaRL's, the expression labels are
+    its own, and the embedding is not normalized.
     """
 
     YEARS_MORE = 30.0
@@ -157,29 +183,27 @@ class Published:
         self._detector = load_detector(settings["detector"], threads=threads_of_a_rank())
         self._min_score = settings["min_score"]
         self._to_our_ids = list(to_our_ids)
-        self._colours = PALETTE[self._to_our_ids].copy()
-        self._colours[-1] = 0  # the release has 18 colours for 19 classes
 
-    def tell(self, image: np.ndarray) -> list[Told]:
-        """See `Teller`."""
-        found = [face for face in self._detector.detect(image) if face.score >= self._min_score]
-        return [self._told(image, face.box) for face in found]
+    def answer(self, image: np.ndarray) -> list[Answers]:
+        """See `Network`."""
+        found = self._detector.detect(image, min_score=self._min_score)
+        return [self._answers(image, face.box) for face in found]
 
-    def _told(self, image: np.ndarray, box: np.ndarray) -> Told:
+    def _answers(self, image: np.ndarray, box: np.ndarray) -> Answers:
         answers: dict[str, np.ndarray] = {}
         for spec, tasks in self._model.config.crops:
             crop = crop_face(image, spec, box)
             answers |= self._run(crop, tasks)
         years = np.exp(answers["age"] - answers["age"].max())
         logits = answers["parsing"][self._to_our_ids]  # back to FaRL's order
-        return Told(
+        return Answers(
             crop=crop.image,
             embedding=answers["recognition"],
             attributes=dict(zip(ATTRIBUTES, (answers["attributes"] > 0).tolist(), strict=True)),
             age=float((years / years.sum()) @ np.arange(len(years))) + self.YEARS_MORE,
             expression=self.EXPRESSIONS[int(answers["expression"].argmax())],
             classes=decode_class_map(logits, SIDE),
-            colours=self._colours,
+            colours=RELEASE_COLOURS,
             landmarks=answers["landmarks"] * SIDE,
         )
 
@@ -193,8 +217,8 @@ class Published:
             return {task: output[task][0].float().cpu().numpy() for task in tasks}
 
 
-def open_network(model_path: str, settings: dict[str, Any]) -> Teller:
-    """The network of a published checkpoint, of a file of ours, or of a registered name."""
+def open_network(model_path: str, settings: dict[str, Any]) -> Network:
+    """Open a published checkpoint, a file of ours, or a registered name."""
     path = Path(model_path)
     is_file = looks_like_path(model_path) or path.exists() or path.suffix != "" or len(path.parts) > 1
     if not is_file:
@@ -212,9 +236,9 @@ def open_network(model_path: str, settings: dict[str, Any]) -> Teller:
 
     from faceum.model.checkpoint import load_checkpoint, read_metadata
 
-    told = read_metadata(path).get("provenance")
-    if isinstance(told, dict) and told.get("converted") == "reference":
-        return Published(load_checkpoint(path)[0], told["parsing_classes_from"], settings)
+    provenance = read_metadata(path).get("provenance")
+    if isinstance(provenance, dict) and provenance.get("converted") == "reference":
+        return Published(load_checkpoint(path)[0], provenance["parsing_classes_from"], settings)
     return Ours(model_path, settings)
 
 
@@ -237,7 +261,7 @@ def _published_file(path: Path, settings: dict[str, Any]) -> Published:
 
 
 def cuda_or_cpu(settings: dict[str, Any]) -> str:
-    """Torch's device: the GPU of this process where there is one and it is not declined."""
+    """Return torch's device: this process's GPU if there is one and "cpu" is not asked for."""
     import torch
 
     wanted = settings["device"]
@@ -254,45 +278,45 @@ def cuda_or_cpu(settings: dict[str, Any]) -> str:
 
 
 def threads_of_a_rank() -> int:
-    """The threads that this process may use, shared among the ranks of this machine."""
+    """Return the threads that this process may use, shared among the ranks of this machine."""
     return max(usable_threads(None) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")), 1)
 
 
-def write_face(told: Told, folder: Path, number: int) -> None:
-    """The release's six files of a face; from the second face on, their names end in its number."""
+def write_face(answers: Answers, folder: Path, number: int) -> None:
+    """Write the release's six files of a face; from the second face on, names end in its number."""
     mark = "" if number == 1 else f"_{number}"
-    if told.embedding is not None:
-        write_text(folder / f"Identity_recog{mark}.txt", "".join(f"{v:.9g}\n" for v in told.embedding))
-    if told.attributes is not None:
-        lines = (f"{name}: {int(yes)}\n" for name, yes in told.attributes.items())
+    if answers.embedding is not None:
+        write_text(folder / f"Identity_recog{mark}.txt", "".join(f"{float(v)}\n" for v in answers.embedding))
+    if answers.attributes is not None:
+        lines = (f"{name}: {int(yes)}\n" for name, yes in answers.attributes.items())
         write_text(folder / f"Attributes_binary{mark}.txt", "".join(lines))
-    if told.classes is not None:
-        _, png = cv2.imencode(".png", told.classes)
+    if answers.classes is not None:
+        _, png = cv2.imencode(".png", answers.classes)
         write_bytes(folder / f"Dense_parsing{mark}.png", png.tobytes())
-        blended = (told.crop.astype(np.uint16) + told.colours[told.classes]) // 2
-        write_image(folder / f"Dense_parsing_visualization{mark}.png", blended.astype(np.uint8))
-    if told.landmarks is not None:
-        lines = (f"{x:.4f} {y:.4f}\n" for x, y in told.landmarks)
+        blended = cv2.addWeighted(answers.crop, 0.5, answers.colours[answers.classes], 0.5, 0)
+        write_image(folder / f"Dense_parsing_visualization{mark}.png", blended)
+    if answers.landmarks is not None:
+        lines = (f"{float(x)} {float(y)}\n" for x, y in answers.landmarks)
         write_text(folder / f"Dense_landmarks{mark}.txt", "".join(lines))
-        drawn = told.crop.copy()
-        for x, y in told.landmarks.tolist():  # OpenCV's whole numbers are pixel centres
-            cv2.circle(drawn, (round(x - 0.5), round(y - 0.5)), 2, (0, 255, 0), -1, cv2.LINE_AA)
+        drawn = answers.crop.copy()
+        for x, y in answers.landmarks.astype(int).tolist():
+            cv2.circle(drawn, (x, y), 0, YELLOW, 3)
         write_image(folder / f"Dense_landmarks{mark}.png", drawn)
 
 
-def print_face(told: Told, number: int) -> None:
-    """The release's two lines; from the second face on, with its number."""
+def print_face(answers: Answers, number: int) -> None:
+    """Print the release's two lines; from the second face on, with its number."""
     mark = "" if number == 1 else f"_{number}"
-    if told.age is not None:
-        print(f"Age Estimation{mark}:{told.age:.4f}")
-    if told.expression is not None:
-        print(f"expression_pre{mark}:{told.expression}")
+    if answers.age is not None:
+        print(f"Age Estimation{mark}:{answers.age}")
+    if answers.expression is not None:
+        print(f"expression_pre{mark}:{answers.expression}")
 
 
 def read_config(path: Path) -> dict[str, str]:
-    """The keys of a YAML mapping with their values as text; of a nested value only the key counts.
+    """Return the top-level keys of a YAML mapping with their values as text; nested values are ignored.
 
-    The settings are plain words and numbers at the top, so this reads no more of YAML than that.
+    The settings are plain words and numbers at the top level; this reads no more of YAML than that.
     """
     try:
         text = path.read_text(encoding="utf-8-sig", errors="replace")  # comments may be in any encoding
@@ -312,7 +336,7 @@ def read_config(path: Path) -> dict[str, str]:
 
 
 def _plain(text: str) -> str:
-    """A YAML value of one line without its quotes or comment; empty for null."""
+    """Return a YAML value of one line without quotes and comment; empty for null."""
     quoted = re.match(r"""(["'])(.*?)\1\s*(#.*)?$""", text)
     if quoted:
         return quoted[2]
@@ -321,7 +345,7 @@ def _plain(text: str) -> str:
 
 
 def read_settings(words: Sequence[str] | None) -> dict[str, Any]:
-    """The command line's words, then the config file's, then the defaults."""
+    """Return the settings of the command line, else of the config file, else the defaults."""
     parser = argparse.ArgumentParser(
         description="The six tasks on photos, as the release's command gives them."
     )
@@ -350,12 +374,12 @@ def read_settings(words: Sequence[str] | None) -> dict[str, Any]:
 
 
 def _is_setting(key: str, value: str) -> bool:
-    """Whether a key of a config is one of ours, with a value that it can have."""
+    """Return whether a key of a config is a setting, and its value is one that the setting can have."""
     return key in SETTINGS and re.fullmatch(VALUES.get(key, r"""[^\[{|>&*!"'].*"""), value) is not None
 
 
 def images_of(settings: dict[str, Any]) -> list[Path]:
-    """All photos, the same list on every rank."""
+    """Return all photos, the same list on every rank."""
     named = settings["image_path"]
     paths: list[Path] = []
     for name in [named] if isinstance(named, str) else named:
@@ -376,7 +400,7 @@ def images_of(settings: dict[str, Any]) -> list[Path]:
 
 
 def run(settings: dict[str, Any]) -> int:
-    """Do this rank's share of the photos; returns the exit code, 0 under several ranks."""
+    """Analyze this rank's share of the photos; return the exit code, 0 under several ranks."""
     rank, ranks = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
     images = images_of(settings)
     results = Path(settings["results_path"])
@@ -386,10 +410,11 @@ def run(settings: dict[str, Any]) -> int:
     if not share:
         return 0
     network = open_network(settings["model_path"], settings)
+    print(LOADED)
     failed = 0
     for image, folder in share:
         try:
-            faces = network.tell(read_image(image))
+            faces = network.answer(read_image(image))
         except FaceumError as error:
             print(error, file=sys.stderr)
             failed += 1
@@ -398,9 +423,9 @@ def run(settings: dict[str, Any]) -> int:
             print(f"{image}:")
         if not faces:
             print(f"There is no face in {image}; nothing is written for it.")
-        for number, told in enumerate(faces, 1):
-            write_face(told, folder, number)
-            print_face(told, number)
+        for number, answers in enumerate(faces, 1):
+            write_face(answers, folder, number)
+            print_face(answers, number)
         sys.stdout.flush()
     if ranks > 1:  # torchrun ends all ranks when one fails, and the others' photos with them
         return 0
@@ -408,7 +433,7 @@ def run(settings: dict[str, Any]) -> int:
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    """Returns the exit code: 0 done, 1 some photos failed, 2 nothing could be done."""
+    """Run the command; return 0 if all photos were analyzed, 1 if some failed, 2 if all did."""
     try:
         return run(read_settings(words))
     except FaceumError as error:

@@ -100,7 +100,7 @@ def print_angles(analyzer: FaceAnalyzer, faces: int, step: int) -> None:
     for name, values in (("good", apart[True]), ("bad", apart[False])):
         if values:
             low, middle, high = np.percentile(values, (1, 50, 99))
-            print(f"disagreement of the detector's points, {name}: {middle:.3f} (1 % {low:.3f}, 99 % {high:.3f})")
+            print(f"disagreement of points, {name}: {middle:.3f} (1 % {low:.3f}, 99 % {high:.3f})")
 
 
 def print_times(model: str, rounds: int) -> None:
@@ -119,12 +119,14 @@ def print_times(model: str, rounds: int) -> None:
         times = in_turn(things, rounds)
         share = float(np.median(times["with"].processor / times["without"].processor))
         shares += [share] if name != "no face" else []
-        print(f"{name} {image.shape[1]} x {image.shape[0]}: x {share:.3f} ({times['with'].spoken()})", flush=True)
+        size = f"{image.shape[1]} x {image.shape[0]}"
+        print(f"{name} {size}: x {share:.3f} ({times['with'].spoken()})", flush=True)
     print(f"upright photos: x {np.median(shares):.3f} (median of {len(shares)}, processor time)")
 
 
 if __name__ == "__main__":
     given = options(__doc__, model="compact", faces=10, step=15, rounds=5)
     stamp()
-    print_angles(FaceAnalyzer(given.model, tasks=["recognition", "landmarks"], threads=1), given.faces, given.step)
+    analyzer = FaceAnalyzer(given.model, tasks=["recognition", "landmarks"], threads=1)
+    print_angles(analyzer, given.faces, given.step)
     print_times(given.model, given.rounds)

@@ -76,12 +76,16 @@ def narrow_kinds(published: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None
         narrow = replace(
             config,
             block=replace(
-                config.block, width=sizes.width, heads=sizes.heads, head_dim=16, hidden=sizes.hidden
+                config.block,
+                dim=sizes.dim,
+                num_heads=sizes.num_heads,
+                head_dim=16,
+                hidden_dim=sizes.hidden_dim,
             ),
             moe=replace(
                 config.moe,
-                shared_hidden_dim=sizes.hidden,
-                experts=replace(config.moe.experts, hidden_dim=sizes.expert_hidden),
+                shared_hidden_dim=sizes.hidden_dim,
+                experts=replace(config.moe.experts, hidden_dim=sizes.expert_hidden_dim),
             ),
             depth=sizes.dense_blocks,
         )
@@ -142,15 +146,18 @@ def test_a_published_checkpoint_gives_the_published_numbers(
         numbers(tmp_path / "Dense_landmarks.txt"), wanted["landmarks"].numpy() * 512, atol=1e-2
     )
     blended = read_image(tmp_path / "Dense_parsing_visualization.png")
-    cloth, background = classes == 18, classes == 0
-    assert cloth.any() or background.any()
-    np.testing.assert_array_equal(blended[cloth | background], crop.image[cloth | background] // 2)
+    expected = cv2.addWeighted(crop.image, 0.5, inference.RELEASE_COLOURS[classes], 0.5, 0)
+    np.testing.assert_array_equal(blended, expected)
+    drawn = read_image(tmp_path / "Dense_landmarks.png")
+    for x, y in numbers(tmp_path / "Dense_landmarks.txt").astype(int):
+        assert not (0 <= x < 512 and 0 <= y < 512) or drawn[y, x].tolist() == [255, 255, 0]
 
     age = float(wanted["age"].softmax(0) @ torch.arange(101.0)) + 30
     word = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")[
         int(wanted["expression"].argmax())
     ]
-    first, second = capsys.readouterr().out.splitlines()
+    loaded_line, first, second = capsys.readouterr().out.splitlines()
+    assert loaded_line == "load msg: <All keys matched successfully>"
     name, number = first.split(":")
     assert name == "Age Estimation" and float(number) == pytest.approx(age, abs=1e-2)
     assert second == f"expression_pre:{word}"
@@ -170,7 +177,7 @@ def test_its_converted_file_gives_the_same(
         words = ["--model_path", model, "--image_path", portrait_path, "--results_path", tmp_path / folder]
         assert inference.main([str(word) for word in words]) == 0
         told.append(capsys.readouterr().out)
-    assert told[0].splitlines()[1] == told[1].splitlines()[1]
+    assert told[0].splitlines()[2] == told[1].splitlines()[2]
     one, other = tmp_path / "a", tmp_path / "b"
     for name in ("Identity_recog.txt", "Dense_landmarks.txt"):
         np.testing.assert_allclose(numbers(one / name), numbers(other / name), rtol=1e-4, atol=1e-3)
@@ -192,8 +199,8 @@ def test_our_weights_give_our_numbers(
     assert inference.main([str(word) for word in words]) == 0
     assert sorted(one.name for one in tmp_path.iterdir()) == list(FILES)
     face = FaceAnalyzer(model).analyze(portrait_path)[0]
-    first, second = capsys.readouterr().out.splitlines()
-    assert first == f"Age Estimation:{face.age.years:.4f}"
+    _, first, second = capsys.readouterr().out.splitlines()
+    assert first == f"Age Estimation:{face.age.years}"
     assert second == f"expression_pre:{face.expression.label}"
     np.testing.assert_allclose(numbers(tmp_path / "Identity_recog.txt")[:, 0], face.embedding, atol=1e-6)
     frame = crop_face(read_image(portrait_path), inference.Ours.FRAME, face.box)
@@ -218,7 +225,7 @@ def test_two_faces(
     second = [f"{Path(name).stem}_2{Path(name).suffix}" for name in FILES]
     assert sorted(one.name for one in tmp_path.iterdir()) == sorted([*FILES, *second])
     starts = [line.split(":")[0] for line in capsys.readouterr().out.splitlines()]
-    assert starts == ["Age Estimation", "expression_pre", "Age Estimation_2", "expression_pre_2"]
+    assert starts == ["load msg", "Age Estimation", "expression_pre", "Age Estimation_2", "expression_pre_2"]
 
 
 def test_analysis_of_two_faces_takes_one_encoder_pass_a_resolution(
@@ -354,3 +361,13 @@ def test_the_command_as_the_release_prints_it(
     folders = sorted(one.name for one in (tmp_path / "results").iterdir())
     assert folders == [portrait_path.stem, two_faces.stem]
     assert len(list((tmp_path / "results" / two_faces.stem).iterdir())) == 12
+
+
+def test_the_colours_are_the_release_s_eighteen_and_black(inference: ModuleType) -> None:
+    from faceum.tasks import PARSING_CLASSES
+
+    assert inference.RELEASE_COLOURS.shape == (19, 3) and len(set(inference.RELEASE_CLASSES)) == 19
+    assert inference.RELEASE_COLOURS[[0, 1, 18]].tolist() == [[0, 0, 0], [0, 153, 255], [0, 0, 0]]
+    order = [PARSING_CLASSES.index(name) for name in inference.RELEASE_CLASSES]
+    assert order == list(conversion.PARSING_FROM_REFERENCE)
+    assert (inference.OUR_COLOURS[order] == inference.RELEASE_COLOURS).all()

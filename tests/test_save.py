@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from faceum.errors import FaceumError
+from faceum.errors import OutputError
 from faceum.render.palette import PALETTE, PARSING_PALETTE
 from faceum.results import Age, Face, Parsing, Result, result_schema
 from faceum.save import OutputStems, check_folder, indexed_png, is_ours, save_result
@@ -122,7 +122,7 @@ def test_foreign_files_are_replaced_only_if_asked(tmp_path, name):
     image = np.zeros((20, 30, 3), np.uint8)
     result = Result(source="x.jpg", width=30, height=20, faces=[parsed_face()])
     (tmp_path / name).write_bytes(b"{}")
-    with pytest.raises(FaceumError, match="did not write"):
+    with pytest.raises(OutputError, match="did not write"):
         save_result(result, image, tmp_path, "x")
     assert [path.name for path in tmp_path.iterdir()] == [name]
     assert (tmp_path / name).read_bytes() == b"{}"
@@ -134,12 +134,12 @@ def test_foreign_files_are_replaced_only_if_asked(tmp_path, name):
 def test_what_cannot_be_written_raises(tmp_path):
     result = Result(source="x.jpg", width=30, height=20, faces=[])
     (tmp_path / "x.json").mkdir()
-    with pytest.raises(FaceumError, match=r"x\.json: a folder"):
+    with pytest.raises(OutputError, match=r"x\.json cannot be written: a folder"):
         save_result(result, None, tmp_path, "x", overwrite=True)
     (tmp_path / "file").touch()
-    with pytest.raises(FaceumError, match="Cannot write"):
+    with pytest.raises(OutputError, match="cannot be written"):
         save_result(result, None, tmp_path / "file", "x")
-    with pytest.raises(FaceumError, match="give another one"):
+    with pytest.raises(OutputError, match="cannot be written"):
         check_folder(tmp_path / "file")
     check_folder(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []

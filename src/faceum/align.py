@@ -73,9 +73,7 @@ class Aligner:
         agreements = self._disagreements(image, seen)
         return [face for face, apart in zip(seen, agreements, strict=True) if apart <= MAX_CORRECTED]
 
-    def _corrected(
-        self, image: np.ndarray, faces: list[Detection], detector: Detector
-    ) -> list[Detection]:
+    def _corrected(self, image: np.ndarray, faces: list[Detection], detector: Detector) -> list[Detection]:
         known = [i for i, face in enumerate(faces) if face.points5 is not None]
         disagreements = self._disagreements(image, [faces[i] for i in known])
         worst = dict(zip(known, disagreements, strict=True))
@@ -89,12 +87,13 @@ class Aligner:
         plausible = [spread_out(one, box) for one, box in zip(points, boxes, strict=True)]
         if refine is not None and any(plausible):
             points[plausible] = refine(image, points[plausible])
-        tries = [replace(faces[i], points5=one) for i, one in zip(np.repeat(suspects, 3), points, strict=True)]
+        rows = np.repeat(suspects, len(QUARTER_TURNS))
+        tries = [replace(faces[i], points5=one) for i, one in zip(rows, points, strict=True)]
         apart = np.full(len(tries), np.inf)
         apart[plausible] = self._disagreements(image, [tries[k] for k in np.flatnonzero(plausible)])
         corrected = list(faces)
         for row, i in enumerate(suspects):
-            best = 3 * row + int(np.argmin(apart[3 * row : 3 * row + 3]))
+            best = len(QUARTER_TURNS) * row + int(apart.reshape(-1, len(QUARTER_TURNS))[row].argmin())
             if apart[best] <= min(MAX_CORRECTED, worst[i] / 2):
                 corrected[i] = tries[best]
         return corrected

@@ -23,17 +23,14 @@ from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
 from faceum.detect.candidates import given_faces, whole_image
 from faceum.errors import FaceumError, ModelError, unknown_name
-from faceum.image import Source, read_image, source_name
+from faceum.image import MAX_PIXELS, Source, read_image, source_name
 from faceum.match import FMR, Match, match_faces
 from faceum.recognizer import Recognizer, RecognizerRunner
 from faceum.results import Face, Result
 from faceum.runner import Runner, load_runner
 from faceum.tasks import TASKS
-from faceum.threads import usable_threads
+from faceum.threads import finished_before_exit, usable_threads
 from faceum.weights.thresholds import Thresholds, thresholds
-
-MAX_PIXELS = 100_000_000
-"""Images of more pixels are refused, unless the caller asks for another limit."""
 
 MAX_CROPS = 32
 """Crops per call of the network; more faces take more calls, so that memory stays bounded."""
@@ -198,15 +195,11 @@ class FaceAnalyzer:
         cropped: the image is one face that fills it; no detector is used.
         Raises ImageError if the image cannot be read, FaceumError if boxes or points do not fit.
         """
-        image = read_image(source, bgr=bgr, max_pixels=self._max_pixels)
-        found = self._find(self._detector, image, boxes, points5, cropped)
-        return Result(
-            source=source_name(source),
-            width=image.shape[1],
-            height=image.shape[0],
-            faces=self._faces(image, found),
-            image=image,
-        )
+        with finished_before_exit():
+            image = read_image(source, bgr=bgr, max_pixels=self._max_pixels)
+            faces = self._faces(image, self._find(self._detector, image, boxes, points5, cropped))
+        height, width = image.shape[:2]
+        return Result(source=source_name(source), width=width, height=height, faces=faces, image=image)
 
     def analyze_many(
         self,
@@ -267,7 +260,8 @@ class FaceAnalyzer:
 
     def _finish(self, images: Sequence[_Prepared]) -> list[Result]:
         """Return the results of neighbouring images, whose faces the network sees together."""
-        answered = iter(self._answer([image.cut for image in images if image.cut is not None]))
+        with finished_before_exit():
+            answered = iter(self._answer([image.cut for image in images if image.cut is not None]))
         results = []
         for image in images:
             if image.size is None:

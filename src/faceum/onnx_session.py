@@ -100,6 +100,7 @@ class LazySession:
         self._device = device
         self._lock = threading.Lock()
         self._session: onnxruntime.InferenceSession | None = None
+        self._process = os.getpid()
 
     def run(self, image_BHWC: np.ndarray) -> list[np.ndarray]:
         """Return all outputs, in the file's order, for uint8 RGB images (B, H, W, 3)."""
@@ -108,7 +109,9 @@ class LazySession:
 
     def _open(self) -> onnxruntime.InferenceSession:
         with self._lock:
-            if self._session is None:
+            # A forked process has its parent's session, but not the session's threads: it needs its own.
+            if self._session is None or self._process != os.getpid():
+                self._process = os.getpid()
                 path = self._find_file()
                 self._session = open_session(path, threads=self._threads, device=self._device)
                 if not runs_on(self._session, self._device):

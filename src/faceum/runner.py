@@ -195,6 +195,32 @@ class OnnxRunner:
         return session
 
 
+class _TorchCalls:
+    """Whether torch has computed in this process, or had in its parent before the fork."""
+
+    def __init__(self) -> None:
+        self.here = self.in_parent = False
+
+    def check(self, threads: int) -> None:
+        """Raise ModelError if torch would wait for threads that the fork did not copy."""
+        if self.in_parent and threads > 1:
+            raise ModelError(
+                f"torch cannot run with {threads} threads in a forked process whose parent has used it: it "
+                "would wait for ever. Start processes by 'spawn' or 'forkserver', or analyze with threads=1 "
+                "or runtime='onnxruntime'."
+            )
+        self.here = True
+
+    def fork(self) -> None:
+        """Remember in a forked process what its parent did."""
+        self.here, self.in_parent = False, self.here or self.in_parent
+
+
+_TORCH_CALLS = _TorchCalls()
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_TORCH_CALLS.fork)
+
+
 class TorchRunner:
     """A network in torch: float32 on a CPU; bfloat16 with channels last on a GPU."""
 
@@ -234,6 +260,7 @@ class TorchRunner:
         """See `Runner.run`."""
         import torch
 
+        _TORCH_CALLS.check(torch.get_num_threads())
         on_gpu = self.device == "cuda"
         with torch.inference_mode(), torch.autocast(self.device, torch.bfloat16, enabled=on_gpu):
             if on_gpu:

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import cv2
 import numpy as np
 
-from faceum.errors import FaceumError
+from faceum.errors import FaceumError, OutputError
 from faceum.files import whole_file, write_bytes
 from faceum.render import render_faces
 from faceum.render.palette import PARSING_PALETTE
@@ -77,15 +77,10 @@ def output_stem(source: str | None) -> str:
 
 
 def check_folder(folder: Path) -> None:
-    """Make an output folder and write a file into it for a trial; raises FaceumError if that fails."""
-    try:
-        with whole_file(folder / ".faceum-trial") as trial:
-            trial.write_bytes(b"")
-        (folder / ".faceum-trial").unlink()
-    except OSError as error:
-        raise FaceumError(
-            f"Cannot write into the folder {folder} ({error.strerror or error}); give another one."
-        ) from None
+    """Make an output folder and write a file into it for a trial; raises OutputError if that fails."""
+    with whole_file(folder / ".faceum-trial") as trial:
+        trial.write_bytes(b"")
+    (folder / ".faceum-trial").unlink()
 
 
 def save_result(
@@ -99,7 +94,7 @@ def save_result(
 
     image: (H, W, 3) uint8 RGB; None if it could not be read, and then only the JSON is written. folder is
     made if it is missing. overwrite: also replace files that this package did not write.
-    Raises FaceumError if such a file is in the way or the folder cannot be written.
+    Raises OutputError if such a file is in the way or a file cannot be written.
     """
     contents = {".json": (result.to_json(indent=2) + "\n").encode("utf-8")}
     if image is not None and result.faces is not None:
@@ -111,17 +106,14 @@ def save_result(
     paths = {suffix: folder / f"{stem}{suffix}" for suffix in contents}
     for path in paths.values():
         if path.is_dir():
-            raise FaceumError(f"Cannot write {path}: a folder has that name.")
+            raise OutputError(f"{path} cannot be written: a folder has that name.")
         if not overwrite and path.exists() and not is_ours(path):
-            raise FaceumError(
-                f"Cannot write {path}: there is a file that faceum did not write; choose another folder, or "
-                "ask to overwrite it."
+            raise OutputError(
+                f"{path} cannot be written: there is a file that faceum did not write; choose another folder "
+                "or ask to overwrite it."
             )
-    try:
-        for suffix, path in paths.items():
-            write_bytes(path, contents[suffix])
-    except OSError as error:
-        raise FaceumError(f"Cannot write {error.filename or folder}: {error.strerror or error}.") from error
+    for suffix, path in paths.items():
+        write_bytes(path, contents[suffix])
     return list(paths.values())
 
 
