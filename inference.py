@@ -64,7 +64,7 @@ RELEASE_COLOURS = np.array(
     ],
     np.uint8,
 )
-"""(19, 3) uint8 RGB in the order of `RELEASE_CLASSES`: the release has 18 colours, so the last stays black."""
+"""(19, 3) uint8 RGB in the order of `RELEASE_CLASSES`: the release has 18, so the last stays black."""
 
 OUR_COLOURS = RELEASE_COLOURS[[RELEASE_CLASSES.index(name) for name in PARSING_CLASSES]]
 """(19, 3) uint8 RGB: the same colours by our class ids."""

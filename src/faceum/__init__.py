@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from faceum.weights.load import load_model
     from faceum.weights.thresholds import Thresholds, thresholds
 
-# Any module may be the first to import onnxruntime, which from version 1.29 on would write a device id into the
-# user's home and look up its maker's host. Switching that off after the import is too late.
+# Any module may be the first to import onnxruntime, which from version 1.29 on would write a device id into
+# the user's home and look up its maker's host. Switching that off after the import is too late.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 HOMES = {
