@@ -1,6 +1,8 @@
 """Thread counts respect what the machine grants."""
 
 import os
+import subprocess
+import sys
 
 import pytest
 
@@ -62,3 +64,30 @@ def test_the_quota_of_cgroup_1_is_respected(tmp_path, monkeypatch):
 def test_affinity_is_respected(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: {5, 7}, raising=False)
     assert usable_threads(cgroup_root=str(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("threads", [5000, 10**30])
+def test_absurd_numbers_of_threads_raise(threads):
+    with pytest.raises(ModelError, match="expected at most"):
+        usable_threads(threads)
+
+
+def test_the_interpreter_waits_for_calls_and_holds_daemon_threads():
+    code = """
+import threading, time
+from faceum.threads import finished_before_exit
+entered = threading.Event()
+def work():
+    while True:
+        with finished_before_exit():
+            entered.set()
+            time.sleep(0.2)
+            print("whole", flush=True)
+for _ in range(3):
+    threading.Thread(target=work, daemon=True).start()
+entered.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    # Calls that had begun have ended, and threads that came later were held.
+    assert 1 <= done.stdout.count("whole") <= 6

@@ -1,7 +1,7 @@
-"""Many entries in, their results out in order: prepared by worker threads, finished by groups.
+"""An ordered pipeline: worker threads prepare entries, the caller's thread finishes them in groups.
 
-The caller's thread takes the entries, a bounded number ahead, and finishes them; so a generator of entries
-runs where its owner expects it, and whoever stops asking stops everything.
+The caller's thread takes the entries, a bounded number ahead, so a generator of entries runs in the thread
+of its owner; closing the iterator cancels pending work.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ P = TypeVar("P")
 R = TypeVar("R")
 
 GROUPS_AHEAD = 3
-"""Groups that are taken before the first of them has to be ready: one to finish, the others in work."""
+"""Groups under way before the first of them has to be ready."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Pace:
-    """How many at a time.
+    """How many entries are under way at a time.
 
     workers: threads that prepare. group: entries that are finished together. With `GROUPS_AHEAD` these bound
         how many entries are taken, and held, before their turn.
@@ -35,7 +35,7 @@ class Pace:
 
     @property
     def ahead(self) -> int:
-        """Groups that are under way at once: enough for every worker, whatever the group."""
+        """Groups that are under way at once: enough for every worker, whatever their size."""
         return max(GROUPS_AHEAD, 1 + -(-2 * self.workers // self.group))
 
 
@@ -47,15 +47,15 @@ def in_order(
     *,
     alone: Callable[[E], P] | None = None,
 ) -> Iterator[R]:
-    """One result an entry, in order, as each is done.
+    """Yield one result per entry, in order, as each is done.
 
-    prepare: an entry's own part of the work, run by a worker thread. finish: the prepared of a group of
-    neighbours in, their results out, run by the caller's thread. alone: takes the place of `prepare` where
-    there is one entry in all, which has every processor for itself; run by the caller's thread, too.
+    prepare: the work on one entry by itself, run by a worker thread. finish: turns the prepared entries of a
+    group into their results, run by the caller's thread. alone: replaces `prepare` if there is only one entry
+    in all, which may use every processor; run by the caller's thread.
 
-    What `prepare` raises is raised when its entry's turn comes, after the results before it; so is what
-    taking an entry raises. Closing the iterator, or an interruption, cancels what has not begun and waits
-    for what has: no thread is left.
+    An exception of `prepare`, or of taking an entry, is raised after the results of the entries before it.
+    Closing the iterator, or an interruption, cancels pending work and waits for running work: no thread is
+    left.
     """
     source = _Source(iter(entries))
     under_way: deque[list[Future[P]]] = deque()
@@ -84,14 +84,14 @@ def in_order(
 
 
 class _Source(Generic[E]):
-    """Entries, up to where taking one fails; the failure waits until the results before it are out."""
+    """Entries up to the first that cannot be taken, whose error is kept for later."""
 
     def __init__(self, entries: Iterator[E]) -> None:
         self._entries = entries
         self.error: Exception | None = None
 
     def take(self, count: int) -> list[E]:
-        """The next `count` entries, or as many as there are."""
+        """Return the next `count` entries, or as many as there are."""
         taken: list[E] = []
         if self.error is None:
             with self:
@@ -107,7 +107,7 @@ class _Source(Generic[E]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> bool:
-        # An interruption does not wait.
+        # An interruption is not kept for later.
         if isinstance(error, Exception):
             self.error = error
         return self.error is not None

@@ -1,4 +1,4 @@
-"""Image and face -> the square crop that a network sees, its inverse, which patches are face."""
+"""Cuts a face out of its image: the square crop that a network sees, its matrices, its face tokens."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ POLICIES = ("similarity", "arcface", "box")
 FACE_TOKENS = ("centre", "touched")
 
 TEMPLATE = np.array([[-0.5, 0.0], [0.5, 0.0], [0.0, 0.61], [-0.44, 1.03], [0.44, 1.03]])
-"""Mean place of the five points of a frontal face: from the middle between the eyes, in eye distances."""
+"""Mean positions of the five points of a frontal face, from the middle between the eyes, in eye distances."""
 
 ARCFACE = np.array(
     [[38.7946, 52.1963], [74.0318, 52.0014], [56.5252, 72.2366], [42.0493, 92.8655], [71.2299, 92.7041]]
@@ -21,7 +21,7 @@ ARCFACE = np.array(
 """The ArcFace template in 112 x 112 pixels; half a pixel more than insightface's, which counts middles."""
 
 BOX_EYES = 0.395
-"""Where the eyes lie in a detected box, as a share of its height from the top (mean of training faces)."""
+"""Height of the eyes in a detected box, as a share of its height from the top (mean of training faces)."""
 
 BOX_SCALE = 2.22
 """Width of a detected box, the mean of width and 0.74 height, in eye distances of a frontal face."""
@@ -29,7 +29,7 @@ BOX_SCALE = 2.22
 
 @dataclass(frozen=True, kw_only=True)
 class CropSpec:
-    """How a face is cut out of its image; stored with the weights, the same in training and inference.
+    """How a face is cut out of its image; stored with the weights, one for training and inference.
 
     policy: "similarity" turns, scales and shifts so that the five points meet a template; where only a box
         is known, a square around the box of about the same scale. "arcface" does so with the template of
@@ -57,12 +57,12 @@ class CropSpec:
                 raise ModelError(f"A crop spec has no {given!r}; use one of {', '.join(options)}.")
 
     def to_dict(self) -> dict[str, str | int | float]:
-        """Plain values, for a file's header."""
+        """Return plain values for a file's header."""
         return asdict(self)
 
     @classmethod
     def from_dict(cls, values: dict[str, str | int | float]) -> CropSpec:
-        """The inverse of to_dict; unknown keys are a ModelError."""
+        """Build a spec from `to_dict`'s values; raises ModelError for unknown keys."""
         unknown = set(values) - {f.name for f in fields(cls)}
         if unknown:
             raise ModelError(
@@ -73,7 +73,7 @@ class CropSpec:
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Crop:
-    """A face cut out.
+    """A face cut out of its image.
 
     image: (S, S, 3) uint8 RGB. matrix: (2, 3) float64 from image to crop pixels; inverse: its inverse.
     face_tokens_N: (grid * grid,) bool, row-major, True on face patches.
@@ -90,13 +90,13 @@ def crop_face(image: np.ndarray, spec: CropSpec, box: np.ndarray, points5: np.nd
 
     image: (H, W, 3) uint8 RGB. box: x0 y0 x1 y1 in pixels. points5: (5, 2) left eye, right eye, nose tip,
     left and right mouth corner as seen in the image, or None where only the box is known.
-    Pixels outside the image repeat its edge.
+    Outside the image its edge is repeated.
     """
     return cut(image, spec, box, crop_matrix(spec, box, points5, image.shape[:2]))
 
 
 def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) -> Crop:
-    """Crop by a given image-to-crop matrix (training jitters it); see crop_face."""
+    """Cut a face out by a given image-to-crop matrix, which training jitters; see `crop_face`."""
     inverse = invert(matrix)
     shape = image.shape[:2]
     if spec.policy == "box" and np.array_equal(matrix, crop_matrix(spec, box, None, shape)):
@@ -112,9 +112,9 @@ def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) 
 def crop_matrix(
     spec: CropSpec, box: np.ndarray, points5: np.ndarray | None, shape: tuple[int, int]
 ) -> np.ndarray:
-    """The (2, 3) matrix from image to crop pixels by the spec's policy; shape is the image's (H, W).
+    """Return the (2, 3) matrix from image to crop pixels by the spec's policy; shape is the image's (H, W).
 
-    Raises ImageError where the points are one point, or the box, where it is needed, has no size.
+    Raises ImageError if the points coincide, or if a box that is needed has no size.
     """
     box = np.asarray(box, dtype=np.float64)
     if (spec.policy == "box" or points5 is None) and not (
@@ -155,7 +155,7 @@ def _stretched_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> n
 
 
 def _widened(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
-    """The box with its margin, clipped to the image and truncated; at least a pixel of it."""
+    """Return the box with its margin, clipped to the image and truncated, at least one pixel."""
     margin = spec.margin * (box[2:] - box[:2])
     limit = np.array([shape[1], shape[0]])
     low = np.clip(np.trunc(box[:2] - margin), 0, limit - 1)
@@ -164,7 +164,7 @@ def _widened(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> tuple[i
 
 
 def mark_face_tokens(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, inverse: np.ndarray) -> np.ndarray:
-    """(grid * grid,) bool, row-major: which patches of the crop the face's box (image pixels) covers."""
+    """Return which patches of the crop the face box (image pixels) covers, (grid * grid,) bool, row-major."""
     patch = spec.size / spec.grid
     if spec.face_tokens == "touched":
         corners = transform_points(matrix, box_corners(box))
@@ -180,13 +180,13 @@ def mark_face_tokens(spec: CropSpec, box: np.ndarray, matrix: np.ndarray, invers
 
 
 def points5_from_landmarks(landmarks: np.ndarray) -> np.ndarray:
-    """68 landmarks (68, 2) -> (5, 2): eye centres, nose tip, mouth corners, left and right as seen."""
+    """Return the five points (5, 2) of 68 landmarks (68, 2), left and right as the viewer sees them."""
     eyes = landmarks[36:42].mean(0), landmarks[42:48].mean(0)
     return np.stack([*eyes, landmarks[30], landmarks[48], landmarks[54]])
 
 
 def box_from_points(points: np.ndarray) -> np.ndarray:
-    """Five points (5, 2) or 68 landmarks (68, 2) -> the box a detector would give: (4,) x0 y0 x1 y1."""
+    """Return the box (4,) that a detector would give for five points (5, 2) or 68 landmarks (68, 2)."""
     points5 = points if len(points) == 5 else points5_from_landmarks(points)
     to_face = invert(similarity_from_points(np.asarray(points5, dtype=np.float64), TEMPLATE))
     unit = float(np.hypot(to_face[0, 0], to_face[1, 0]))
@@ -206,5 +206,5 @@ def spread_out(points5: np.ndarray, box: np.ndarray) -> bool:
 
 
 def network_input(crops_BSSC: np.ndarray) -> np.ndarray:
-    """uint8 RGB crops (B, S, S, 3) -> float32 (B, 3, S, S) in 0..1, as networks take them."""
+    """Return uint8 RGB crops (B, S, S, 3) as network input, float32 (B, 3, S, S) in 0..1."""
     return np.ascontiguousarray(crops_BSSC.transpose(0, 3, 1, 2)).astype(np.float32) / np.float32(255)

@@ -1,6 +1,6 @@
-"""Numbers to answers: a network's outputs and their crops in, the fields of `Face` out; numpy only.
+"""Decodes a network's outputs into the fields of `Face`; numpy only.
 
-B faces, (h, w) the parsing head's own resolution, S the crop's side in pixels.
+B faces, (h, w) the resolution of the parsing head, S the crop's side in pixels.
 """
 
 from __future__ import annotations
@@ -24,12 +24,12 @@ def decode_answers(
     crops: Sequence[Crop],
     labels: Mapping[str, Sequence[str]] | None = None,
 ) -> list[dict[str, Any]]:
-    """One dict a crop: field of `Face` -> its value, for the tasks in `outputs`.
+    """Return one dict per crop: field of `Face` -> its value, for the tasks in `outputs`.
 
     outputs: recognition (B, 512); age (B, 101), attributes (B, 40), expression (B, C) logits; parsing
         (B, 19, h, w) logits; landmarks (B, 68, 2), x then y, 0..1 over the crop.
-    labels: task -> its words where the network's differ from `faceum.tasks`; ModelError where their number is
-        not the output's.
+    labels: task -> its labels, for tasks whose labels differ from `faceum.tasks`.
+    Raises ModelError if the number of labels is not that of the output.
     """
     answers: list[dict[str, Any]] = [{} for _ in crops]
     for name, values in outputs.items():
@@ -49,7 +49,7 @@ def decode_answers(
 
 
 def decode_ages(logits_BY: np.ndarray) -> list[Age]:
-    """Ages from (B, 101) logits: p = sigmoid / its sum over the years; expectation and deviation."""
+    """Return ages for (B, 101) logits: expectation and deviation of p = sigmoid / its sum over the years."""
     p_BY = sigmoid(logits_BY.astype(np.float64))
     p_BY /= p_BY.sum(axis=1, keepdims=True)
     years_Y = np.arange(p_BY.shape[1])
@@ -61,7 +61,7 @@ def decode_ages(logits_BY: np.ndarray) -> list[Age]:
 
 
 def decode_class_map(logits_Chw: np.ndarray, size: int) -> np.ndarray:
-    """(size, size) uint8 class ids: logits enlarged bilinearly (corners not aligned), then compared."""
+    """Return (size, size) uint8 class ids: logits enlarged bilinearly (corners not aligned), then argmax."""
     logits_SSC = cv2.resize(
         np.ascontiguousarray(logits_Chw.transpose(1, 2, 0)), (size, size), interpolation=cv2.INTER_LINEAR
     )
@@ -90,7 +90,7 @@ def _classes(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) 
 
 
 def _pixels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Parsing]:
-    # The class map has the crop's own size, so the crop's way back into the image is the map's, too.
+    # The class map has the crop's size, so the crop's inverse matrix is also the map's.
     return [
         Parsing(
             class_map=decode_class_map(logits, crop.image.shape[0]), matrix=np.array(crop.inverse, np.float64)
@@ -126,4 +126,4 @@ DECODERS: dict[str, Callable[[np.ndarray, Sequence[Any], tuple[str, ...]], Seque
     "pixels": _pixels,
     "points": _points,
 }
-"""A task's kind -> what turns its values for B crops into B answers."""
+"""Kind of task -> the function that turns its outputs for B crops into B answers."""

@@ -1,4 +1,4 @@
-"""Points, boxes, 2 x 3 matrices and images in; the same, moved from one frame to another, out.
+"""Moves points, boxes and images between frames by 2 x 3 matrices.
 
 Coordinates are continuous, x then y: the outer corner of the first pixel is (0, 0), its centre (0.5, 0.5). A
 matrix (2, 3) takes (x, y, 1) of one frame to (x, y) of another.
@@ -16,17 +16,17 @@ BORDERS = {"edge": cv2.BORDER_REPLICATE, "zero": cv2.BORDER_CONSTANT}
 
 
 def similarity_from_points(source: np.ndarray, target: np.ndarray) -> np.ndarray:
-    """The (2, 3) float64 matrix of turn, scale and shift that brings source nearest to target, unmirrored.
+    """Return the (2, 3) float64 rotation, scale and shift that brings source nearest to target.
 
     source, target: (n, 2) points, n >= 2. Nearest in the sum of squared distances, after S. Umeyama,
     "Least-squares estimation of transformation parameters between two point patterns", PAMI 13(4), 1991.
-    Raises ImageError where the source points are all one point, or any number is not finite.
+    Raises ImageError if the source points coincide or a number is not finite. Never mirrors.
     """
     source, target = np.asarray(source, np.float64), np.asarray(target, np.float64)
     source_mean, target_mean = source.mean(axis=0), target.mean(axis=0)
     spread = np.square(source - source_mean).sum()
     if not (np.isfinite(spread) and np.isfinite(target).all()) or spread < 1e-12:
-        raise ImageError("The points of a face are one point or not finite: give points that lie apart.")
+        raise ImageError("The points of a face coincide or are not finite; give points that lie apart.")
     left, strengths, right = np.linalg.svd((target - target_mean).T @ (source - source_mean))
     signs = np.array([1.0, 1.0 if np.linalg.det(left) * np.linalg.det(right) > 0 else -1.0])
     turn_and_scale = (left * signs) @ right * ((strengths * signs).sum() / spread)
@@ -34,38 +34,38 @@ def similarity_from_points(source: np.ndarray, target: np.ndarray) -> np.ndarray
 
 
 def invert(matrix: np.ndarray) -> np.ndarray:
-    """The (2, 3) float64 matrix of the way back; ImageError where there is none."""
+    """Return the inverse (2, 3) float64 matrix; raises ImageError if there is none."""
     matrix = np.asarray(matrix, np.float64)
     (a, b, shift_x), (c, d, shift_y) = matrix
     determinant = a * d - b * c
     if not np.isfinite(matrix).all() or abs(determinant) < 1e-300:
-        raise ImageError("A face's frame has no size: give a box or points with some width and height.")
+        raise ImageError("The frame of a face has no size; give a box or points with some width and height.")
     back = np.array([[d, -b], [-c, a]]) / determinant
     return np.column_stack([back, -back @ (shift_x, shift_y)])
 
 
 def compose(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """The (2, 3) float64 matrix that does `first` and then `second`."""
+    """Return the (2, 3) float64 matrix that applies `first` and then `second`."""
     first, second = np.asarray(first, np.float64), np.asarray(second, np.float64)
     return np.column_stack([second[:, :2] @ first[:, :2], transform_points(second, first[:, 2])])
 
 
 def transform_points(matrix: np.ndarray, points: np.ndarray) -> np.ndarray:
-    """Points (..., 2) taken through a (2, 3) matrix; float64."""
+    """Apply a (2, 3) matrix to points (..., 2); returns float64."""
     matrix = np.asarray(matrix, np.float64)
     return np.asarray(points, np.float64) @ matrix[:, :2].T + matrix[:, 2]
 
 
 def box_corners(box: np.ndarray) -> np.ndarray:
-    """The corners (4, 2) of a box x0 y0 x1 y1: top left, top right, bottom right, bottom left."""
+    """Return the corners (4, 2) of a box x0 y0 x1 y1: top left, top right, bottom right, bottom left."""
     x0, y0, x1, y1 = box
     return np.array([[x0, y0], [x1, y0], [x1, y1], [x0, y1]], np.float64)
 
 
 def boxes_iou(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Intersection over union (n, m), 0..1, of every box of first (n, 4) with every box of second (m, 4).
+    """Return the intersection over union (n, m), 0..1, of each of first (n, 4) with each of second (m, 4).
 
-    Boxes are x0 y0 x1 y1; one whose x1 <= x0 or y1 <= y0 is empty and meets nothing.
+    Boxes are x0 y0 x1 y1; a box with x1 <= x0 or y1 <= y0 is empty and overlaps nothing.
     """
     first = np.asarray(first, np.float64).reshape(-1, 1, 4)
     second = np.asarray(second, np.float64).reshape(1, -1, 4)
@@ -88,11 +88,11 @@ def warp(
     interpolation: str = "linear",
     border: str = "edge",
 ) -> np.ndarray:
-    """The image seen through a matrix, without aliasing where it shrinks to half or less.
+    """Warp an image by a matrix, without aliasing if it shrinks to half or less.
 
     image: (H, W) or (H, W, C), C <= 4, uint8 or float32. matrix: (2, 3), from image to result coordinates.
     size: (height, width) of the result. interpolation: "linear", "cubic" or "nearest" (for class ids: never
-    averaged). border: what lies outside the image, its "edge" repeated or "zero".
+    averaged). border: what is outside the image, its "edge" repeated or "zero".
 
     Shrinking first averages whole k x k blocks, k the integer part of how many image pixels go into one of
     the result, and interpolates between the averages. Only the part of the image that is needed is
@@ -121,7 +121,7 @@ def warp(
 
 
 def stretch(image: np.ndarray, side: int) -> np.ndarray:
-    """The image (H, W, C) uint8 as (side, side, C): bicubic (a = -0.5), averaging where it shrinks.
+    """Resize an image (H, W, C) uint8 to (side, side, C): bicubic (a = -0.5), averaging if it shrinks.
 
     Keys' kernel (IEEE ASSP 29(6), 1981), widened by as much as the image shrinks, along the rows and then
     along the columns, rounded after each: what Pillow's antialiased bicubic resize does.
@@ -130,7 +130,7 @@ def stretch(image: np.ndarray, side: int) -> np.ndarray:
 
 
 def _resampled(lines: np.ndarray, count: int) -> np.ndarray:
-    """Lines (n, ...) uint8 -> (count, ...) uint8."""
+    """Resample n lines (n, ...) uint8 to (count, ...) uint8."""
     step = len(lines) / count
     width = max(step, 1.0)
     result = np.empty((count, *lines.shape[1:]), np.float32)
@@ -147,7 +147,7 @@ def _resampled(lines: np.ndarray, count: int) -> np.ndarray:
 def _needed(
     back: np.ndarray, size: tuple[int, int], blocks: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Lower and upper x, y of the part of the image that the result shows; at least the nearest pixel."""
+    """Return lower and upper x, y of the part of the image that the result shows, at least one pixel."""
     seen = transform_points(back, box_corners(np.array([0, 0, size[1], size[0]])))
     limit = np.array([shape[1], shape[0]])
     margin = 3 * blocks + 3  # interpolation looks two averages further; the blocks may start anywhere
@@ -157,7 +157,7 @@ def _needed(
 
 
 def _block_means(part: np.ndarray, blocks: np.ndarray, border: int) -> np.ndarray:
-    """Means of blocks (x, y) of pixels; the last blocks are filled up with the border."""
+    """Return the means of blocks (x, y) of pixels; the last blocks are padded with the border."""
     if (blocks == 1).all():
         return np.ascontiguousarray(part)
     (block_w, block_h), (height, width) = blocks.tolist(), part.shape[:2]

@@ -1,7 +1,7 @@
-"""Smooth shapes on an image: an RGB uint8 image and a shape in, the image changed in place.
+"""Draws smooth shapes into an RGB uint8 image, in place.
 
-Shapes are given in continuous pixels and are drawn by their distance to every pixel's centre, so that edges
-are soft at any place and size; `alpha` is the colour's share, 0..1.
+Shapes are given in continuous pixels and drawn by their distance to every pixel's centre, so edges are soft
+at any position and size; `alpha` is the opacity, 0..1.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from faceum.render.lettering import Colour
 def fill_box(
     image: np.ndarray, box: Sequence[float], colour: Colour, *, radius: float = 0.0, alpha: float = 1.0
 ) -> None:
-    """Fill x0 y0 x1 y1 with round corners."""
+    """Fill the box x0 y0 x1 y1 with round corners."""
     window = _window(image, box, 1.0)
     if window is not None:
         _blend(image, window, np.clip(0.5 - _box_distance(window, box, radius), 0, 1) * alpha, colour)
@@ -32,7 +32,7 @@ def outline_box(
     radius: float = 0.0,
     alpha: float = 1.0,
 ) -> None:
-    """Draw the edge of x0 y0 x1 y1, its middle on the box, with round corners."""
+    """Draw the outline of the box x0 y0 x1 y1, centred on its edge, with round corners."""
     window = _window(image, box, width + 1.0)
     if window is not None:
         distance = np.abs(_box_distance(window, box, radius)) - width / 2
@@ -49,7 +49,7 @@ def corner_marks(
     x, y = _centres(window)
     x0, y0, x1, y1 = box
     distance = np.abs(_box_distance(window, box, radius)) - width / 2
-    # The marks end softly, too: how far a pixel lies beyond the corner's reach.
+    # The marks also end softly: the distance of a pixel beyond their length.
     beyond = np.maximum(np.minimum(x - x0, x1 - x), np.minimum(y - y0, y1 - y)) - length
     _blend(image, window, np.clip(0.5 - np.maximum(distance, beyond), 0, 1), colour)
 
@@ -88,7 +88,7 @@ def stroke(
 
 
 def paste_round(canvas: np.ndarray, image: np.ndarray, at: tuple[int, int], *, radius: float) -> None:
-    """Put an RGB image at x, y (its upper left corner) with round corners; it must fit."""
+    """Paste an RGB image with round corners, its upper left corner at x, y; it must fit."""
     x, y = at
     height, width = image.shape[:2]
     window = (x, y, x + width, y + height)
@@ -100,7 +100,7 @@ def paste_round(canvas: np.ndarray, image: np.ndarray, at: tuple[int, int], *, r
 def _window(
     image: np.ndarray, box: Sequence[float] | np.ndarray, margin: float
 ) -> tuple[int, int, int, int] | None:
-    """The whole pixels of the image that a box with a margin touches; None when there are none."""
+    """Return the pixels of the image that a box with a margin touches; None if there are none."""
     height, width = image.shape[:2]
     x0, y0 = max(0, int(np.floor(box[0] - margin))), max(0, int(np.floor(box[1] - margin)))
     x1, y1 = min(width, int(np.ceil(box[2] + margin))), min(height, int(np.ceil(box[3] + margin)))
@@ -113,7 +113,7 @@ def _centres(window: tuple[int, int, int, int]) -> tuple[np.ndarray, np.ndarray]
 
 
 def _box_distance(window: tuple[int, int, int, int], box: Sequence[float], radius: float) -> np.ndarray:
-    """Signed distance of every pixel's centre from the edge of a round box, negative inside."""
+    """Return the signed distance of every pixel's centre from the edge of a round box, negative inside."""
     x, y = _centres(window)
     half_w, half_h = (box[2] - box[0]) / 2, (box[3] - box[1]) / 2
     radius = max(0.0, min(radius, half_w, half_h))

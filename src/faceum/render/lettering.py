@@ -1,6 +1,6 @@
-"""Text in images: words, a place, a size and a weight in; drawn letters and their width out.
+"""Draws and measures text in images.
 
-OpenCV 5 brings a real typeface (Rubik); OpenCV 4 only has its plotter letters, which are used in its stead.
+OpenCV 5 has a real typeface (Rubik); with OpenCV 4 its plotter letters are used.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ class Lettering(Protocol):
     """Draws single lines of text. Sizes are the letters' nominal height in pixels, weights 100 to 900."""
 
     def width(self, text: str, size: int, weight: int = 400) -> int:
-        """How many pixels the text is wide."""
+        """Return the width of the text in pixels."""
 
     def draw(
         self,
@@ -92,12 +92,12 @@ class PlotterLetters:
 
 
 def best_lettering() -> Lettering:
-    """The best letters that the installed OpenCV has."""
+    """Return the best letters that the installed OpenCV has."""
     return Typeface() if hasattr(cv2, "FontFace") else PlotterLetters()
 
 
 def fitted(letters: Lettering, text: str, width: float, size: int, weight: int = 400) -> str:
-    """The text, cut short with an ellipsis where it is wider than `width` pixels."""
+    """Return the text, cut short with an ellipsis if it is wider than `width` pixels."""
     if letters.width(text, size, weight) <= width:
         return text
     while text and letters.width(text + "…", size, weight) > width:

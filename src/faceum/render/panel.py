@@ -1,4 +1,4 @@
-"""The panel beside the photo: one card a face, drawn section by section from the top.
+"""Draws the panel at the side of the photo: one card per face, section by section from the top.
 
 A `Page` is a card that grows downwards: sections draw at its cursor and move it.
 """
@@ -21,16 +21,16 @@ if TYPE_CHECKING:
 CARD_WIDTH = 420
 PADDING = 22
 GAP = 24
-"""Pixels: of a card, of its rim, and between its sections."""
+"""Pixels: width of a card, its padding, and the gap between its sections."""
 
 LONGEST = 1400
-"""A card's height before it is cut to what was drawn."""
+"""Height of a card before it is cut to its content."""
 
 MOST_CHIPS = 8
-"""Attributes that a card names at most."""
+"""Most attributes that a card names."""
 
 UNSPOKEN = ("Attractive", "Blurry")
-"""Attributes that drawings and tables leave out: a verdict on a person, and one on the image."""
+"""Attributes that drawings and tables leave out: one judges a person, the other the image."""
 
 
 @dataclass(kw_only=True, eq=False)
@@ -47,18 +47,18 @@ class Page:
 
     @property
     def left(self) -> float:
-        """Where text and bars begin."""
+        """The left end of text and bars."""
         return PADDING
 
     @property
     def right(self) -> float:
-        """Where they end."""
+        """The right end of text and bars."""
         return CARD_WIDTH - PADDING
 
     def text(
         self, text: str, x: float, baseline: float, size: int, colour: Colour, weight: int = 400
     ) -> float:
-        """Draw a line of text, cut at the right rim, and tell where it ends."""
+        """Draw a line of text, cut at the right end, and return where it ends."""
         text = fitted(self.letters, text, self.right - x, size, weight)
         self.letters.draw(self.image, text, (x, baseline), size, colour, weight)
         return x + self.letters.width(text, size, weight)
@@ -73,17 +73,17 @@ class Page:
 
 
 def new_page(letters: Lettering, colour: Colour) -> Page:
-    """An empty card."""
+    """Return an empty card."""
     return Page(image=np.full((LONGEST, CARD_WIDTH, 3), CARD, np.uint8), letters=letters, colour=colour)
 
 
 def finished(page: Page) -> np.ndarray:
-    """The card, cut to what was drawn on it."""
+    """Return the card, cut to its content."""
     return page.image[: min(int(page.y) + PADDING, LONGEST)]
 
 
 def draw_head(page: Page, title: str, note: str) -> None:
-    """The face's name beside a dot of its colour, and a remark at the right."""
+    """Draw the face's name after a dot of its colour, and a note at the right."""
     dot(page.image, (page.left + 7, page.y + 12), 7, page.colour)
     page.text(title, page.left + 24, page.y + 19, 21, INK, 600)
     page.text_to(note, page.right, page.y + 18, 14, FAINT_INK)
@@ -91,7 +91,7 @@ def draw_head(page: Page, title: str, note: str) -> None:
 
 
 def draw_views(page: Page, views: Mapping[str, np.ndarray]) -> None:
-    """Square images of the face side by side, each with a word beneath; all of one size."""
+    """Draw square images of the face side by side, each with a caption; all of one size."""
     page.y += 16
     x = page.left
     for word, view in views.items():
@@ -103,7 +103,7 @@ def draw_views(page: Page, views: Mapping[str, np.ndarray]) -> None:
 
 
 def draw_aside(page: Page, title: str, view: np.ndarray, lines: Sequence[str]) -> None:
-    """A short card: the face at the left, its name and a few lines beside it."""
+    """Draw a short card: the face at the left, its name and a few lines next to it."""
     paste_round(page.image, view, (round(page.left), round(page.y)), radius=10)
     x = page.left + view.shape[1] + 18
     dot(page.image, (x + 6, page.y + 12), 6, page.colour)
@@ -114,17 +114,17 @@ def draw_aside(page: Page, title: str, view: np.ndarray, lines: Sequence[str]) -
 
 
 def view_size() -> int:
-    """The side of a view in pixels: three fill a card."""
+    """Return the side of a view in pixels; three fill a card."""
     return int((CARD_WIDTH - 2 * PADDING - 2 * view_gap()) / 3)
 
 
 def view_gap() -> int:
-    """The space between two views in pixels."""
+    """Return the space between two views in pixels."""
     return 11
 
 
 def draw_age(page: Page, age: Age) -> None:
-    """The years, large, and the predicted distribution as a band on the line from 0 to 100."""
+    """Draw the age in years, and the predicted distribution as a band on a line from 0 to 100."""
     _heading(page, "AGE")
     end = page.text(f"{age.years:.0f}", page.left, page.y + 34, 44, INK, 600)
     page.text(f"years  ± {age.std:.0f}", end + 10, page.y + 34, 16, SOFT_INK)
@@ -139,7 +139,7 @@ def draw_age(page: Page, age: Age) -> None:
 
 
 def draw_expression(page: Page, expression: Expression) -> None:
-    """A bar for every expression, the strongest in the face's colour."""
+    """Draw a bar per expression, the strongest in the face's colour."""
     _heading(page, "EXPRESSION")
     bar_left, bar_right = page.left + 104, page.right - 54
     for label, share in expression.probabilities.items():
@@ -148,7 +148,7 @@ def draw_expression(page: Page, expression: Expression) -> None:
         page.text(label, page.left, page.y + 14, 15, ink, weight)
         y = page.y + 5
         fill_box(page.image, (bar_left, y, bar_right, y + 8), TRACK, radius=4)
-        if share >= 0.005:  # what is said as 0 % has no bar; a shorter one than 8 would be no more round
+        if share >= 0.005:  # 0 % has no bar; one shorter than 8 pixels would not be round
             length = max(share * (bar_right - bar_left), 8)
             colour = page.colour if strongest else FAINT_INK
             fill_box(page.image, (bar_left, y, bar_left + length, y + 8), colour, radius=4)
@@ -158,7 +158,7 @@ def draw_expression(page: Page, expression: Expression) -> None:
 
 
 def draw_attributes(page: Page, attributes: Mapping[str, float]) -> None:
-    """The attributes that the network sees, most certain first, as chips."""
+    """Draw the attributes that the network sees as chips, most certain first."""
     _heading(page, "ATTRIBUTES")
     chips = [(attribute_words(name), value) for name, value in notable(attributes)]
     if not chips:
@@ -180,7 +180,7 @@ def draw_attributes(page: Page, attributes: Mapping[str, float]) -> None:
 
 
 def draw_embedding(page: Page, embedding: np.ndarray) -> None:
-    """The embedding as a strip of fine bars: two photos of one person give strips that look alike."""
+    """Draw the embedding as a strip of fine bars: strips of one person look alike."""
     _heading(page, f"IDENTITY   {len(embedding)} numbers")
     bars = 94
     means = np.array([part.mean() for part in np.array_split(np.asarray(embedding, np.float64), bars)])
@@ -194,19 +194,19 @@ def draw_embedding(page: Page, embedding: np.ndarray) -> None:
 
 
 def notable(attributes: Mapping[str, float]) -> list[tuple[str, float]]:
-    """The attributes above one half, most certain first, at most MOST_CHIPS, without the UNSPOKEN."""
+    """Return the attributes above one half, most certain first, at most MOST_CHIPS, without the UNSPOKEN."""
     seen = [item for item in attributes.items() if item[1] >= 0.5 and item[0] not in UNSPOKEN]
     return sorted(seen, key=lambda item: -item[1])[:MOST_CHIPS]
 
 
 def attribute_words(name: str) -> str:
-    """CelebA's name of an attribute as words: Wearing_Hat -> Wearing hat."""
+    """Return CelebA's name of an attribute as words: Wearing_Hat -> Wearing hat."""
     words = name.replace("5_o_Clock", "5 o'clock").replace("_", " ")
     return words[:1] + words[1:].lower()
 
 
 def percent(share: float) -> str:
-    """0..1 as a whole number of per cent."""
+    """Return 0..1 as a whole number of per cent."""
     return f"{100 * share:.0f} %"
 
 

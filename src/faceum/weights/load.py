@@ -1,4 +1,4 @@
-"""A model's name or file in, the network as a torch module out."""
+"""Loads registered weights or a weights file as a torch module."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ if TYPE_CHECKING:
 
 
 def load_model(name_or_path: str | Path = "compact") -> FaceUM:
-    """The network as a torch module on the CPU, in evaluation mode.
+    """Return the network as a torch module on the CPU, in evaluation mode.
 
     name_or_path: a registered name (`faceum models` lists them) or the path of a .safetensors file.
-    Raises ModelError for an unknown name, a broken file, and where torch is not installed.
+    Raises ModelError for an unknown name, a broken file, and if torch is not installed.
     """
     if not torch_is_installed():
         raise ModelError(f"load_model gives a torch module, and torch is not installed: {INSTALL_TORCH}.")
