@@ -71,7 +71,7 @@ def test_the_perceived_sex_is_true(face):
 def test_the_age_is_true(face):
     assert 20 < face.age.years < 60
     card = (Path(__file__).resolve().parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
-    assert f"is taken for {face.age.years:.0f}." in card
+    assert f"is estimated at {face.age.years:.0f}." in card
 
 
 def test_the_parts_lie_where_they_should(face):

@@ -34,6 +34,11 @@ PILLOW_ERRORS = (
 
 _PILLOW_NAMES = {"BMP": "BMP", "TIFF": "TIFF", "GIF": "GIF", "AVIF": "AVIF", "JPEG 2000": "JPEG2000"}
 _NOISE = re.compile(r"TIFF|\.tif: |PIL|warnings\.warn|^\[ ?(WARN|ERROR|INFO)|^(LZW|ZIP|PackBits|Fax|JPEG)")
+_OPENCV_LOG = getattr(cv2.utils, "logging", cv2)
+"""The module of getLogLevel and setLogLevel: cv2 itself in OpenCV 4.9, cv2.utils.logging in 5.0."""
+
+_LOG_LEVEL_WARNING = 3
+
 _CAPTURE_LOCK = threading.Lock()
 
 
@@ -121,20 +126,20 @@ def captured_stderr(lines: list[str]) -> Iterator[None]:
     with _CAPTURE_LOCK, tempfile.TemporaryFile() as sink:
         if sys.stderr is not None:
             sys.stderr.flush()
-        level = cv2.utils.logging.getLogLevel()
+        level = _OPENCV_LOG.getLogLevel()
         try:
             saved = os.dup(2)
         except OSError:  # there is no stderr, so there is nothing to capture
             yield
             return
-        cv2.utils.logging.setLogLevel(cv2.utils.logging.LOG_LEVEL_WARNING)
+        _OPENCV_LOG.setLogLevel(_LOG_LEVEL_WARNING)
         os.dup2(sink.fileno(), 2)
         try:
             yield
         finally:
             os.dup2(saved, 2)
             os.close(saved)
-            cv2.utils.logging.setLogLevel(level)
+            _OPENCV_LOG.setLogLevel(level)
             sink.seek(0)
             for line in sink.read(2**16).splitlines(keepends=True):
                 text = line.decode("utf-8", "replace").strip()
