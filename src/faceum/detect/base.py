@@ -46,9 +46,9 @@ class Detection:
 class Detector(Protocol):
     """A face detector. Many threads may share one.
 
-    A detector may also have `detect_many(images, *, min_score) -> list[list[Detection]]`, which the analyzer
-    prefers on a GPU, where images of one size are quicker together, and `refine_points(image, points)`, which
-    measures rough points (n, 5, 2) again and is used for faces that are turned far.
+    A detector may also have two methods: `detect_many(images, *, min_score) -> list[list[Detection]]`, which
+    `detect_many` of this module calls and which is quicker for images of one size on a GPU; and
+    `refine_points(image, points)`, which measures rough points (n, 5, 2) of faces that are turned far again.
     """
 
     name: str
