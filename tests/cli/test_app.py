@@ -152,7 +152,7 @@ def test_a_result_that_cannot_be_written_costs_itself_only(faceum, portrait_path
     assert (tmp_path / "out" / "b.json").is_file() and not list((tmp_path / "out" / "a.json").iterdir())
 
 
-def test_a_file_deleted_after_analysis_costs_itself_only(faceum, portrait_path, tmp_path, monkeypatch):
+def test_file_deleted_after_analysis_is_still_drawn(faceum, portrait_path, tmp_path, monkeypatch):
     import faceum.cli.analyze as command
 
     for name in ("a.png", "b.png"):
@@ -164,8 +164,8 @@ def test_a_file_deleted_after_analysis_costs_itself_only(faceum, portrait_path, 
         lambda result, json: (show(result, json), (tmp_path / "a.png").unlink(missing_ok=True)),
     )
     done = faceum("analyze", tmp_path / "a.png", tmp_path / "b.png", "--out", tmp_path / "out")
-    assert done.exit_code == 1 and "a.png" in done.stderr
-    assert (tmp_path / "out" / "b.png").is_file()
+    assert done.exit_code == 0
+    assert (tmp_path / "out" / "a.png").is_file() and (tmp_path / "out" / "b.png").is_file()
 
 
 def test_what_a_folder_leaves_out_is_one_line(faceum, portrait_path, tmp_path):
@@ -373,3 +373,8 @@ def test_the_main_job_needs_no_torch(tiny_model, portrait_path, tmp_path):
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "astronaut.png").exists() and "1 face" in done.stdout
+
+
+def test_max_pixels_refuses_larger_images(faceum, portrait_path):
+    done = faceum("analyze", portrait_path, "--max-pixels", 1000)
+    assert done.exit_code == 2 and "512 x 512" in done.stderr and "1000" in done.stderr

@@ -18,7 +18,12 @@ from faceum.weights.thresholds import Thresholds, thresholds, thresholds_file, w
 def rate(fmr: float, cosine: float, tmr: float, measured: bool = True) -> MatchRate:
     """A rate with an interval of 0.1."""
     return MatchRate(
-        fmr=fmr, cosine=cosine, tmr=tmr, tmr_low=round(tmr - 0.05, 3), tmr_high=round(tmr + 0.05, 3), measured=measured
+        fmr=fmr,
+        cosine=cosine,
+        tmr=tmr,
+        tmr_low=round(tmr - 0.05, 3),
+        tmr_high=round(tmr + 0.05, 3),
+        measured=measured,
     )
 
 

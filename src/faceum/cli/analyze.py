@@ -45,6 +45,9 @@ def analyze_command(
     min_score: Annotated[
         float | None, typer.Option(min=0.0, max=1.0, help="Leave out faces with a lower detector score.")
     ] = None,
+    max_pixels: Annotated[
+        int | None, typer.Option(min=1, help="Refuse images of more pixels; 100,000,000 by default.")
+    ] = None,
     threads: ThreadsOption = None,
     cropped: CroppedOption = False,
 ) -> None:
@@ -54,6 +57,7 @@ def analyze_command(
     """
     from faceum.analyzer import MIN_SCORE, FaceAnalyzer
     from faceum.cli.paths import list_images
+    from faceum.image import MAX_PIXELS
     from faceum.save import OutputStems, check_folder
 
     images = list_images(paths, leave_out=out)
@@ -68,18 +72,19 @@ def analyze_command(
         detector=detector,
         min_score=MIN_SCORE if min_score is None else min_score,
         max_faces=max_faces,
+        max_pixels=MAX_PIXELS if max_pixels is None else max_pixels,
         threads=threads,
     )
     for sentence in (*images.problems, *filter(None, [images.summary()])):
         say(sentence)
     failed = len(images.problems)
-    results = analyzer.analyze_many(images.sources.values(), cropped=cropped)
-    for (name, source), result in zip(images.sources.items(), results, strict=True):
+    results = analyzer.analyze_many(images.sources.values(), cropped=cropped, keep_images=out is not None)
+    for name, result in zip(images.sources, results, strict=True):
         error = result.error if result.error is None or name in result.error else f"{name}: {result.error}"
         result = replace(result, source=name, error=error)
         _show(result, json)
         failed += result.error is not None
-        if out is not None and stems is not None and not _save(result, source, out, stems, overwrite, json):
+        if out is not None and stems is not None and not _save(result, out, stems, overwrite, json):
             failed += result.error is None
     if failed:
         raise typer.Exit(2 if failed == len(images.sources) + len(images.problems) else 1)
@@ -96,18 +101,14 @@ def _show(result: "Result", json: bool) -> None:
         console().print(result_table(result))
 
 
-def _save(
-    result: "Result", source: Path | bytes, out: Path, stems: "OutputStems", overwrite: bool, json: bool
-) -> bool:
+def _save(result: "Result", out: Path, stems: "OutputStems", overwrite: bool, json: bool) -> bool:
     """Write the files of one image; return False, after a sentence, if that fails."""
     from faceum.cli.paths import result_name
-    from faceum.image import read_image
     from faceum.save import save_result
 
     name = result.source or ""
     try:
-        image = None if result.error is not None else read_image(source)
-        written = save_result(result, image, out, stems.name(result_name(name)), overwrite=overwrite)
+        written = save_result(result, result.image, out, stems.name(result_name(name)), overwrite=overwrite)
     except (FaceumError, OSError, MemoryError) as error:  # costs this image's files; the others go on
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         say(f"The results of {name} were not written: {reason.rstrip('.') or type(error).__name__}.")
