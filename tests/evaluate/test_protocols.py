@@ -16,7 +16,7 @@ from faceum.tasks import PARSING_CLASSES, TASKS
 
 
 def test_every_protocol_is_known_everywhere():
-    assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {"verification", "masked"}
+    assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {"verification", "masked", "identification"}
     assert set(TASK_OF.values()) == set(TASKS)
 
 

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from safetensors.numpy import save_file
 
+import faceum
 from faceum.errors import ModelError
 from faceum.metrics.match_rates import MatchRate
 from faceum.weights.thresholds import Thresholds, thresholds, thresholds_file, write_thresholds
@@ -107,3 +108,12 @@ def test_the_file_beside_a_network_is_read_and_checked(tmp_path: Path, measured:
     path.write_bytes(b"\x00")
     with pytest.raises(ModelError, match="another file"):
         thresholds(path)
+
+
+def test_the_shipped_model_has_measured_thresholds() -> None:
+    shipped = faceum.thresholds()
+    assert [one.fmr for one in shipped.rates][:4] == [1e-1, 1e-2, 1e-3, 1e-4]
+    for one in filter(None, (shipped, shipped.masked)):
+        assert all(rate.measured for rate in one.rates[:4])
+        pairs = zip(one.rates, one.rates[1:], strict=False)
+        assert all(a.cosine < b.cosine and a.tmr >= b.tmr for a, b in pairs)

@@ -38,7 +38,7 @@ def evaluate_command(
     model: Annotated[str, typer.Option(help="A registered name or a weights file.")] = "compact",
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="Only this protocol: verification, masked, age, attributes, ... Repeatable."),
+        typer.Option(help="Only this protocol: verification, masked, identification, age, ... Repeatable."),
     ] = None,
     detector: Annotated[str, typer.Option(help="Detector, or 'none' for the boxes of the sets.")] = "auto",
     runtime: Annotated[str, typer.Option(help="onnxruntime, torch or auto.")] = "auto",

@@ -21,6 +21,7 @@ from faceum.evaluate.age import evaluate_age
 from faceum.evaluate.attributes import evaluate_attributes
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.expression import evaluate_expression
+from faceum.evaluate.identification import evaluate_identification
 from faceum.evaluate.record import Evaluation
 from faceum.evaluate.samples import CutFace, cut_faces
 from faceum.evaluate.thresholds import measure_thresholds, threshold_table
@@ -32,7 +33,7 @@ if TYPE_CHECKING:
     from faceum.detect.base import Detector
     from faceum.runner import Runner
 
-TASK_OF = {"verification": "recognition", "masked": "recognition"} | {
+TASK_OF = dict.fromkeys(("verification", "masked", "identification"), "recognition") | {
     name: name for name in TASKS if name != "recognition"
 }
 """Protocol -> the task whose answers it scores."""
@@ -85,6 +86,8 @@ def chosen_protocols(
     unknown = [word for word in wanted if word not in TASK_OF]
     if unknown:
         raise DataError(f"There is no protocol {unknown[0]}; choose among {', '.join(TASK_OF)}.")
+    if "identification" in wanted:
+        available = [*available, "identification"]
     left = [word for word in available if (not wanted or word in wanted) and TASK_OF[word] in tasks]
     if not left:
         asked = f", wanted are {', '.join(wanted)}" if wanted else ""
@@ -107,10 +110,10 @@ def evaluate_set(
     """Yield the evaluation of each protocol as soon as it is done.
 
     detector: None cuts every face by the set's box. wanted: protocols, all that the labels allow where none
-    is named. limit: only so many faces, or pairs, from all over the set. seed: decides which face of a pair
-    is masked, and how. Masks are left out unless wanted where neither the set nor a detector tells where to
-    paint them. Raises DataError as `chosen_protocols` and the metrics do, and for a face whose label cannot
-    be right.
+    is named, but for identification, which must be named. limit: only so many faces, or pairs, from all over
+    the set. seed: decides which face of a pair is masked, and how. Masks are left out unless wanted where
+    neither the set nor a detector tells where to paint them. Raises DataError as `chosen_protocols` and the
+    metrics do, and for a face whose label cannot be right.
     """
     asked = None if labelled.aligned else detector
     paintable = labelled.pointed or asked is not None or "masked" in wanted
@@ -121,6 +124,10 @@ def evaluate_set(
         faces = partial(cut, task="recognition")
         for evaluation in _verify(labelled, runner, faces, asked, protocols, (limit, seed)):
             yield _noted(evaluation, labelled)
+    if "identification" in protocols:
+        named = (read_face(one, parsing=False) for one in labelled.faces() if one.identity is not None)
+        embedded = embed(runner, cut(named, task="recognition"))
+        yield _noted(evaluate_identification(embedded, labelled.name), labelled)
     for protocol in protocols:
         if protocol in BY_FACE:
             rows = (

@@ -37,6 +37,9 @@ PROTOCOLS = {
     "expression": "Expression: majority of the votes, ties dropped.",
     "parsing": "Parsing: on the whole image after pasting the crop's map back; one confusion matrix "
     "over the set, F1 per class, means without background.",
+    "identification": "Identification: half of the people are enrolled with one image each and all other "
+    "images are searched; DIR is the share of enrolled people's images that find their person at a "
+    "threshold that 1 % of strangers pass.",
     "landmarks": "Landmarks: 68 points in the image's pixels; NME by the outer eye corners (36, 45).",
 }
 """What each protocol measures, in one sentence."""

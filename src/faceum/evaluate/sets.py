@@ -148,7 +148,7 @@ def _protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[
     ]
     if labelled.pairs is not None:
         protocols += ["verification", *([] if any(sample.wears_mask for sample in first) else ["masked"])]
-    if not protocols:
+    if not protocols and all(sample.identity is None for sample in first):
         raise DataError(
             f"There is nothing to score in {place}: it has no list of pairs and none of the labels "
             f"{', '.join(TASKS[protocol].label for protocol in BY_FACE)}."

@@ -51,14 +51,19 @@ class FaceVectors:
 class DifferentPairs:
     """Pairs of different people.
 
-    cosines: the highest ones, descending: at least the highest tenth. count: of all pairs. low, high: (K,) 95
-    % interval of the share of pairs that the first k = 1 ... K of `cosines` are.
+    cosines: the highest ones, descending: at least the highest tenth. count: of all pairs. ranks,
+    low, high: (R,) for the first so many of `cosines`, the 95 % interval of their share of all pairs.
     """
 
     cosines: np.ndarray
     count: int
+    ranks: np.ndarray
     low: np.ndarray
     high: np.ndarray
+
+    def interval(self, rank: int) -> tuple[float, float]:
+        """The 95 % interval of the share of all pairs that the first `rank` are, between the known ranks."""
+        return float(np.interp(rank, self.ranks, self.low)), float(np.interp(rank, self.ranks, self.high))
 
 
 def different_pairs_across(first: FaceVectors, second: FaceVectors | None = None) -> DifferentPairs:
@@ -79,12 +84,13 @@ def different_pairs_across(first: FaceVectors, second: FaceVectors | None = None
         for part in zip(*((r, c, s) for r, c, s in _pairs_from(first, second, floor)), strict=True)
     )
     order = np.argsort(-cosines, kind="stable")
+    ranks = _ranks(round(count), len(cosines))
     drawn = [
-        _resampled(first, second, rows[order], columns[order], np.random.default_rng(seed))
+        _resampled(first, second, rows[order], columns[order], np.random.default_rng(seed))[ranks - 1]
         for seed in range(RESAMPLES)
     ]
     low, high = np.quantile(np.stack(drawn), [0.025, 0.975], axis=0)
-    return DifferentPairs(cosines=cosines[order], count=round(count), low=low, high=high)
+    return DifferentPairs(cosines=cosines[order], count=round(count), ranks=ranks, low=low, high=high)
 
 
 def different_pairs_listed(cosines: np.ndarray) -> DifferentPairs:
@@ -94,13 +100,13 @@ def different_pairs_listed(cosines: np.ndarray) -> DifferentPairs:
             "There is no pair of different people, so no false match can be counted; add such pairs."
         )
     ordered = np.sort(cosines)[::-1]
-    ranks = np.arange(1, len(ordered) + 1)
+    ranks = _ranks(len(ordered), len(ordered))
     rng = np.random.default_rng(0)
     drawn = np.stack([rng.binomial(len(ordered), ranks / len(ordered)) for _ in range(RESAMPLES)]) / len(
         ordered
     )
     low, high = np.quantile(drawn, [0.025, 0.975], axis=0)
-    return DifferentPairs(cosines=ordered, count=len(ordered), low=low, high=high)
+    return DifferentPairs(cosines=ordered, count=len(ordered), ranks=ranks, low=low, high=high)
 
 
 def match_rates(
@@ -121,7 +127,7 @@ def match_rates(
         if allowed >= NEEDED or (allowed >= 1 and rate >= 1e-3):
             # Just above the first pair that is too many.
             cosine = float(np.nextafter(different.cosines[allowed], np.float32(2), dtype=np.float32))
-            low, high = float(different.low[allowed - 1]), float(different.high[allowed - 1])
+            low, high = different.interval(allowed)
             found.append(_rate(same, rate, cosine, low, high, allowed >= NEEDED))
         elif len(found) >= 2:
             before, last = found[-2], found[-1]
@@ -129,6 +135,12 @@ def match_rates(
             cosine = min(1.01, last.cosine + step * np.log10(last.fmr / rate))
             found.append(_rate(same, rate, float(cosine), None, None, False))
     return tuple(found)
+
+
+def _ranks(count: int, kept: int) -> np.ndarray:
+    """The numbers of pairs that the rates let through, of those that are kept; rising."""
+    ranks = {int(np.floor(rate * count + 1e-9)) for rate in RATES}
+    return np.array(sorted(rank for rank in ranks if 1 <= rank <= kept) or [1])
 
 
 def _rate(
