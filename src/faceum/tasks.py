@@ -85,8 +85,8 @@ TASKS: dict[str, Task] = {
             outputs=len(ATTRIBUTES),
             labels=ATTRIBUTES,
             result_field="attributes",
-            label_columns=("attributes",),
-            label_dtype="bool",
+            label_columns=("gender", "smile", "attributes"),
+            label_dtype="int8",
             label_shape=(len(ATTRIBUTES),),
         ),
         Task(

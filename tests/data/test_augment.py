@@ -74,6 +74,43 @@ def test_a_dot_at_a_landmark_is_found_at_the_moved_landmark(landmarks68: np.ndar
     assert 3 <= flips <= 17
 
 
+def test_a_stretched_face_is_found_where_its_labels_are(landmarks68: np.ndarray) -> None:
+    """The distance of the eyes over the length of the nose tells how far each crop was stretched."""
+    config = dataclasses.replace(NO_AUGMENTATION, stretch=1.0)
+    face = face_of(dots(landmarks68, [36, 45, 8]), landmarks68)
+    plain = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0)).labels["landmarks68"]
+    factors = []
+    for crop in moved_many(face, config, 40):
+        places = np.stack([brightest(crop.image, channel) for channel in range(3)])
+        moved = crop.labels["landmarks68"]
+        assert np.abs(places - moved[[36, 45, 8]]).max() < 0.5 / SPEC.size
+        shapes = [(p[45, 0] - p[36, 0]) / (p[8, 1] - p[27, 1]) for p in (moved, plain)]
+        factors.append(shapes[0] / shapes[1])
+    assert 0.74 < min(factors) < 0.85 and 1.2 < max(factors) < 1.34
+
+
+def test_the_face_tokens_of_a_stretched_face_are_where_its_box_is(landmarks68: np.ndarray) -> None:
+    face = face_of(np.zeros((200, 200, 3), np.uint8), landmarks68)
+    x0, y0, x1, y1 = face.box.round().astype(int)
+    face.image[y0:y1, x0:x1] = 255
+    agreeing = [
+        ((crop.image[8::16, 8::16, 0].ravel() > 127) == crop.face_tokens_N).mean()
+        for crop in moved_many(face, dataclasses.replace(NO_AUGMENTATION, stretch=1.0))
+    ]
+    assert np.mean(agreeing) > 0.95, "tokens at the edge of the box aside"
+
+
+@pytest.mark.parametrize("name", ["shrink", "jpeg"])
+def test_shrinking_and_compressing_lose_detail_but_no_colour(
+    name: str, landmarks68: np.ndarray, image: np.ndarray
+) -> None:
+    face = face_of(image, landmarks68)
+    plain = augment(face, SPEC, NO_AUGMENTATION, np.random.default_rng(0)).image.astype(float)
+    for crop in moved_many(face, dataclasses.replace(NO_AUGMENTATION, **{name: 1.0}), 5):
+        assert 0 < np.abs(crop.image - plain).mean() < 25
+        assert np.abs(crop.image.mean((0, 1)) - plain.mean((0, 1))).max() < 3
+
+
 def test_the_mirror_is_an_involution_and_maps_the_mean_face_to_itself(landmarks68: np.ndarray) -> None:
     assert sorted(LANDMARK_MIRROR) == list(range(68))
     assert (LANDMARK_MIRROR[LANDMARK_MIRROR] == np.arange(68)).all()

@@ -9,6 +9,7 @@ import pytest
 
 from faceum.data.sample import Sample, check_sample, keep_valid
 from faceum.errors import DataError
+from faceum.tasks import ATTRIBUTES
 
 GOOD = Sample(
     id="a1",
@@ -63,6 +64,30 @@ def test_right_labels_and_missing_ones_pass():
 def test_wrong_labels_are_named_with_their_file(wrong, sentence):
     with pytest.raises(DataError, match=rf"^folder/a1\.jpg: (its|it).*{re.escape(sentence)}.*\.$"):
         check_sample(replace(GOOD, **wrong))
+
+
+@pytest.mark.parametrize(
+    ("labels", "known"),
+    [
+        ({}, None),
+        ({"gender": 0}, {"Male": 1}),
+        ({"gender": 1, "smile": True}, {"Male": 0, "Smiling": 1}),
+        ({"smile": False}, {"Smiling": 0}),
+    ],
+)
+def test_gender_and_smile_are_attributes(labels, known):
+    sample = Sample(id="a", source="made", image=b"", **labels)
+    assert sample.has_label("attributes") == (known is not None)
+    if known is None:
+        assert sample.partial_attributes is None
+    else:
+        values = zip(ATTRIBUTES, sample.partial_attributes, strict=True)
+        assert {name: value for name, value in values if value >= 0} == known
+
+
+def test_all_attributes_are_taken_before_gender():
+    sample = Sample(id="a", source="made", image=b"", attributes=np.ones(40, bool), gender=1)
+    assert (sample.partial_attributes == 1).all()
 
 
 def test_wrong_samples_are_skipped_or_refused_as_asked():

@@ -11,8 +11,9 @@ import pytest
 
 import faceum.data.sources as sources
 from faceum.data.mixture import SourceConfig
+from faceum.data.pack import pack
 from faceum.data.sample import Sample
-from faceum.data.sources import read_sources
+from faceum.data.sources import has_split, read_sources
 from faceum.data.synthetic import draw_face, read_generated
 from faceum.datasets.recordio import Record
 from faceum.datasets.registry import read_dataset
@@ -97,6 +98,15 @@ def test_images_of_the_other_split_are_left_out() -> None:
     apart = read_sources({"drawn": SHARE}, "", reader_of(**splits), apart_from="val")
     assert apart.fingerprint["drawn"]["faces"] == 2
     assert read_sources({"drawn": SHARE}, "", reader_of(**splits)).fingerprint["drawn"]["faces"] == 3
+
+
+def test_a_source_without_the_other_split_is_taken_whole(tmp_path: Path) -> None:
+    pytest.importorskip("pyarrow")
+    pack(read_generated("6"), tmp_path / "drawn.train.parquet")
+    config = SourceConfig(batch_size=1)
+    assert has_split("drawn", config, tmp_path, "train") and not has_split("drawn", config, tmp_path, "val")
+    data = read_sources({"drawn": config}, tmp_path, read_dataset, apart_from="val")
+    assert data.fingerprint["drawn"]["faces"] == 6
 
 
 def test_the_fingerprint_tells_of_any_label() -> None:

@@ -31,12 +31,14 @@ def test_age(toy, runner):
     assert (result.count, result.found) == (3, {"given": 3})
     assert [example.id for example in result.best] == ["a", "b", "c"]
     assert [example.id for example in result.worst] == ["c", "b", "a"]
-    by_age, by_gender = result.tables
+    by_age, by_gender, by_both = result.tables
     assert [cells[:2] for cells in by_age.rows] == [("20-29", 1), ("30-39", 1), ("70+", 1)]
     assert [(cells[0], cells[1], round(cells[2], 3)) for cells in by_gender.rows] == [
         ("female", 2, 7.0),
         ("male", 1, 0.0),
     ]
+    both = [cells[:2] for cells in by_both.rows]
+    assert both == [("female, over 40", 1), ("female, up to 40", 1), ("male, up to 40", 1)]
     json.dumps(result.to_dict())
 
 

@@ -168,6 +168,16 @@ def test_a_sets_notes_and_expressions_reach_the_report(runner, toy):
     assert (result.count, result.notes[0]) == (1, "Half of it.")
 
 
+def test_gender_is_scored_as_the_attribute_male(runner, toy):
+    """Bright is answered with yes: the bright man is right, the bright woman is wrong."""
+    faces = [toy.sample("a", 200, gender=0, age=50), toy.sample("b", 200, gender=1, age=30)]
+    labelled = LabelledSet(name="toy", faces=lambda: iter(faces), protocols=("attributes",))
+    (result,) = evaluate_set(labelled, runner, None)
+    assert result.scores["accuracy"].value == 50
+    rows = {row[0]: row[2] for table in result.tables for row in table.rows}
+    assert rows["male, over 40"] == 100 and rows["female, up to 40"] == 0
+
+
 def test_verification_needs_pairs(runner, toy):
     labelled = LabelledSet(name="toy", faces=lambda: iter([toy.sample("a", 30)]), protocols=("verification",))
     with pytest.raises(DataError, match="toy needs its list of pairs"):

@@ -167,6 +167,17 @@ def test_attribute_loss_sums_the_attributes() -> None:
     assert loss.item() == pytest.approx(2 * math.log(2) + math.log1p(math.exp(-9)), rel=1e-5)
 
 
+def test_unknown_attributes_cost_nothing() -> None:
+    """The first attribute is known of both faces, the second of one, the third of none."""
+    logits = torch.tensor([[0.0, 0.0, 5.0], [0.0, 7.0, -5.0]], requires_grad=True)
+    loss = attribute_loss(logits, torch.tensor([[1, 0, -1], [1, -1, -1]]))
+    assert loss.item() == pytest.approx(2 * math.log(2))
+    loss.backward()
+    assert logits.grad is not None
+    torch.testing.assert_close(logits.grad, torch.tensor([[-0.25, 0.5, 0.0], [-0.25, 0.0, 0.0]]))
+    assert attribute_loss(logits, torch.full((2, 3), -1)).item() == 0
+
+
 def test_expression_loss_takes_votes_as_shares() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.5]])
     log_p = F.log_softmax(logits, -1)[0]

@@ -31,6 +31,15 @@ LANDMARK_MIRROR = np.array(
 )
 """For each place in the mirrored image, which of the 68 points is there (iBUG order)."""
 
+STRETCH = 4 / 3
+"""Largest factor by which an image is made wider; narrower by at most its inverse."""
+
+SHRINK_SIDES = (24, 64)
+"""Smallest and largest side in pixels to which a crop is shrunk."""
+
+JPEG_QUALITY = (20, 90)
+"""Lowest and highest quality of JPEG compression."""
+
 LUMA = np.array([0.299, 0.587, 0.114])
 """Weights of red, green and blue in gray (ITU-R BT.601)."""
 
@@ -48,6 +57,9 @@ class AugmentConfig:
     colour: strength of brightness, contrast, gamma and saturation changes. gray: probability of gray.
     blur: of blurring, or shrinking and enlarging. noise: of sensor noise. erase: of a painted rectangle.
     mask_probability: of painting a face mask on a face with known landmarks.
+    stretch: of making the image wider or narrower first, by a factor of 0.75 to 1.33.
+    shrink: of shrinking the crop to 24 to 64 pixels a side and enlarging it again.
+    jpeg: of compressing the crop as JPEG.
     surround: probability that one colour, or an enlarged part of the image, fills the crop beyond the image
         instead of the repeated edge, so that what is learned from tight crops also holds in wide images.
     """
@@ -64,6 +76,9 @@ class AugmentConfig:
     noise: float = 0.15
     erase: float = 0.15
     mask_probability: float = 0.0
+    stretch: float = 0.0
+    shrink: float = 0.0
+    jpeg: float = 0.0
     surround: float = 0.0
 
 
@@ -131,19 +146,25 @@ def _jitter(
     size = labelled[2:] - labelled[:2]
     box = labelled + config.shift * 2 * rng.standard_normal(4) * np.tile(size, 2)
     points = None if face.points5 is None else face.points5.astype(np.float32)
+    stretch = np.eye(2, 3)
+    if config.stretch and rng.random() < config.stretch:
+        stretch[0, 0] = STRETCH ** rng.uniform(-1, 1)
+        points = points if points is None else transform_points(stretch, points)
     if points is not None and rng.random() >= config.box_crop:
         eye_distance = np.linalg.norm(points[3:].mean(0) - points[:2].mean(0))
         points = points + config.points * eye_distance * rng.standard_normal((5, 2))
     else:
         points = None
-    matrix = crop_matrix(spec, box, points, face.image.shape[:2])
+    shape = (face.image.shape[0], round(face.image.shape[1] * stretch[0, 0]))
+    stretched_box = transform_points(stretch, box.reshape(2, 2)).ravel()
+    matrix = crop_matrix(spec, stretched_box, points, shape)
     turn = np.deg2rad(config.turn * rng.standard_normal())
     scale = np.exp(config.scale * rng.standard_normal())
     middle = np.full(2, spec.size / 2)
     rotation = scale * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     shift = config.shift * spec.size * rng.standard_normal(2)
     jitter = np.column_stack([rotation, middle - rotation @ middle + shift])
-    return compose(matrix, jitter), box
+    return compose(compose(stretch, matrix), jitter), box
 
 
 def _move_label(name: str, value: np.ndarray, matrix: np.ndarray, size: int, flip: bool) -> np.ndarray:
@@ -187,15 +208,30 @@ def _recolour(crop: np.ndarray, config: AugmentConfig, rng: np.random.Generator)
     if rng.random() < config.noise:
         grain = 255 * rng.uniform(0.01, 0.06) * rng.standard_normal(crop.shape, dtype=np.float32)
         crop = np.clip(crop + grain + 0.5, 0, 255).astype(np.uint8)
+    if config.shrink and rng.random() < config.shrink:
+        crop = _shrink(crop, int(rng.integers(SHRINK_SIDES[0], SHRINK_SIDES[1] + 1)))
+    if config.jpeg and rng.random() < config.jpeg:
+        crop = _compress(crop, int(rng.integers(JPEG_QUALITY[0], JPEG_QUALITY[1] + 1)))
     return crop
 
 
 def _soften(crop: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     if rng.random() < 0.5:
         return cv2.GaussianBlur(crop, (0, 0), rng.uniform(0.4, 1.6))
-    small = int(crop.shape[0] * rng.uniform(0.3, 0.8))
-    shrunk = cv2.resize(crop, (small, small), interpolation=cv2.INTER_AREA)
-    return cv2.resize(shrunk, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+    return _shrink(crop, int(crop.shape[0] * rng.uniform(0.3, 0.8)))
+
+
+def _shrink(crop: np.ndarray, side: int) -> np.ndarray:
+    """Shrink a crop to so many pixels a side and enlarge it again."""
+    small = cv2.resize(crop, (side, side), interpolation=cv2.INTER_AREA)
+    return cv2.resize(small, crop.shape[1::-1], interpolation=cv2.INTER_LINEAR)
+
+
+def _compress(crop: np.ndarray, quality: int) -> np.ndarray:
+    """Return the crop after JPEG compression."""
+    bgr = cv2.cvtColor(crop, cv2.COLOR_RGB2BGR)
+    _, content = cv2.imencode(".jpg", bgr, [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.cvtColor(cv2.imdecode(content, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 def _erase(

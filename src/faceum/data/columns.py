@@ -22,6 +22,7 @@ COLUMNS = {
     "age": "number",
     "age_sigma": "number",
     "gender": "integer",
+    "smile": "flag",
     "attributes": "flags",
     "expression_votes": "numbers",
     "parsing": "bytes",

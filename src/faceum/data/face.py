@@ -25,8 +25,8 @@ class LabelledFace:
     box: (4,) float64 x0 y0 x1 y1 in pixels, the set's or that of its points; None if it has neither.
     points5: (5, 2) float64 in pixels, None if the set has none or they are a guess.
     labels: the known labels by their names in `Sample`: age, age_sigma, gender, identity, attributes (40,)
-        bool, expression_votes (8,) float64, parsing (H, W) uint8, landmarks68 (68, 2) float64, embedding
-        (256,).
+        int8 (1 yes, 0 no, -1 unknown), expression_votes (8,) float64, parsing (H, W) uint8, landmarks68
+        (68, 2) float64, embedding (256,).
     rough_landmarks: the landmarks were predicted by another network.
     """
 
@@ -66,7 +66,7 @@ def read_face(sample: Sample, *, parsing: bool = True) -> LabelledFace:
         "age_sigma": sample.age_sigma,
         "gender": sample.gender,
         "identity": sample.identity,
-        "attributes": None if sample.attributes is None else np.asarray(sample.attributes, bool),
+        "attributes": sample.partial_attributes,
         "expression_votes": _scale(sample.expression_votes, np.ones(1)),
         "parsing": classes,
         "landmarks68": _scale(sample.landmarks68, scale),

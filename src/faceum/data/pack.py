@@ -1,10 +1,11 @@
 """Write samples of any reader to a packed Parquet file, each image cut around its face.
 
 A row has id, source, image (WebP), height, width, box, points5, detector_score and the labels that the set
-has: age, age_sigma, gender, attributes, expression_votes, parsing (PNG), landmarks68, rough_landmarks (true
-if another network predicted them), identity, person (the name behind the number), wears_mask, and embedding
-(another network's 256 numbers, float32); see `faceum.data.sample.Sample` and `faceum.data.columns`. Boxes,
-points and landmarks move with the cut; the parsing gets the size of its image. Lists are flat, x before y.
+has: age, age_sigma, gender, smile, attributes, expression_votes, parsing (PNG), landmarks68, rough_landmarks
+(true if another network predicted them), identity, person (the name behind the number), wears_mask, and
+embedding (another network's 256 numbers, float32); see `faceum.data.sample.Sample` and
+`faceum.data.columns`. Boxes, points and landmarks move with the cut; the parsing gets the size of its image.
+Lists are flat, x before y.
 """
 
 from __future__ import annotations
@@ -150,6 +151,7 @@ def _pack_row(
         "age": sample.age,
         "age_sigma": sample.age_sigma,
         "gender": sample.gender,
+        "smile": sample.smile,
         "attributes": None if sample.attributes is None else np.asarray(sample.attributes, bool).tolist(),
         "expression_votes": None if sample.expression_votes is None else sample.expression_votes.tolist(),
         "parsing": None

@@ -22,7 +22,7 @@ from faceum.data.sample import Sample
 from faceum.errors import DataError
 from faceum.extras import missing
 
-TEACHER_DISAGREEMENT = 0.08
+TEACHER_DISAGREEMENT = 0.06
 """Landmarks on which two networks differ by more than this share of the eye distance are left out."""
 
 
@@ -221,6 +221,7 @@ def _sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
         age=row.get("age"),
         age_sigma=row.get("age_sigma"),
         gender=row.get("gender"),
+        smile=row.get("smile"),
         attributes=arrays["attributes"],
         expression_votes=arrays["expression_votes"],
         parsing=None if parsing is None else partial(_decode_parsing, parsing, where),

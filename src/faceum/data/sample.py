@@ -52,7 +52,7 @@ class Sample:
         the bytes in the row named by `id`.
     box: (4,) x0 y0 x1 y1, points5: (5, 2), landmarks68: (68, 2) in iBUG order; all in image pixels.
     age: years. age_sigma: standard deviation of its annotators in years. gender: 0 male, 1 female, as
-        perceived by the makers of the set. attributes: (40,) bool.
+        perceived by the makers of the set. smile: whether the face smiles. attributes: (40,) bool.
     expression_votes: (8,) in the order of tasks.EXPRESSIONS; a single vote if the set has one label per face.
     parsing: a function that returns (h, w) uint8 class ids of tasks.PARSING_CLASSES. They cover the whole
         image, perhaps at another resolution.
@@ -71,6 +71,7 @@ class Sample:
     age: float | None = None
     age_sigma: float | None = None
     gender: int | None = None
+    smile: bool | None = None
     attributes: np.ndarray | None = None
     expression_votes: np.ndarray | None = None
     parsing: Callable[[], np.ndarray] | None = None
@@ -88,6 +89,27 @@ class Sample:
         if not isinstance(self.image, bytes):
             return str(self.image)
         return f"{self.source} {self.id}" if self.file is None else f"{self.file}, row {self.id}"
+
+    @property
+    def partial_attributes(self) -> np.ndarray | None:
+        """The attributes (40,) as int8: 1 yes, 0 no, -1 unknown; None if nothing is known.
+
+        In a set without the 40 attributes, gender gives Male and smile gives Smiling.
+        """
+        if self.attributes is not None:
+            return np.asarray(self.attributes, np.int8)
+        known = {"Male": None if self.gender is None else self.gender == 0, "Smiling": self.smile}
+        if all(value is None for value in known.values()):
+            return None
+        values = np.full(len(ATTRIBUTES), -1, np.int8)
+        for name, value in known.items():
+            if value is not None:
+                values[ATTRIBUTES.index(name)] = value
+        return values
+
+    def has_label(self, task: str) -> bool:
+        """Whether the sample has a label of a task."""
+        return any(getattr(self, column) is not None for column in TASKS[task].label_columns)
 
     def read(self) -> np.ndarray:
         """Read the image as RGB uint8 (H, W, 3), upright; raises DataError naming it if that fails."""

@@ -110,7 +110,8 @@ def read_sources(
     refuse: raise the DataError of the first label or image that cannot be right; otherwise the sample is
         skipped and reported. Of the images of a lazy source only the presence is checked here; see LazyFaces.
     people: number the persons over all sources that train recognition; other identities are dropped.
-    apart_from: leave out faces whose image, pixel by pixel, is also in this split of their source.
+    apart_from: leave out faces whose image, pixel by pixel, is also in this split of their source, if it has
+        such a split.
     """
     numbers: dict[tuple[str, int | str], int] | None = {} if people else None
     faces: dict[str, Sequence[LabelledFace]] = {}
@@ -120,7 +121,9 @@ def read_sources(
         fingerprint = _Fingerprint()
         samples: Iterable[Sample] = _samples(source, config, data, split or config.split, read)
         if apart_from is not None:
-            others = _samples(source, config, data, apart_from, read)
+            others: Iterable[Sample] = ()
+            if has_split(source, config, data, apart_from):
+                others = _samples(source, config, data, apart_from, read)
             samples = _keep_apart(samples, {pixels for _, pixels in _in_threads(_pixels, others)})
         valid = keep_valid(islice(samples, most), refuse=refuse, skipped=skipped)
         if config.lazy:
@@ -134,6 +137,11 @@ def read_sources(
         )
         prints[source] = fingerprint.to_dict()
     return Data(faces=faces, people=len(numbers or ()), skipped=skipped, fingerprint=prints)
+
+
+def has_split(source: str, config: SourceConfig, data: str | Path, split: str) -> bool:
+    """Whether a source has a split; a source of the corpus may lack its file, readers have every split."""
+    return config.reader is not None or (Path(config.path or data) / f"{source}.{split}.parquet").exists()
 
 
 def _keep_apart(samples: Iterable[Sample], held_out: Collection[bytes]) -> Iterator[Sample]:

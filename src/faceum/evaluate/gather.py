@@ -18,6 +18,9 @@ from faceum.tasks import ATTRIBUTES
 SHOWN = 6
 """Examples kept of the best and of the worst."""
 
+OLDER = 40
+"""Age in years that divides the groups by gender and age."""
+
 GENDERS = ("male", "female")
 """The words for a set's perceived gender, 0 and 1."""
 
@@ -81,10 +84,15 @@ def groups_of(truth: Mapping[str, Any]) -> dict[str, str]:
         groups["age band"] = age_band(float(truth["age"]))
     if "gender" in truth:
         groups["perceived gender"] = GENDERS[int(truth["gender"])]
+    if "age" in truth and "gender" in truth:
+        older = "over" if float(truth["age"]) > OLDER else "up to"
+        groups["perceived gender and age"] = f"{GENDERS[int(truth['gender'])]}, {older} {OLDER}"
     if "attributes" in truth:
         attributes = dict(zip(ATTRIBUTES, truth["attributes"], strict=True))
-        groups.setdefault("perceived gender", GENDERS[0 if attributes["Male"] else 1])
-        groups["perceived age"] = "young" if attributes["Young"] else "not young"
+        if attributes["Male"] >= 0:
+            groups.setdefault("perceived gender", GENDERS[0 if attributes["Male"] else 1])
+        if attributes["Young"] >= 0:
+            groups["perceived age"] = "young" if attributes["Young"] else "not young"
     return groups
 
 

@@ -151,7 +151,7 @@ def _known(labelled: LabelledSet, protocol: str, limit: int | None) -> Iterator[
     def known() -> Iterator[Sample]:
         for sample in labelled.faces():
             rough = protocol == "landmarks" and sample.rough_landmarks
-            if getattr(sample, TASKS[protocol].label) is not None and not rough:
+            if sample.has_label(protocol) and not rough:
                 yield sample
 
     every = 1 if limit is None else max(1, -(-sum(1 for _ in known()) // limit))

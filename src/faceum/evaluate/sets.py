@@ -141,11 +141,7 @@ def _are_chips(first: list[Sample]) -> bool:
 
 def _protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[str, ...]:
     """What the labels of its first faces, and its pairs, allow; faces that wear masks get no second one."""
-    protocols = [
-        protocol
-        for protocol in BY_FACE
-        if any(getattr(sample, TASKS[protocol].label) is not None for sample in first)
-    ]
+    protocols = [protocol for protocol in BY_FACE if any(sample.has_label(protocol) for sample in first)]
     if labelled.pairs is not None:
         protocols += ["verification", *([] if any(sample.wears_mask for sample in first) else ["masked"])]
     if not protocols and all(sample.identity is None for sample in first):

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 
 from faceum.data.mixture import Batch, MixtureDataset, PolicyBatches
-from faceum.data.sources import Data, read_sources
+from faceum.data.sources import Data, has_split, read_sources
 from faceum.datasets.registry import read_dataset
 from faceum.errors import RecipeError
 from faceum.model.checkpoint import save_checkpoint
@@ -99,11 +99,16 @@ def read_data(config: RunConfig) -> Data:
 
 
 def held_out(config: RunConfig, trainer: Trainer) -> Validate | None:
-    """Return validation on the recipe's held-out split; None if it has none."""
-    if config.held_out is None:
+    """Return validation on the held-out split of the sources that have one; None if none has."""
+    sources = {
+        source: settings
+        for source, settings in config.sources.items()
+        if config.held_out is not None and has_split(source, settings, config.data, config.held_out)
+    }
+    if not sources:
         return None
     data = read_sources(
-        config.sources,
+        sources,
         config.data,
         read_dataset,
         split=config.held_out,

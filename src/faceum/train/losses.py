@@ -74,9 +74,15 @@ def age_loss(logits_BY: Tensor, years_B: Tensor) -> Tensor:
 
 
 def attribute_loss(logits_BA: Tensor, label_BA: Tensor) -> Tensor:
-    """Return the binary cross-entropy, summed over attributes, mean over images."""
-    each_BA = F.binary_cross_entropy_with_logits(logits_BA.float(), label_BA.float(), reduction="none")
-    return mean_over_ranks(each_BA.sum(-1))
+    """Return the binary cross-entropy: the sum over attributes of the mean over the images that know each.
+
+    label_BA: 1 yes, 0 no, -1 unknown; an unknown label adds neither loss nor gradient.
+    """
+    label_BA = label_BA.float()
+    known_BA = (label_BA >= 0).float()
+    each_BA = F.binary_cross_entropy_with_logits(logits_BA.float(), label_BA.clamp_min(0), reduction="none")
+    sum_A, count_A = sum_over_ranks((each_BA * known_BA).sum(0)), sum_over_ranks(known_BA.sum(0))
+    return (sum_A / count_A.clamp_min(1)).sum()
 
 
 def expression_loss(logits_BC: Tensor, votes_BC: Tensor) -> Tensor:
