@@ -49,6 +49,19 @@ def test_attributes_are_independent_and_expressions_sum_to_one():
     assert sum(answer["expression"].probabilities.values()) == pytest.approx(1)
 
 
+def test_a_calibration_is_applied():
+    attributes, expression = np.zeros((1, 40), np.float32), np.zeros((1, 8), np.float32)
+    attributes[0, 31], expression[0, 1] = 2 * np.log(3), 3 * np.log(7)
+    age = np.full((1, 101), -60.0, np.float32)
+    age[0, [20, 40]] = 0.0
+    outputs = {"attributes": attributes, "expression": expression, "age": age}
+    calibration = {"attributes": 2.0, "expression": 3.0, "age": 1.5}
+    answer = decode_answers(outputs, [crop()], calibration=calibration)[0]
+    assert answer["attributes"]["Smiling"] == pytest.approx(0.75)
+    assert answer["expression"].probabilities["happiness"] == pytest.approx(0.5)
+    assert answer["age"].years == pytest.approx(30) and answer["age"].std == pytest.approx(15)
+
+
 def test_a_network_with_other_labels_says_its_own():
     words = {"expression": ("glad", "sad")}
     answer = decode_answers({"expression": np.array([[0.0, 2.0]], np.float32)}, [crop()], words)[0]

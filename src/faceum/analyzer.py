@@ -333,7 +333,8 @@ class FaceAnalyzer:
         outputs = self._runner.run(
             np.stack([crop.image for crop in crops]), np.stack([crop.face_tokens_N for crop in crops]), tasks
         )
-        return decode_answers(outputs, crops, self._runner.card.labels)
+        card = self._runner.card
+        return decode_answers(outputs, crops, card.labels, card.calibration)
 
 
 def _rebuild(kind: type[FaceAnalyzer], arguments: dict[str, Any]) -> FaceAnalyzer:

@@ -23,12 +23,15 @@ def decode_answers(
     outputs: Mapping[str, np.ndarray],
     crops: Sequence[Crop],
     labels: Mapping[str, Sequence[str]] | None = None,
+    calibration: Mapping[str, float] | None = None,
 ) -> list[dict[str, Any]]:
     """Return one dict per crop: field of `Face` -> its value, for the tasks in `outputs`.
 
     outputs: recognition (B, 512); age (B, 101), attributes (B, 40), expression (B, C) logits; parsing
         (B, 19, h, w) logits; landmarks (B, 68, 2), x then y, 0..1 over the crop.
     labels: task -> its labels, for tasks whose labels differ from `faceum.tasks`.
+    calibration: task -> the temperature that its logits are divided by or, for age, the factor by which the
+        deviation is multiplied; 1 for tasks without one.
     Raises ModelError if the number of labels is not that of the output.
     """
     answers: list[dict[str, Any]] = [{} for _ in crops]
@@ -42,21 +45,26 @@ def decode_answers(
                 f"The network answers {name!r} with {values.shape[1]} values for {len(words)} labels; "
                 "its labels do not belong to it."
             )
-        decoded = DECODERS[task.kind](values.astype(np.float32, copy=False), crops, words)
+        correction = (calibration or {}).get(name, 1.0)
+        decoded = DECODERS[task.kind](values.astype(np.float32, copy=False), crops, words, correction)
         for answer, value in zip(answers, decoded, strict=True):
             answer[task.result_field] = value
     return answers
 
 
-def decode_ages(logits_BY: np.ndarray) -> list[Age]:
-    """Return ages for (B, 101) logits: expectation and deviation of p = sigmoid / its sum over the years."""
+def decode_ages(logits_BY: np.ndarray, spread: float = 1.0) -> list[Age]:
+    """Return ages for (B, 101) logits: expectation and deviation of p = sigmoid / its sum over the years.
+
+    spread: factor by which the deviation is multiplied.
+    """
     p_BY = sigmoid(logits_BY.astype(np.float64))
     p_BY /= p_BY.sum(axis=1, keepdims=True)
     years_Y = np.arange(p_BY.shape[1])
     mean_B = p_BY @ years_Y
     variance_B = (p_BY * (years_Y - mean_B[:, None]) ** 2).sum(axis=1)
     return [
-        Age(years=float(mean), std=float(np.sqrt(var))) for mean, var in zip(mean_B, variance_B, strict=True)
+        Age(years=float(mean), std=float(spread * np.sqrt(var)))
+        for mean, var in zip(mean_B, variance_B, strict=True)
     ]
 
 
@@ -68,28 +76,37 @@ def decode_class_map(logits_Chw: np.ndarray, size: int) -> np.ndarray:
     return logits_SSC.argmax(axis=2).astype(np.uint8)
 
 
-def _embeddings(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[np.ndarray]:
+def _embeddings(
+    values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...], correction: float
+) -> list[np.ndarray]:
     lengths = np.linalg.norm(values, axis=1, keepdims=True)
     return list(values / np.maximum(lengths, 1e-12))
 
 
-def _ages(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Age]:
-    return decode_ages(values)
+def _ages(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...], correction: float) -> list[Age]:
+    return decode_ages(values, correction)
 
 
-def _labels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[dict[str, float]]:
-    return [dict(zip(words, row, strict=True)) for row in sigmoid(values.astype(np.float64)).tolist()]
+def _labels(
+    values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...], correction: float
+) -> list[dict[str, float]]:
+    p_BA = sigmoid(values.astype(np.float64) / correction)
+    return [dict(zip(words, row, strict=True)) for row in p_BA.tolist()]
 
 
-def _classes(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Expression]:
-    probabilities = softmax(values.astype(np.float64))
+def _classes(
+    values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...], correction: float
+) -> list[Expression]:
+    probabilities = softmax(values.astype(np.float64) / correction)
     return [
         Expression(label=words[int(row.argmax())], probabilities=dict(zip(words, row.tolist(), strict=True)))
         for row in probabilities
     ]
 
 
-def _pixels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[Parsing]:
+def _pixels(
+    values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...], correction: float
+) -> list[Parsing]:
     # The class map has the crop's size, so the crop's inverse matrix is also the map's.
     return [
         Parsing(
@@ -99,7 +116,9 @@ def _pixels(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -
     ]
 
 
-def _points(values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...]) -> list[np.ndarray]:
+def _points(
+    values: np.ndarray, crops: Sequence[Crop], words: tuple[str, ...], correction: float
+) -> list[np.ndarray]:
     faces = []
     for points, crop in zip(values.astype(np.float64), crops, strict=True):
         in_crop = points * crop.image.shape[0]
@@ -118,7 +137,7 @@ def sigmoid(values: np.ndarray) -> np.ndarray:
     return 1.0 / (1.0 + np.exp(-np.clip(values, -60.0, 60.0)))
 
 
-DECODERS: dict[str, Callable[[np.ndarray, Sequence[Any], tuple[str, ...]], Sequence[Any]]] = {
+DECODERS: dict[str, Callable[[np.ndarray, Sequence[Any], tuple[str, ...], float], Sequence[Any]]] = {
     "embedding": _embeddings,
     "number": _ages,
     "labels": _labels,
@@ -126,4 +145,4 @@ DECODERS: dict[str, Callable[[np.ndarray, Sequence[Any], tuple[str, ...]], Seque
     "pixels": _pixels,
     "points": _points,
 }
-"""Kind of task -> the function that turns its outputs for B crops into B answers."""
+"""Kind of task -> the function from its outputs for B crops, its labels and its correction to B answers."""

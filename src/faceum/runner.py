@@ -39,13 +39,15 @@ class NetworkCard:
     """What a weights file says about its network.
 
     name: name of the network. tasks: the tasks it answers. crops: crop policy -> tasks that use it.
-    labels: task -> its labels, for tasks that have any.
+    labels: task -> its labels, for tasks that have any. calibration: task -> the correction that decoding
+    applies, for tasks where one was measured; see `faceum.decode.decode_answers`.
     """
 
     name: str
     tasks: tuple[str, ...]
     crops: tuple[tuple[CropSpec, tuple[str, ...]], ...]
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    calibration: Mapping[str, float] = field(default_factory=dict)
 
     def crop_of(self, task: str) -> CropSpec:
         """Return the crop policy of a task."""
@@ -58,6 +60,7 @@ class NetworkCard:
             "tasks": list(self.tasks),
             "crops": [{"spec": spec.to_dict(), "tasks": list(tasks)} for spec, tasks in self.crops],
             "labels": {task: list(words) for task, words in self.labels.items()},
+            "calibration": dict(self.calibration),
         }
 
     @classmethod
@@ -70,7 +73,19 @@ class NetworkCard:
                 (CropSpec.from_dict(entry["spec"]), tuple(entry["tasks"])) for entry in values["crops"]
             ),
             labels={task: tuple(words) for task, words in values["labels"].items()},
+            calibration=read_calibration(values),
         )
+
+
+def read_calibration(header: Mapping[str, Any]) -> dict[str, float]:
+    """Return the calibration of a weights file's header; raises ModelError if it is not one."""
+    calibration = header.get("calibration", {})
+    right = isinstance(calibration, Mapping) and all(
+        isinstance(one, (int, float)) and 0 < one < float("inf") for one in calibration.values()
+    )
+    if not right:
+        raise ModelError(f"calibration is {calibration!r}; expected task -> a number above 0.")
+    return dict(calibration)
 
 
 class Runner(Protocol):
@@ -246,7 +261,13 @@ class TorchRunner:
             network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         config = network.config
         labels = {task: tuple(words) for task, words in metadata.get("labels", {}).items()}
-        self.card = NetworkCard(name=config.name, tasks=config.tasks, crops=config.crops, labels=labels)
+        self.card = NetworkCard(
+            name=config.name,
+            tasks=config.tasks,
+            crops=config.crops,
+            labels=labels,
+            calibration=read_calibration(metadata),
+        )
         self._network = self._compile(network)
 
     @functools.cached_property

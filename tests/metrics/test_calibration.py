@@ -5,7 +5,13 @@ import pytest
 from sklearn.calibration import calibration_curve
 
 from faceum.errors import DataError
-from faceum.metrics.calibration import calibration_interval, reliability, spread_reliability
+from faceum.metrics.calibration import (
+    calibration_interval,
+    fit_spread,
+    fit_temperature,
+    reliability,
+    spread_reliability,
+)
 from faceum.metrics.intervals import bootstrap
 
 
@@ -62,3 +68,29 @@ def test_the_interval_is_that_of_the_slow_way():
     theirs = bootstrap(slow, 30, resamples=300)
     ours = calibration_interval(confidences, correct, known)
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
+
+
+def test_the_temperature_undoes_a_scale():
+    """Labels drawn by the logits need a temperature of 1; logits three times as large need 3."""
+    rng = np.random.default_rng(0)
+    logits = 2 * rng.standard_normal((4000, 5))
+    p = np.exp(logits) / np.exp(logits).sum(1, keepdims=True)
+    labels = (p.cumsum(1) > rng.random((4000, 1))).argmax(1)
+    assert fit_temperature(logits, labels) == pytest.approx(1, abs=0.08)
+    assert fit_temperature(3 * logits, labels) == pytest.approx(3 * fit_temperature(logits, labels), rel=1e-3)
+    labels[::2] = -1
+    assert fit_temperature(logits, labels) == pytest.approx(fit_temperature(logits[1::2], labels[1::2]))
+
+
+def test_the_temperature_of_independent_answers():
+    """Of faces with a logit of 2, three quarters are a yes: the right logit is log 3."""
+    logits = np.full((4, 2), 2.0)
+    labels = np.array([[1, -1], [1, -1], [1, -1], [0, -1]])
+    assert fit_temperature(logits, labels) == pytest.approx(2 / np.log(3), rel=1e-3)
+    with pytest.raises(DataError, match="got none"):
+        fit_temperature(logits, np.full((4, 2), -1))
+
+
+def test_the_spread_covers_what_it_states():
+    errors = np.random.default_rng(0).normal(0, 3, 20_000)
+    assert fit_spread(np.full(20_000, 2.0), errors) == pytest.approx(1.5, rel=0.03)

@@ -39,14 +39,15 @@ def test_both_formats_are_written_registered_and_say_the_same(tool, tiny_model, 
         {"title": "By age band", "columns": ["age band", "faces", "MAE"], "rows": [["70+", 9, 7.1234]]},
     ]}]}  # fmt: skip
     record = {"tables": tool.tables_of(report), "data": [{"source": "utkface", "train": 5}]}
-    record["recipes"] = [{"steps": 3}]
+    record |= {"recipes": [{"steps": 3}], "calibration": {"age": 1.5}}
     differences = tool.ship(tiny_model, about, tmp_path, record)
     assert set(differences) == set(load_runner(tiny_model, "torch").card.tasks)
     entry = load_registry(tmp_path)["small"]
     assert (entry.kind, entry.licence, entry.scores) == ("model", "research", {"lfw_accuracy": 50.0})
     for part in ("onnx", "safetensors"):
         path = asset_path("small", part, folder=tmp_path)
-        assert load_runner(path).card.name == "tiny"
+        card = load_runner(path).card
+        assert card.name == "tiny" and card.calibration == {"age": 1.5}
     import onnx
 
     from faceum.model.checkpoint import read_metadata

@@ -91,9 +91,9 @@ def answers(
                 f"The network's answer to {task} holds NaN or infinity for {group[int(finite.argmin())].id}; "
                 "a score over it would mean nothing, so check the weights."
             )
-        for sample, answer in zip(
-            group, decode_answers(outputs, [s.crop for s in group], runner.card.labels), strict=True
-        ):
+        card = runner.card
+        decoded = decode_answers(outputs, [one.crop for one in group], card.labels, card.calibration)
+        for sample, answer in zip(group, decoded, strict=True):
             yield sample, next(iter(answer.values()))
 
 

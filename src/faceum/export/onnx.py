@@ -216,6 +216,7 @@ def _describe(
         tasks=tuple(tasks),
         crops=((spec, tuple(tasks)),),
         labels={task: tuple(words) for task, words in metadata.get("labels", {}).items() if task in tasks},
+        calibration={task: one for task, one in metadata.get("calibration", {}).items() if task in tasks},
     )
     # Intermediate shapes and the exporter's notes are much of the file and are not needed.
     del program.graph.value_info[:]

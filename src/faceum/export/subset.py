@@ -66,6 +66,7 @@ def extract_file(
         raise ModelError(f"{path} is the model itself; write to another file.")
     metadata |= {
         "labels": {task: words for task, words in metadata.get("labels", {}).items() if task in kept},
+        "calibration": {task: one for task, one in metadata.get("calibration", {}).items() if task in kept},
         "extracted": {"from": whole.config.name, "its_scores": metadata.get("scores", {})},
         "scores": {},
     }

@@ -12,6 +12,9 @@ from faceum.errors import DataError
 from faceum.metrics.checks import finite, same_length
 from faceum.metrics.intervals import Interval, bootstrap
 
+LEVELS = (0.5, 0.68, 0.8, 0.9)
+"""The shares of true ages that intervals are fitted to cover."""
+
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reliability:
@@ -84,6 +87,53 @@ def calibration_interval(
         return float(np.abs(drawn @ gap_NB).sum()) / answers if answers else float("nan")
 
     return bootstrap(of_rows, len(count_N), resamples=300)
+
+
+def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
+    """Return the temperature, 0.1 to 10, that makes the targets likeliest when logits are divided by it.
+
+    logits: (N, C). targets: (N,) ints for one class of many, or (N, C) for independent answers; 1 yes, 0 no,
+        -1 unknown.
+    Raises DataError if no target is known.
+    """
+    logits, targets = finite("logits", logits), np.asarray(targets)
+    known = targets >= 0
+    if not known.any():
+        raise DataError("A temperature needs labelled faces; got none.")
+
+    def cost(temperature: float) -> float:
+        scaled = logits / temperature
+        if targets.ndim == 1:
+            below = scaled - scaled.max(1, keepdims=True)
+            likelihood = below - np.log(np.exp(below).sum(1, keepdims=True))
+            return -float(likelihood[known, targets[known].astype(int)].mean())
+        return float(np.logaddexp(0, np.where(targets == 1, -scaled, scaled))[known].mean())
+
+    # The cost has a single minimum over the logarithm of the temperature: golden-section search finds it.
+    low, high, golden = np.log(0.1), np.log(10.0), (np.sqrt(5) - 1) / 2
+    for _ in range(60):
+        left, right = high - golden * (high - low), low + golden * (high - low)
+        if cost(float(np.exp(left))) < cost(float(np.exp(right))):
+            high = right
+        else:
+            low = left
+    return float(np.exp((low + high) / 2))
+
+
+def fit_spread(
+    deviations: np.ndarray | Sequence[float],
+    errors: np.ndarray | Sequence[float],
+    levels: Sequence[float] = LEVELS,
+) -> float:
+    """Return the factor of predicted deviations (N,) with which normal intervals cover the errors (N,) best.
+
+    It is the geometric mean, over the levels, of how much too narrow each interval is.
+    """
+    deviations, errors = finite("predicted deviations", deviations), finite("errors", errors)
+    same_length(deviations=deviations, errors=errors)
+    reached = np.abs(errors) / deviations
+    factors = [np.quantile(reached, level) / NormalDist().inv_cdf((1 + level) / 2) for level in levels]
+    return float(np.exp(np.mean(np.log(factors))))
 
 
 def spread_reliability(
