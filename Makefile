@@ -16,7 +16,7 @@ NEWEST_PYTHON ?= python3
 .PHONY: help demo test test-fast test-minimums test-newest check format docs clean
 
 help:
-	@echo "make demo           install the base package (no torch) and analyse the example portrait"
+	@echo "make demo           install the base package (no torch) and analyze the example portrait"
 	@echo "make test           run all tests in parallel (PYTEST_ARGS='-k crop' to choose, WORKERS=2)"
 	@echo "make test-fast      run the tests that are not marked slow"
 	@echo "make test-minimums  run the base tests with the oldest declared versions on $(OLDEST_PYTHON)"

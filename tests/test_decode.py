@@ -20,7 +20,7 @@ def test_every_task_has_a_field_and_every_kind_a_decoder():
     assert {task.result_field for task in TASKS.values()} <= set(Face.__dataclass_fields__)
 
 
-def test_age_is_the_expectation_of_the_normalised_sigmoid():
+def test_age_is_the_expectation_of_the_normalized_sigmoid():
     logits = np.full((1, 101), -60.0, np.float32)
     logits[0, [20, 40]] = 0.0  # two equally probable years
     age = decode_answers({"age": logits}, [crop()])[0]["age"]

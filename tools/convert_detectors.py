@@ -232,7 +232,7 @@ def quantized(model: onnx.ModelProto, corpus: Path) -> onnx.ModelProto:
     """The network in 8 bits but for its last layer, whose steps would be seen in boxes and scores.
 
     Kernels have a scale a channel, and 7 bits: without AVX512-VNNI, sums of two products of 8 bits saturate.
-    The image's bytes are its quantised values as they are.
+    The image's bytes are its quantized values as they are.
     """
     from onnxruntime.quantization import QuantFormat, QuantType, quantize_static
 

@@ -178,7 +178,7 @@ def test_what_a_folder_leaves_out_is_one_line(faceum, portrait_path, tmp_path):
     ]
 
 
-def test_standard_input_is_analysed(tiny_model, portrait_path, tmp_path):
+def test_standard_input_is_analyzed(tiny_model, portrait_path, tmp_path):
     words = ("analyze", "-", "--json", "--model", tiny_model.with_suffix(".onnx"), "--out", tmp_path / "out")
     with portrait_path.open("rb") as image:
         pipe = subprocess.Popen(["cat"], stdin=image, stdout=subprocess.PIPE)

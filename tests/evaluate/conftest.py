@@ -20,6 +20,7 @@ from faceum.crop import TEMPLATE, CropSpec
 from faceum.data.face import LabelledFace
 from faceum.data.sample import Sample
 from faceum.detect.base import Detection
+from faceum.evaluate.samples import cut_faces
 from faceum.runner import NetworkCard
 from faceum.tasks import TASKS
 
@@ -111,6 +112,11 @@ def sample(name: str, colour: int | tuple[int, int, int], **labels: object) -> S
     return Sample(id=name, source="toy", image=image, box=made.box, points5=made.points5, **labels)
 
 
+def cut(runner, rows, task, detector=None, *, tight=True):
+    """Cut the faces of rows as the protocol of a task does."""
+    return cut_faces(rows, runner, detector, task=task, tight=tight)
+
+
 def detection(
     centre: tuple[float, float] = (50, 50), eye_distance: float = 16, score: float = 0.9
 ) -> Detection:
@@ -136,6 +142,7 @@ def toy() -> SimpleNamespace:
         row=row,
         sample=sample,
         detection=detection,
+        cut=cut,
         face_box=face_box,
         face_points=face_points,
         landmarks68=landmarks68,

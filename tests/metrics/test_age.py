@@ -27,7 +27,7 @@ def test_one_sigma_for_all_and_none():
     [
         ([math.nan, 3], [1, 2], None, "1 of 2 predicted ages are NaN or infinite, the first in row 0"),
         ([], [], None, "no predicted ages"),
-        ([1], [1, 2], None, "one row each"),
+        ([1], [1, 2], None, "equally many rows"),
         ([1], [1], 0, "above 0 years"),
     ],
 )

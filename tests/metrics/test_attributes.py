@@ -58,8 +58,8 @@ def test_unlabelled_images_do_not_count():
     ("probabilities", "labels", "sentence"),
     [
         ([[np.nan]], [[1]], "1 of 1 attribute probabilities are NaN"),
-        ([[0.5]], [[2]], "came others"),
-        ([[0.5, 0.5]], [[1]], r"came \(1, 2\) and \(1, 1\)"),
+        ([[0.5]], [[2]], "got 2"),
+        ([[0.5, 0.5]], [[1]], r"got \(1, 2\) and \(1, 1\)"),
         ([[0.5]], [[-1]], "nothing to score"),
     ],
 )

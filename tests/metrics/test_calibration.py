@@ -48,11 +48,11 @@ def test_true_deviations_lie_on_the_diagonal_and_halved_ones_do_not():
 
 
 def test_what_is_no_confidence_is_a_sentence():
-    with pytest.raises(DataError, match="from 0 to 1; came 0.5 to 1.5"):
+    with pytest.raises(DataError, match="from 0 to 1, got values from 0.5 to 1.5"):
         reliability([0.5, 1.5], [True, True])
     with pytest.raises(DataError, match="1 of 2 confidences are NaN"):
         reliability([0.5, np.nan], [True, True])
-    with pytest.raises(DataError, match="above 0; came 0"):
+    with pytest.raises(DataError, match="above 0, got 0"):
         spread_reliability([0, 1], [1, 1])
 
 

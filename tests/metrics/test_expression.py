@@ -51,7 +51,7 @@ def test_rows_without_votes_are_named(votes):
         ([0], [-1], "Class id -1 among the true classes"),
         ([np.nan], [0], "predicted classes are NaN"),
         ([0.5], [0], "whole numbers"),
-        ([0, 1], [0], "one row each"),
+        ([0, 1], [0], "equally many rows"),
         ([], [], "no predicted classes"),
     ],
 )

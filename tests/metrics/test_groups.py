@@ -25,7 +25,7 @@ def test_bands(years, band):
 
 def test_no_age_is_a_sentence():
     for years in (-1, 200, math.nan):
-        with pytest.raises(DataError, match="An age lies between 0 and 200"):
+        with pytest.raises(DataError, match="age from 0 to 200"):
             age_band(years)
     with pytest.raises(DataError, match="1 of 1 scores are NaN"):
         group_scores([math.nan], ["a"])

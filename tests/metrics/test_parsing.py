@@ -59,7 +59,7 @@ def test_equals_scikit_learn_over_one_confusion():
 @pytest.mark.parametrize(
     ("predicted", "true", "sentence"),
     [
-        (np.zeros((2, 2), int), np.zeros((2, 3), int), r"\(2, 3\); came \(2, 2\)"),
+        (np.zeros((2, 2), int), np.zeros((2, 3), int), r"\(2, 3\), got \(2, 2\)"),
         (np.zeros((2, 2), int), np.full((2, 2), 19), "Class id 19 among the labelled pixels"),
         (np.full((1, 1), np.nan), np.zeros((1, 1), int), "predicted pixels are NaN"),
     ],

@@ -92,7 +92,7 @@ def test_equal_error_by_hand():
         ([0.1, 0.2], [True, True], "No pair shows two different people"),
         ([0.1, np.nan], [True, False], "1 of 2 distances are NaN"),
         ([], [], "no distances to score"),
-        ([0.1, 0.2, 0.3], [True, False], "one row each"),
+        ([0.1, 0.2, 0.3], [True, False], "equally many rows"),
     ],
 )
 def test_what_cannot_be_scored_is_a_sentence(distances, same, sentence):
@@ -102,7 +102,7 @@ def test_what_cannot_be_scored_is_a_sentence(distances, same, sentence):
 
 
 def test_one_fold_has_no_others_to_choose_on():
-    with pytest.raises(DataError, match="came 1 fold"):
+    with pytest.raises(DataError, match="two folds.*got 1"):
         verify_folds([0.1, 0.2], [True, False], [0, 0])
 
 

@@ -161,11 +161,11 @@ def random_state(shapes: dict[str, tuple[int, ...]], seed: int) -> State:
     return state
 
 
-# The network. x is (tokens, width); images are normalised (3, S, S).
+# The network. x is (tokens, width); images are normalized (3, S, S).
 
 
 def answers(state: State, sizes: Sizes, image: Tensor, face: Tensor, tasks: tuple[str, ...]) -> State:
-    """Each task's answer for one normalised image, without batch dimension.
+    """Each task's answer for one normalized image, without batch dimension.
 
     Up to the moe_blocks the encoder does not look at the task, so that part is worked out once.
     """

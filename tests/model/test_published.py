@@ -61,8 +61,8 @@ def differences(
     for spec, tasks in [(spec, tasks) for spec, tasks in model.config.crops if tasks]:
         size = spec.size
         crop, face = image(size, seed=size), masks(size // 16)[mask]
-        normalised = (crop - model.mean[0]) / model.std[0]
-        wanted = published.answers(state, sizes, normalised, face, tasks)
+        normalized = (crop - model.mean[0]) / model.std[0]
+        wanted = published.answers(state, sizes, normalized, face, tasks)
         output = model(crop[None], face[None], tasks)
         for task in tasks:
             ours = output[task][0]
@@ -216,9 +216,9 @@ def test_farl_starts_as_the_dense_encoder(
         crop, after[:] = image(size, seed=5), []
         task = "age" if size == 112 else "parsing"
         model(crop[None], masks(size // 16)["typical"][None], (task,))
-        normalised = (crop - model.mean[0]) / model.std[0]
+        normalized = (crop - model.mean[0]) / model.std[0]
         for depth, ours in enumerate(after, 1):
-            wanted = published.before_moe_blocks(visual, replace(dense, dense_blocks=depth), normalised)
+            wanted = published.before_moe_blocks(visual, replace(dense, dense_blocks=depth), normalized)
             assert (ours[0] - wanted).abs().max() <= 1e-5 * wanted.abs().max(), f"block {depth - 1}"
         assert len(after) == dense.dense_blocks
 

@@ -1,4 +1,4 @@
-"""The optimiser's groups, the schedule at its corners, and the moving average by hand."""
+"""The optimizer's groups, the schedule at its corners, and the moving average by hand."""
 
 from __future__ import annotations
 

@@ -9,7 +9,7 @@ from faceum.cli.terminal import console, print_json
 def doctor_command(json: JsonOption = False, model: ModelOption = "compact") -> None:
     """Report what is installed, what would be used, and what is missing.
 
-    Exit code 1 if images cannot be analysed.
+    Exit code 1 if images cannot be analyzed.
     """
     from faceum.cli.findings import examine, is_healthy
     from faceum.cli.tables import findings_table

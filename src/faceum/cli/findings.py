@@ -18,7 +18,7 @@ from faceum.threads import usable_threads
 from faceum.weights.registry import asset_path, load_registry
 
 NEEDED = ("numpy", "opencv-python-headless", "onnxruntime", "safetensors", "typer", "rich")
-"""Distributions that analysing images needs."""
+"""Distributions that analyzing images needs."""
 
 OPTIONAL = {
     "torch": ("torch", "training, conversion and the torch runtime"),
@@ -43,7 +43,7 @@ ELSEWHERE = {
 class Finding:
     """One line of the report.
 
-    topic: what was examined. state: "ok", "absent" (not needed to analyse images) or "broken". words: what
+    topic: what was examined. state: "ok", "absent" (not needed to analyze images) or "broken". words: what
     was found. cure: the command that would change it, empty if nothing is wrong.
     """
 
@@ -58,7 +58,7 @@ class Finding:
 
 
 def examine(model: str = "compact") -> list[Finding]:
-    """Examine all that analysing images with this model needs, and what else could be used."""
+    """Examine all that analyzing images with this model needs, and what else could be used."""
     return [
         Finding(topic="faceum", state="ok", words=_version("moe-faceum") or "from a source tree"),
         Finding(topic="python", state="ok", words=f"{platform.python_version()} in {sys.prefix}"),
@@ -74,7 +74,7 @@ def examine(model: str = "compact") -> list[Finding]:
 
 
 def is_healthy(findings: list[Finding]) -> bool:
-    """Return whether images can be analysed."""
+    """Return whether images can be analyzed."""
     return all(finding.state != "broken" for finding in findings)
 
 

@@ -1,10 +1,10 @@
-"""Paints a face mask on a face: RGB image and landmarks in, RGB image with a mask out.
+"""Paint a face mask on a face in an RGB image, placed by landmarks.
 
-Used to augment training images and for the verification protocol in which one side of a pair is masked.
+Training images are augmented with it, and the protocol "masked" paints it on one side of each pair.
 
-The mask is a sheet with its own coordinates: u from -1 (image left) to 1, v from 0 (upper edge) to 1
-(lower edge). Landmarks give 3 x 7 control points of the sheet; everything that makes it look like cloth
-(pleats, seams, patterns, shading) is a function of u and v, lit as the skin that it hides was lit.
+The mask is a sheet with its own coordinates: u from -1 (image left) to 1, v from 0 (upper edge) to 1 (lower
+edge). 3 x 7 control points of the sheet are computed from the landmarks. Pleats, seams, patterns and shading
+are functions of u and v; the light on the mask is estimated from the skin that it hides.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import numpy as np
 from faceum.errors import DataError
 
 MASK_SHAPES = ("surgical", "cloth", "respirator", "gaiter")
-"""The shapes that `paint_mask` knows; a respirator is N95-like, a gaiter is a tube scarf pulled up."""
+"""The shapes that `paint_mask` can draw; a respirator is like an N95, a gaiter is a raised tube scarf."""
 
 _FABRICS = {
     "surgical": (
@@ -31,7 +31,7 @@ _FABRICS = {
     ),
     "respirator": ((242, 242, 240), (226, 228, 230), (48, 50, 54), (236, 232, 220), (188, 200, 214)),
 }
-"""Usual colours (RGB) of bought masks; cloth and gaiters come in any colour."""
+"""Usual colours (RGB) of surgical masks and respirators; cloth masks and gaiters have any colour."""
 
 _PATTERNS = ("plain", "plain", "plain", "stripes", "checks", "dots", "blotches")
 
@@ -46,13 +46,13 @@ _TEMPLATE_MIDDLE = np.array([[0.0, 0.0, 0.15], [0.0, 0.62, 0.45], [0.0, 1.12, 0.
 _TEMPLATE_POINTS5 = np.array(
     [[-0.5, 0.0, 0.0], [0.5, 0.0, 0.0], [0.0, 0.62, 0.45], [-0.40, 1.12, 0.08], [0.40, 1.12, 0.08]]
 )
-"""A usual face in eye distances, x right, y down, z towards the viewer, set by hand: left half of the
-jaw (points 0-8), then bridge, nose tip and mouth centre, then the five points."""
+"""A typical face in eye distances, x right, y down, z towards the viewer, set by hand: the image-left half of
+the jaw (points 0-8); bridge, nose tip and mouth centre; the five points."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _Face:
-    """What a mask hangs on, in image pixels: jaw (17, 2) in iBUG order; bridge, tip, mouth (2,)."""
+    """The points that place a mask, in image pixels: jaw (17, 2) in iBUG order; bridge, tip, mouth (2,)."""
 
     jaw: np.ndarray
     bridge: np.ndarray
@@ -61,31 +61,31 @@ class _Face:
 
     @property
     def size(self) -> float:
-        """Bridge to chin in pixels: unlike the width it hardly changes when the head turns."""
+        """Distance from bridge to chin in pixels; unlike the width it hardly changes when the head turns."""
         return float(np.linalg.norm(self.jaw[8] - self.bridge))
 
     def jaw_at(self, index: float) -> np.ndarray:
-        """A point on the jaw line between two landmarks."""
+        """Return the point (2,) of the jaw at a landmark number, which can be fractional."""
         low = min(int(index), 15)
         return self.jaw[low] + (index - low) * (self.jaw[low + 1] - self.jaw[low])
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
-class _Paper:
-    """The finer canvas of an image's region: origin (2,) its corner in the image, shape (h, w), scale."""
+class _Canvas:
+    """An enlarged canvas of a region of the image: origin (2,) in the image, shape (h, w), scale."""
 
     origin: np.ndarray
     shape: tuple[int, int]
     scale: int
 
-    def fixed(self, points: np.ndarray) -> np.ndarray:
-        """Image points on this canvas in OpenCV's fixed point with 4 fraction bits."""
+    def to_fixed(self, points: np.ndarray) -> np.ndarray:
+        """Convert image points to this canvas, in OpenCV's fixed point with 4 fraction bits."""
         return np.round(((points - self.origin) * self.scale - 0.5) * 16).astype(np.int32)
 
 
 @dataclass(frozen=True, kw_only=True)
 class _Style:
-    """How one mask looks: shape, colours (RGB 0..255), pattern and its numbers, all drawn before painting."""
+    """The look of one mask, drawn at random before painting: shape, colours (RGB 0..255) and pattern."""
 
     shape: str
     colour: tuple[float, ...]
@@ -100,15 +100,15 @@ class _Style:
 def paint_mask(
     image: np.ndarray, landmarks68: np.ndarray, rng: np.random.Generator, *, shape: str | None = None
 ) -> np.ndarray:
-    """Put a face mask on a face whose 68 landmarks are known.
+    """Paint a face mask on a face whose 68 landmarks are known; return a new image of the same size.
 
     image: (H, W, 3) uint8 RGB. landmarks68: (68, 2) x y in pixels, iBUG order.
-    rng: everything random comes from it; the same state gives the same image.
-    shape: one of MASK_SHAPES, or None to draw one.
-    Returns a new image of the same size; a face outside the image leaves it as it was.
-    Raises DataError for a shape or landmarks that cannot be used.
+    rng: the source of all random numbers; the same state gives the same image.
+    shape: one of MASK_SHAPES; None chooses one at random.
+    If the face is outside the image, the copy is unchanged. Raises DataError if the shape is unknown or the
+    landmarks are not 68 finite points.
     """
-    points = _checked(landmarks68, 68)
+    points = _check_points(landmarks68, 68)
     face = _Face(jaw=points[:17], bridge=points[27], tip=points[30], mouth=points[[51, 57]].mean(axis=0))
     return _paint(image, face, _draw_style(rng, shape), rng)
 
@@ -116,25 +116,25 @@ def paint_mask(
 def paint_mask_by_points5(
     image: np.ndarray, points5: np.ndarray, rng: np.random.Generator, *, shape: str | None = None
 ) -> np.ndarray:
-    """Put a face mask on a face of which only the five points are known (5, 2); the rest as `paint_mask`.
+    """Paint a face mask on a face whose five points (5, 2) are known; see `paint_mask`.
 
-    The jaw is that of a usual face, turned until its five points fit best, so the edge is rougher.
+    The jaw is that of a typical face, fitted to the five points, so the edge is less exact.
     """
-    face = _face_from_points5(_checked(points5, 5))
+    face = _face_from_points5(_check_points(points5, 5))
     return _paint(image, face, _draw_style(rng, shape), rng)
 
 
-def _checked(points: np.ndarray, count: int) -> np.ndarray:
+def _check_points(points: np.ndarray, count: int) -> np.ndarray:
     points = np.asarray(points, np.float64)
     if points.shape != (count, 2) or not np.isfinite(points).all():
         raise DataError(
-            f"A mask is painted by {count} finite points (x, y); points of shape {points.shape} came."
+            f"Painting a mask needs {count} finite points (x, y), got an array of shape {points.shape}."
         )
     return points
 
 
 def _face_from_points5(points5: np.ndarray) -> _Face:
-    """Fit an affine camera to the template's five points; depth hangs on the nose alone, so it is damped."""
+    """Fit an affine camera to the template's five points; depth is damped, as only the nose shows it."""
     ones = np.ones((5, 1))
     system = np.hstack([_TEMPLATE_POINTS5, ones])
     damping = np.diag([0.0, 0.0, 0.15, 0.0])
@@ -171,11 +171,11 @@ def _draw_style(rng: np.random.Generator, shape: str | None) -> _Style:
 
 @dataclass(frozen=True, kw_only=True)
 class _Cut:
-    """How a shape is cut. Jaw positions are landmark numbers of the left side (0 at the ear, 8 the chin).
+    """The cut of a shape. Jaw positions are landmark numbers of the image-left side (0 the ear, 8 the chin).
 
     upper, lower: where its sides end on the jaw. inset: how far before the ear they end, as a share of the
-    half width. sag, slack: how far the upper edge hangs, and how far the rest stands off, in face sizes.
-    bulge: how round the sheet is, in light and shade.
+    half width. sag: how far the upper edge hangs down; slack: how far the rest is off the face; both in face
+    sizes. bulge: how round the sheet is shaded.
     """
 
     upper: float
@@ -194,15 +194,15 @@ _CUTS = {
 }
 
 
-def _control_net(face: _Face, shape: str, rng: np.random.Generator) -> np.ndarray:
-    """Where the sheet hangs: (3, 7, 2) image pixels; v = 0, 0.5, 1 down, u = -1 .. 1 along."""
+def _place_net(face: _Face, shape: str, rng: np.random.Generator) -> np.ndarray:
+    """Return the control points (3, 7, 2) in image pixels; rows are v = 0, 0.5, 1, columns u = -1 .. 1."""
     cut = _CUTS[shape]
     down = (face.jaw[8] - face.bridge) / face.size
     upper, lower = cut.upper + rng.uniform(-0.3, 0.3), cut.lower + rng.uniform(-0.3, 0.3)
     inset = cut.inset + rng.uniform(-0.05, 0.05)
     top = face.bridge + rng.uniform(0.12, 0.42) * (face.tip - face.bridge)
     centre = face.tip + 0.25 * (face.mouth - face.tip)
-    if shape == "respirator":  # a cup stands off the face and follows the nose further than the lips
+    if shape == "respirator":  # a cup, off the face, is placed by the nose rather than by the lips
         centre = face.tip + 0.2 * (face.tip - face.bridge)
     chin = face.jaw[8] + down * rng.uniform(0.03, 0.09) * face.size
     rows = np.empty((3, 7, 2))
@@ -218,15 +218,15 @@ def _control_net(face: _Face, shape: str, rng: np.random.Generator) -> np.ndarra
         rows[2, column] = jaw(lower + (8 - lower) * (1 - side) ** 1.1)
         rows[2, column] += inset * side**2 * (centre - rows[2, column]) + (chin - face.jaw[8]) * (1 - side**2)
     rows[1:] += cut.slack * (rows[1:] - rows.mean(axis=(0, 1)))
-    if shape == "gaiter":  # it goes on down the neck, narrower than the jaw
+    if shape == "gaiter":  # it continues down the neck, narrower than the jaw
         across = np.array([down[1], -down[0]])
         sideways = (rows[2] - chin) @ across
         rows[2] = chin + down * 0.4 * face.size + 0.95 * sideways[:, None] * across
     return rows
 
 
-def _sheet(net: np.ndarray) -> np.ndarray:
-    """A smooth surface through the control net: (13 rows of v, 25 columns of u, 2)."""
+def _fit_sheet(net: np.ndarray) -> np.ndarray:
+    """Return a smooth surface through the control net: (13 rows of v, 25 columns of u, 2)."""
     columns, samples = np.linspace(-1, 1, 7), np.linspace(-1, 1, 25)
     along = np.vander(samples, 5) @ np.linalg.pinv(np.vander(columns, 5))
     v = np.linspace(0, 1, 13)[:, None]
@@ -234,12 +234,12 @@ def _sheet(net: np.ndarray) -> np.ndarray:
     return np.einsum("vr,rcx,uc->vux", down, net, along)
 
 
-def _outline(sheet: np.ndarray) -> np.ndarray:
+def _trace_outline(sheet: np.ndarray) -> np.ndarray:
     return np.concatenate([sheet[0], sheet[1:, -1], sheet[-1, -2::-1], sheet[-2:0:-1, 0]])
 
 
-def _chart(sheet: np.ndarray, paper: _Paper) -> np.ndarray:
-    """u and v of every pixel (h, w, 2): a cubic in x and y fitted to the sheet, smooth and without holes."""
+def _map_pixels(sheet: np.ndarray, canvas: _Canvas) -> np.ndarray:
+    """Return u and v of every pixel (h, w, 2) by a cubic in x and y that is fitted to the sheet."""
     middle, spread = sheet.mean(axis=(0, 1)), float(sheet.std())
 
     def cubic(x: np.ndarray, y: np.ndarray) -> np.ndarray:
@@ -251,18 +251,18 @@ def _chart(sheet: np.ndarray, paper: _Paper) -> np.ndarray:
     terms = cubic(at[..., 0].ravel(), at[..., 1].ravel())
     weights = np.linalg.lstsq(terms, np.stack([u.ravel(), v.ravel()], axis=1), rcond=None)[0]
     x, y = (
-        ((np.arange(length) + 0.5) / paper.scale + start - centre) / spread
-        for length, start, centre in zip(paper.shape[::-1], paper.origin, middle, strict=True)
+        ((np.arange(length) + 0.5) / canvas.scale + start - centre) / spread
+        for length, start, centre in zip(canvas.shape[::-1], canvas.origin, middle, strict=True)
     )
     x, y = np.meshgrid(x.astype(np.float32), y.astype(np.float32))
     return cubic(x, y) @ weights.astype(np.float32)
 
 
 def _paint(image: np.ndarray, face: _Face, style: _Style, rng: np.random.Generator) -> np.ndarray:
-    """Paint the region at a finer scale, shrink colour and cover, and lay them over the image."""
-    net = _control_net(face, style.shape, rng)
-    sheet = _sheet(net)
-    outline = _outline(sheet)
+    """Paint the region at a finer scale, shrink colour and cover, and blend them into the image."""
+    net = _place_net(face, style.shape, rng)
+    sheet = _fit_sheet(net)
+    outline = _trace_outline(sheet)
     around = np.concatenate([outline, face.jaw[[0, 16]]])
     margin = 0.12 * face.size
     height, width = image.shape[:2]
@@ -272,29 +272,29 @@ def _paint(image: np.ndarray, face: _Face, style: _Style, rng: np.random.Generat
         return image.copy()
     size = (int(x1 - x0), int(y1 - y0))
     scale = int(np.clip(round(220 / max(size)), 1, 4))
-    paper = _Paper(origin=np.array([x0, y0]), shape=(size[1] * scale, size[0] * scale), scale=scale)
+    canvas = _Canvas(origin=np.array([x0, y0]), shape=(size[1] * scale, size[0] * scale), scale=scale)
 
-    cover = _filled(outline, paper)
-    uv = _chart(sheet, paper)
-    colour = _fabric(uv, style) * _relief(uv, style, rng)[..., None]
+    cover = _fill(outline, canvas)
+    uv = _map_pixels(sheet, canvas)
+    colour = _colour_fabric(uv, style) * _shade_form(uv, style, rng)[..., None]
     if style.shape != "gaiter":
-        straps = _straps(face, net, paper)
+        straps = _draw_straps(face, net, canvas)
         colour = np.where(cover[..., None] > 0, colour, 58.0 if sum(style.colour) < 240 else 215.0)
         cover = np.maximum(cover, 0.75 * straps)
     colour, cover = (cv2.resize(layer, size, interpolation=cv2.INTER_AREA) for layer in (colour, cover))
     painted = image.copy()
-    painted[y0:y1, x0:x1] = _lay_over(image[y0:y1, x0:x1], colour, cover, face.size, rng)
+    painted[y0:y1, x0:x1] = _blend(image[y0:y1, x0:x1], colour, cover, face.size, rng)
     return painted
 
 
-def _filled(outline: np.ndarray, paper: _Paper) -> np.ndarray:
-    cover = np.zeros(paper.shape, np.uint8)
-    cv2.fillPoly(cover, [paper.fixed(outline)], 255, cv2.LINE_AA, 4)
+def _fill(outline: np.ndarray, canvas: _Canvas) -> np.ndarray:
+    cover = np.zeros(canvas.shape, np.uint8)
+    cv2.fillPoly(cover, [canvas.to_fixed(outline)], 255, cv2.LINE_AA, 4)
     return cover.astype(np.float32) / 255
 
 
-def _fabric(uv: np.ndarray, style: _Style) -> np.ndarray:
-    """The cloth's own colour (h, w, 3) float32 0..255, before any light falls on it."""
+def _colour_fabric(uv: np.ndarray, style: _Style) -> np.ndarray:
+    """Return the colour of the fabric without light (h, w, 3), float32 0..255."""
     u, v = uv[..., 0], uv[..., 1]
     f = style.frequency
     amount = np.zeros_like(u)
@@ -305,7 +305,7 @@ def _fabric(uv: np.ndarray, style: _Style) -> np.ndarray:
     elif style.pattern == "dots":
         amount[:] = np.sin(f * 2 * u) * np.sin(f * 2.4 * v) > 0.55
     elif style.pattern == "blotches":
-        amount[:] = _waves(uv, np.random.default_rng(style.seed), f / 2) > 0.25
+        amount[:] = _make_noise(uv, np.random.default_rng(style.seed), f / 2) > 0.25
     share = amount[..., None]
     colour = np.array(style.colour, np.float32) * (1 - share) + np.array(style.second, np.float32) * share
     if style.valve:
@@ -314,8 +314,8 @@ def _fabric(uv: np.ndarray, style: _Style) -> np.ndarray:
     return colour
 
 
-def _waves(uv: np.ndarray, rng: np.random.Generator, frequency: float) -> np.ndarray:
-    """Smooth noise of about unit size: a few sine waves of random direction."""
+def _make_noise(uv: np.ndarray, rng: np.random.Generator, frequency: float) -> np.ndarray:
+    """Return smooth noise (h, w) of about unit size: four sine waves of random directions."""
     total = np.zeros(uv.shape[:2], np.float32)
     for _ in range(4):
         angle, phase, stretch = rng.uniform(0, math.pi), rng.uniform(0, 6.3), rng.uniform(0.6, 1.4)
@@ -324,47 +324,47 @@ def _waves(uv: np.ndarray, rng: np.random.Generator, frequency: float) -> np.nda
     return total / 2
 
 
-def _crease(distance: np.ndarray, width: float, depth: float) -> np.ndarray:
-    """A fold across `distance` = 0: a dark groove with a lighter lip after it, as a factor around 1."""
+def _shade_fold(distance: np.ndarray, width: float, depth: float) -> np.ndarray:
+    """Return the shade of a fold at `distance` = 0, a dark groove and a lighter lip, as a factor around 1."""
     groove = np.exp(-((distance / width) ** 2))
     lip = np.exp(-((distance / width - 1.6) ** 2))
     return 1 - depth * groove + 0.35 * depth * lip
 
 
-def _relief(uv: np.ndarray, style: _Style, rng: np.random.Generator) -> np.ndarray:
-    """Light and shade of the mask's own form (h, w) as a factor around 1."""
+def _shade_form(uv: np.ndarray, style: _Style, rng: np.random.Generator) -> np.ndarray:
+    """Return the shade of the mask's own form (h, w) as a factor around 1."""
     u, v = uv[..., 0], np.clip(uv[..., 1], -0.2, 1.2)
     bulge = _CUTS[style.shape].bulge
     light_x, light_y = rng.normal(0, 0.25), rng.uniform(-0.55, -0.1)
     slope_x, slope_y = bulge * u, bulge * 1.3 * (v - 0.42)
     facing = (1 + light_x * slope_x + light_y * slope_y) / np.sqrt(1 + slope_x**2 + slope_y**2)
     shade = 0.62 + 0.5 * facing
-    shade *= 1 + 0.035 * _waves(uv, rng, 7.0) + 0.02 * _waves(uv, rng, 18.0)
+    shade *= 1 + 0.035 * _make_noise(uv, rng, 7.0) + 0.02 * _make_noise(uv, rng, 18.0)
     edge = np.minimum(np.minimum(v, 1 - v), (1 - np.abs(u)) * 0.7)
     hem = rng.uniform(0.035, 0.07)
     if style.shape == "surgical":
         fade = np.clip(1.15 - np.abs(u) ** 2, 0, 1)
         for line in (0.3, 0.5, 0.7):
             bow = line + rng.normal(0, 0.015) + 0.05 * (u**2) * (0.5 - line) * 2
-            shade *= 1 + (_crease(v - bow, 0.028, rng.uniform(0.16, 0.3)) - 1) * fade
-        shade *= _crease(edge - hem, 0.018, 0.14)
+            shade *= 1 + (_shade_fold(v - bow, 0.028, rng.uniform(0.16, 0.3)) - 1) * fade
+        shade *= _shade_fold(edge - hem, 0.018, 0.14)
         shade *= 1 + 0.12 * np.exp(-(((v - 0.05) / 0.03) ** 2)) * (np.abs(u) < 0.45)
     elif style.shape == "respirator":
         fold = np.abs(u) if style.seed % 2 else np.abs(v - 0.5 + 0.1 * u**2)
-        shade *= _crease(fold, 0.035, 0.22) * _crease(edge - 0.06, 0.02, 0.12)
+        shade *= _shade_fold(fold, 0.035, 0.22) * _shade_fold(edge - 0.06, 0.02, 0.12)
         shade *= 1 - 0.3 * np.exp(-(((v - 0.11) / 0.035) ** 2)) * (np.abs(u) < 0.3) * (style.seed % 3 > 0)
     else:
-        shade *= _crease(edge - hem, 0.018, 0.1 if style.shape == "cloth" else 0.0)
+        shade *= _shade_fold(edge - hem, 0.018, 0.1 if style.shape == "cloth" else 0.0)
         if style.seam:
-            shade *= _crease(u + 0.02, 0.03, 0.25)
-        shade *= 1 + 0.05 * _waves(np.stack([u, v * 2.2 - 0.8 * np.abs(u)], axis=-1), rng, 12.0)
+            shade *= _shade_fold(u + 0.02, 0.03, 0.25)
+        shade *= 1 + 0.05 * _make_noise(np.stack([u, v * 2.2 - 0.8 * np.abs(u)], axis=-1), rng, 12.0)
     shade *= 1 - 0.22 * np.exp(-np.maximum(edge, 0) / 0.05)
     return shade.astype(np.float32)
 
 
-def _straps(face: _Face, net: np.ndarray, paper: _Paper) -> np.ndarray:
-    """Bands from the mask's corners to the ears that the viewer sees: cover (h, w) 0..1."""
-    cover = np.zeros(paper.shape, np.uint8)
+def _draw_straps(face: _Face, net: np.ndarray, canvas: _Canvas) -> np.ndarray:
+    """Return the cover (h, w), 0..1, of bands from the mask's corners to the visible ears."""
+    cover = np.zeros(canvas.shape, np.uint8)
     for column, ear, lobe in ((0, face.jaw_at(0), face.jaw_at(1.3)), (6, face.jaw_at(16), face.jaw_at(14.7))):
         outwards = ear - face.tip
         if np.linalg.norm(outwards) < 0.55 * face.size:
@@ -376,15 +376,15 @@ def _straps(face: _Face, net: np.ndarray, paper: _Paper) -> np.ndarray:
             middle = (corner + end) / 2 + [0, 0.02 * face.size]
             t = np.linspace(0, 1, 9)[:, None]
             curve = (1 - t) ** 2 * corner + 2 * t * (1 - t) * middle + t**2 * end
-            thick = max(1, round(0.013 * face.size * paper.scale))
-            cv2.polylines(cover, [paper.fixed(curve)], False, 255, thick, cv2.LINE_AA, 4)
+            thick = max(1, round(0.013 * face.size * canvas.scale))
+            cv2.polylines(cover, [canvas.to_fixed(curve)], False, 255, thick, cv2.LINE_AA, 4)
     return cover.astype(np.float32) / 255
 
 
-def _lay_over(
+def _blend(
     region: np.ndarray, colour: np.ndarray, cover: np.ndarray, size: float, rng: np.random.Generator
 ) -> np.ndarray:
-    """Light the mask as the hidden skin was lit, let it throw a soft shadow, and blend it in."""
+    """Light the mask as the skin that it hides, cast a soft shadow, and blend both into the region."""
     skin = region.astype(np.float32)
     gray = skin @ np.array([0.299, 0.587, 0.114], np.float32)
     inside = cover > 0.5
@@ -396,7 +396,7 @@ def _lay_over(
     light = np.clip(local / max(level, 1.0), 0.5, 1.4) ** 0.8 * np.clip(level / 150, 0.3, 1.2) ** 0.7
     colour = colour * light[..., None]
     chroma = region[inside].astype(np.int16)
-    if np.abs(chroma - chroma[:, :1]).max() <= 6:  # a gray image gets a gray mask
+    if np.abs(chroma - chroma[:, :1]).max() <= 6:  # a gray image must stay gray
         colour = np.repeat((colour @ np.array([0.299, 0.587, 0.114], np.float32))[..., None], 3, axis=2)
     grain = rng.normal(0, 2.0, (*cover.shape, 1)).astype(np.float32)
     colour = cv2.GaussianBlur(colour + grain, (0, 0), 0.3 + 0.004 * size)

@@ -8,7 +8,14 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from faceum.evaluate.gather import Extremes, counting, finding_notes, group_tables, groups_of, rounded
+from faceum.evaluate.gather import (
+    Extremes,
+    count_found,
+    finding_notes,
+    group_tables,
+    groups_of,
+    round_numbers,
+)
 from faceum.evaluate.record import Evaluation, Example, Score, percent, years
 from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.age import AgeScores, age_scores
@@ -25,14 +32,15 @@ ADULTS = (21, 60)
 def evaluate_age(runner: Runner, samples: Iterable[CutFace], dataset: str = "") -> Evaluation:
     """Score ages in years: MAE (main), CS@5, the eps-error where labels have `age_sigma`, and calibration.
 
-    samples: each with the label age. A missed face fails CS@5 and costs 1 in the eps-error; MAE, bias, groups
-    and curves are over the faces found. Where there is a miss, `mae_with_set_box` is the MAE over all, missed
-    faces cut by the set's box. Raises DataError when there is no sample or an answer is NaN.
+    samples: each with the label age. A missed face fails CS@5 and counts as 1 in the eps-error; MAE, bias,
+    groups and curves are over the faces found. If any face is missed, `mae_with_set_box` is the MAE over all
+    faces, with missed ones cropped by the set's box. Raises DataError if there is no sample or an answer is
+    NaN.
     """
     found: Counter[str] = Counter()
     extremes = Extremes()
     truths, ages, spreads, true, missed = [], [], [], [], []
-    for sample, answer in answers(runner, counting(samples, found), "age"):
+    for sample, answer in answers(runner, count_found(samples, found), "age"):
         truths.append(sample.truth)
         true.append(float(sample.truth["age"]))
         ages.append(answer.years)
@@ -55,7 +63,7 @@ def evaluate_age(runner: Runner, samples: Iterable[CutFace], dataset: str = "") 
             "mae": _mean_years(absolute[kept]),
             "cs5": percent(float(within.mean()), bootstrap_mean(within)),
             **({} if kept.all() else {"mae_with_set_box": _mean_years(absolute)}),
-            **_adults(scores.errors[kept], np.array(true)[kept]),
+            **_score_adults(scores.errors[kept], np.array(true)[kept]),
             "bias": _mean_years(scores.errors[kept]),
             "eps_error": _eps_error(scores, kept),
         },
@@ -68,8 +76,8 @@ def evaluate_age(runner: Runner, samples: Iterable[CutFace], dataset: str = "") 
         notes=(
             *finding_notes(
                 found,
-                "they fail CS@5 and cost 1 in the eps-error; MAE, bias and groups are over the others, and "
-                "only mae_with_set_box holds them, cut by the set's box",
+                "they fail CS@5 and count as 1 in the eps-error; MAE, bias and groups are over the others, "
+                "and only mae_with_set_box includes them, cropped by the set's box",
             ),
             *_age_notes(scores),
         ),
@@ -79,7 +87,7 @@ def evaluate_age(runner: Runner, samples: Iterable[CutFace], dataset: str = "") 
 
 
 def _mean_years(values: np.ndarray) -> Score:
-    """The mean of values (N,) in years and its interval; none where no face was found."""
+    """Return the mean of values (N,) in years and its interval; an empty score if no face was found."""
     return years(float(values.mean()), bootstrap_mean(values)) if len(values) else years(None)
 
 
@@ -96,13 +104,13 @@ def _age_curves(true: np.ndarray, ages: np.ndarray, spreads: np.ndarray) -> dict
         return {}
     spread = spread_reliability(spreads, ages - true)
     return {
-        "scatter": {"true": true.tolist(), "predicted": rounded(ages, 2)},
-        "spread": {"predicted": rounded(spread.predicted), "observed": rounded(spread.observed)},
-        "coverage": {"level": rounded(spread.levels), "share": rounded(spread.coverage)},
+        "scatter": {"true": true.tolist(), "predicted": round_numbers(ages, 2)},
+        "spread": {"predicted": round_numbers(spread.predicted), "observed": round_numbers(spread.observed)},
+        "coverage": {"level": round_numbers(spread.levels), "share": round_numbers(spread.coverage)},
     }
 
 
-def _adults(errors: np.ndarray, true: np.ndarray) -> dict[str, Score]:
+def _score_adults(errors: np.ndarray, true: np.ndarray) -> dict[str, Score]:
     inside = (true >= ADULTS[0]) & (true <= ADULTS[1])
     if not inside.any():
         return {}
@@ -112,5 +120,5 @@ def _adults(errors: np.ndarray, true: np.ndarray) -> dict[str, Score]:
 
 def _age_notes(scores: AgeScores) -> list[str]:
     if scores.eps_error is None:
-        return ["The set gives no deviation of its annotators, so there is no eps-error."]
+        return ["The set has no deviations of its annotators, so there is no eps-error."]
     return []

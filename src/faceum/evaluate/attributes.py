@@ -11,7 +11,7 @@ import numpy as np
 from faceum.errors import DataError
 from faceum.evaluate.gather import (
     Extremes,
-    counting,
+    count_found,
     finding_notes,
     group_tables,
     groups_of,
@@ -32,12 +32,12 @@ def evaluate_attributes(runner: Runner, samples: Iterable[CutFace], dataset: str
     """Score the 40 attributes at 0.5: mean accuracy (main), balanced accuracy, average precision.
 
     samples: each with the label attributes, (40,) bool, or int with -1 for not labelled. All answers for a
-    missed face count as wrong. Raises DataError when there is no sample or an answer is NaN.
+    missed face count as wrong. Raises DataError if there is no sample or an answer is NaN.
     """
     found: Counter[str] = Counter()
     extremes = Extremes()
     truths, probabilities, labels = [], [], []
-    for sample, answer in answers(runner, counting(samples, found), "attributes"):
+    for sample, answer in answers(runner, count_found(samples, found), "attributes"):
         truth = np.asarray(sample.truth["attributes"]).astype(np.int64)
         given = np.array([answer[name] for name in ATTRIBUTES])
         given = np.where(truth == 1, 0.0, 1.0) if sample.found == "missed" else given
@@ -83,9 +83,9 @@ def evaluate_attributes(runner: Runner, samples: Iterable[CutFace], dataset: str
 
 
 def _attribute_intervals(right: np.ndarray, label: np.ndarray) -> list[Interval | None]:
-    """Intervals of each attribute's accuracy, then of each one's balanced accuracy, then of these' mean.
+    """Return intervals: A of the accuracies, A of the balanced accuracies, one of the mean of the latter.
 
-    right (N, A): 1 or 0, NaN where label (N, A) is -1.
+    right: (N, A) 1 or 0, NaN where label (N, A) is -1.
     """
     yes, no, hit = label == 1, label == 0, right == 1
     parts = [part.astype(np.float64) for part in (yes, no, hit & yes, hit & no)]

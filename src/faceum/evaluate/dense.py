@@ -9,11 +9,18 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.evaluate.gather import Extremes, counting, finding_notes, group_tables, groups_of, rounded
+from faceum.evaluate.gather import (
+    Extremes,
+    count_found,
+    finding_notes,
+    group_tables,
+    groups_of,
+    round_numbers,
+)
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
 from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.intervals import bootstrap, bootstrap_many, bootstrap_mean
-from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalised_errors
+from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalized_errors
 from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, image_confusion, parsing_scores
 from faceum.tasks import PARSING_CLASSES
 
@@ -35,17 +42,17 @@ def evaluate_parsing(
 ) -> Evaluation:
     """Score class maps, pasted back into the whole image: mean F1 without background over one confusion.
 
-    samples: each with the label parsing, (H, W) class ids of the image. A missed face's answer is
-    background everywhere. classes: ids that the set knows, background first, all by default; an answer of any
-    other is background to it, and no mean is over the others. Raises DataError when there is no sample or a
-    label's ids are no classes.
+    samples: each with the label parsing, (H, W) class ids of the image. The answer for a missed face is
+    background everywhere. classes: ids that the set labels, background first, all by default; predicted
+    pixels of other classes count as background, and the means are over the labelled classes. Raises DataError
+    if there is no sample or a label contains an id that is no class.
     """
     known = list(range(len(PARSING_CLASSES)) if classes is None else classes)
     names = [PARSING_CLASSES[index] for index in known]
     found: Counter[str] = Counter()
     extremes = Extremes()
     truths, confusions = [], []
-    for sample, answer in answers(runner, counting(samples, found), "parsing"):
+    for sample, answer in answers(runner, count_found(samples, found), "parsing"):
         label = np.asarray(sample.truth["parsing"])
         pasted = np.zeros(label.shape, np.uint8)
         if sample.found != "missed":
@@ -76,7 +83,7 @@ def evaluate_parsing(
         dataset=dataset,
         count=len(stacked),
         found=dict(found),
-        scores=_parsing_numbers(stacked, scores),
+        scores=_parsing_scores(stacked, scores),
         tables=(
             _parsing_table(scores, stacked),
             *group_tables([groups_of(truth) for truth in truths], by_face, "mean F1, %", 100),
@@ -88,8 +95,8 @@ def evaluate_parsing(
     )
 
 
-def _parsing_numbers(confusions: np.ndarray, scores: ParsingScores) -> dict[str, Score]:
-    """The mean over the frequent classes (main) and over all, named by how many classes they are over."""
+def _parsing_scores(confusions: np.ndarray, scores: ParsingScores) -> dict[str, Score]:
+    """Return the mean F1 of the frequent classes (main) and of all; names contain the number of classes."""
     names = list(scores.f1)
     often = [names.index(name) for name in scores.frequent]
     every = list(range(1, len(names)))
@@ -112,7 +119,7 @@ def _parsing_numbers(confusions: np.ndarray, scores: ParsingScores) -> dict[str,
 
 
 def _image_f1(confusion: np.ndarray) -> float:
-    """One image's mean F1 over the classes labelled in it, background left out; 1 where none is."""
+    """Return the mean F1 of the classes that are labelled in an image but the background; 1 if none is."""
     labelled = confusion.sum(axis=1)[1:] > 0
     return float(f1_of_confusion(confusion)[1:][labelled].mean()) if labelled.any() else 1.0
 
@@ -141,20 +148,20 @@ def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str 
     """Score 68 points in the image's pixels: NME by the outer eye corners (main), FR@10, AUC@10.
 
     samples: each with the label landmarks (68, 2). A missed face is a failure in FR@10 and AUC@10; NME and
-    its tables are over the faces found. Where there is a miss, `nme_with_set_box` is the NME over all, missed
-    faces cut by the set's box. Raises DataError when there is no sample or an answer is NaN.
+    its tables are over the faces found. If any face is missed, `nme_with_set_box` is the NME over all faces,
+    with missed ones cropped by the set's box. Raises DataError if there is no sample or an answer is NaN.
     """
     found: Counter[str] = Counter()
     extremes = Extremes()
     truths, predicted, true, missed = [], [], [], []
-    for sample, answer in answers(runner, counting(samples, found), "landmarks"):
+    for sample, answer in answers(runner, count_found(samples, found), "landmarks"):
         label = np.asarray(sample.truth["landmarks68"], np.float64)
         truths.append(sample.truth)
         predicted.append(np.asarray(answer, np.float64))
         true.append(label)
         missed.append(sample.found == "missed")
         if sample.image is not None:
-            error = float(normalised_errors(predicted[-1][None], label[None]).mean())
+            error = float(normalized_errors(predicted[-1][None], label[None]).mean())
             extremes.add(
                 Example(
                     id=sample.id,
@@ -184,7 +191,7 @@ def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str 
             **({"nme_with_set_box": _mean_percent(scores.errors)} if lost.any() else {}),
         },
         tables=(
-            *_region_tables(normalised_errors(np.stack(predicted), np.stack(true))[~lost]),
+            *_region_tables(normalized_errors(np.stack(predicted), np.stack(true))[~lost]),
             *group_tables(
                 [groups_of(truth) for truth, one in zip(truths, lost, strict=True) if not one],
                 scores.errors[~lost],
@@ -192,12 +199,12 @@ def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str 
                 100,
             ),
         ),
-        curves={"ced": {"error": rounded(steps), "share": rounded(share)}},
+        curves={"ced": {"error": round_numbers(steps), "share": round_numbers(share)}},
         notes=tuple(
             finding_notes(
                 found,
-                "they fail in FR@10 and AUC@10; NME is over the others, and only nme_with_set_box holds "
-                "them, cut by the set's box",
+                "they fail in FR@10 and AUC@10; NME is over the others, and only nme_with_set_box includes "
+                "them, cropped by the set's box",
             )
         ),
         best=extremes.best(),
@@ -206,12 +213,12 @@ def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str 
 
 
 def _mean_percent(shares: np.ndarray) -> Score:
-    """The mean of shares (N,) in per cent and its interval; none where no face was found."""
+    """Return the mean of shares (N,) in per cent and its interval; an empty score if no face was found."""
     return percent(float(shares.mean()), bootstrap_mean(shares)) if len(shares) else percent(None)
 
 
 def _region_tables(point_errors: np.ndarray) -> list[Table]:
-    """One table from (N, 68) errors, none where no face was found."""
+    """Return one table of (N, 68) errors; none if no face was found."""
     if len(point_errors) == 0:
         return []
     rows: list[tuple[str | int | float | None, ...]] = []

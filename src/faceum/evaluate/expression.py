@@ -10,7 +10,7 @@ import numpy as np
 
 from faceum.evaluate.gather import (
     Extremes,
-    counting,
+    count_found,
     finding_notes,
     group_tables,
     groups_of,
@@ -30,20 +30,22 @@ if TYPE_CHECKING:
 def evaluate_expression(
     runner: Runner, samples: Iterable[CutFace], dataset: str = "", *, classes: Sequence[str] | None = None
 ) -> Evaluation:
-    """Score expressions: accuracy (main) and mean class accuracy over the majority vote, ties dropped.
+    """Score expressions against the majority vote: accuracy (main) and mean class accuracy.
 
-    samples: each with the label expression_votes (8,). A missed face counts as wrong. classes: the words
-    that the set knows, all by default; the answer is the likeliest of these, its probability that among
-    these, and faces of another expression are dropped and counted. Raises DataError when no sample is left,
-    an answer is NaN, or a face has no votes.
+    samples: each with the label expression_votes (8,); faces with tied votes are dropped. A missed face
+    counts as wrong. classes: the expressions that the set labels, all by default; the answer is the most
+    probable of them, probabilities are divided by their sum over them, and faces of other expressions are
+    dropped. Raises DataError if no sample is left, an answer is NaN, or a face has no votes.
     """
     names = EXPRESSIONS if classes is None else tuple(name for name in EXPRESSIONS if name in classes)
     found: Counter[str] = Counter()
     dropped: Counter[str] = Counter()
     extremes = Extremes()
     truths, true, predicted, confidences = [], [], [], []
-    for sample, answer in answers(runner, counting(_decided(samples, names, dropped), found), "expression"):
-        label = names.index(_voted(sample))
+    for sample, answer in answers(
+        runner, count_found(_select_decided(samples, names, dropped), found), "expression"
+    ):
+        label = names.index(_find_majority(sample))
         given = np.array([answer.probabilities.get(name, 0.0) for name in names])
         given = given / max(given.sum(), 1e-300)
         truths.append(sample.truth)
@@ -94,16 +96,18 @@ def evaluate_expression(
     )
 
 
-def _voted(sample: CutFace) -> str:
-    """The expression with most votes, "" where two share them."""
+def _find_majority(sample: CutFace) -> str:
+    """Return the expression with the most votes; "" if several have."""
     label = int(majority_vote(np.asarray(sample.truth["expression_votes"])[None])[0][0])
     return "" if label == TIE else EXPRESSIONS[label]
 
 
-def _decided(samples: Iterable[CutFace], names: Sequence[str], dropped: Counter[str]) -> Iterator[CutFace]:
-    """Pass on the samples whose votes have one winner, and this among the names, counting the others."""
+def _select_decided(
+    samples: Iterable[CutFace], names: Sequence[str], dropped: Counter[str]
+) -> Iterator[CutFace]:
+    """Yield the samples whose majority is one of the names; count the others in `dropped`."""
     for sample in samples:
-        voted = _voted(sample)
+        voted = _find_majority(sample)
         if voted in names:
             yield sample
         else:
@@ -115,8 +119,8 @@ def _class_notes(names: Sequence[str], others: int) -> list[str]:
     if not left_out:
         return []
     return [
-        f"Judged among {len(names)} expressions: what the network says of {', '.join(left_out)} is left out, "
-        f"and {others} faces labelled so were dropped."
+        f"Only {len(names)} expressions are compared, without {', '.join(left_out)}; {others} faces labelled "
+        "with these were dropped."
     ]
 
 

@@ -1,4 +1,4 @@
-"""What all protocols collect: how faces were found, examples, groups and notes."""
+"""Collect what all protocols report: how faces were found, examples, groups and notes."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from faceum.metrics.groups import age_band, group_scores
 from faceum.tasks import ATTRIBUTES
 
 SHOWN = 6
-"""Examples kept of the best and of the worst."""
+"""The number of best examples that are kept, and of worst ones."""
 
 OLDER = 40
 """Age in years that divides the groups by gender and age."""
@@ -26,7 +26,7 @@ GENDERS = ("male", "female")
 
 
 class Extremes:
-    """Keeps the best and the worst of the examples that are added."""
+    """The best and the worst of the examples that are added."""
 
     def __init__(self, keep: int = SHOWN) -> None:
         self._keep = keep
@@ -35,17 +35,17 @@ class Extremes:
         self._high: list[tuple[float, int, Example]] = []
 
     def add(self, example: Example) -> None:
-        """Add an example; of equal ones the earlier are kept."""
+        """Add an example; if errors are equal, earlier examples are kept."""
         self._seen += 1
         _push(self._low, (-example.error, -self._seen, example), self._keep)
         _push(self._high, (example.error, -self._seen, example), self._keep)
 
     def best(self) -> tuple[Example, ...]:
-        """The examples of least error, the least first."""
+        """Return the examples with the lowest errors, lowest first."""
         return tuple(entry[2] for entry in sorted(self._low, reverse=True))
 
     def worst(self) -> tuple[Example, ...]:
-        """The examples of most error, the most first."""
+        """Return the examples with the highest errors, highest first."""
         return tuple(entry[2] for entry in sorted(self._high, reverse=True))
 
 
@@ -56,21 +56,24 @@ def _push(heap: list[tuple[float, int, Example]], entry: tuple[float, int, Examp
         heapq.heappushpop(heap, entry)
 
 
-def counting(samples: Iterable[CutFace], found: Counter[str]) -> Iterator[CutFace]:
-    """Yield the samples, counting into `found` how each was found."""
+def count_found(samples: Iterable[CutFace], found: Counter[str]) -> Iterator[CutFace]:
+    """Yield the samples; count in `found` how each was found."""
     for sample in samples:
         found[sample.found] += 1
         yield sample
 
 
 def finding_notes(found: Mapping[str, int], consequence: str) -> list[str]:
-    """Return a sentence on faces cut by the set's box and one on misses; consequence: what a miss meant."""
+    """Return a sentence on faces cropped by the set's box and one on missed faces.
+
+    consequence: how missed faces are scored.
+    """
     total = sum(found.values())
     notes = []
     if found.get("given"):
         notes.append(
-            f"{found['given']} of {total} faces were cut by the set's own box, because the detector was not "
-            "asked or does not find them in images cut so tightly; they count like all others."
+            f"{found['given']} of {total} faces were cropped by the set's own box, because no detector was "
+            "used or it does not find faces in images cropped so tightly; they count like all others."
         )
     if found.get("missed"):
         notes.append(f"{found['missed']} of {total} faces were not found by our detector: {consequence}.")
@@ -78,7 +81,7 @@ def finding_notes(found: Mapping[str, int], consequence: str) -> list[str]:
 
 
 def groups_of(truth: Mapping[str, Any]) -> dict[str, str]:
-    """Return kind of group -> group of one face, for the kinds that its labels tell."""
+    """Return kind of group -> group of one face, for the kinds that its labels determine."""
     groups = {}
     if "age" in truth:
         groups["age band"] = age_band(float(truth["age"]))
@@ -99,9 +102,9 @@ def groups_of(truth: Mapping[str, Any]) -> dict[str, str]:
 def group_tables(
     groups: Sequence[Mapping[str, str]], values: np.ndarray | Sequence[float], score: str, factor: float = 1.0
 ) -> tuple[Table, ...]:
-    """Return a table a kind of group: each group's mean of `values` (N,) times `factor`, and its interval.
+    """Return one table per kind of group: the mean of `values` (N,) times `factor`, and its interval.
 
-    groups: (N) as from `groups_of`. score: the values' name and unit, for the heading.
+    groups: N dicts of `groups_of`. score: the values' name and unit, for the heading.
     """
     tables = []
     for kind in sorted({kind for one in groups for kind in one}):
@@ -118,7 +121,7 @@ def group_tables(
     return tuple(tables)
 
 
-def rounded(values: np.ndarray | Sequence[float], digits: int = 5) -> list[Any]:
+def round_numbers(values: np.ndarray | Sequence[float], digits: int = 5) -> list[Any]:
     """Return numbers as a plain list, rounded, for JSON."""
     plain: list[Any] = np.round(np.asarray(values, np.float64), digits).tolist()
     return plain
@@ -127,7 +130,7 @@ def rounded(values: np.ndarray | Sequence[float], digits: int = 5) -> list[Any]:
 def reliability_curve(held: Reliability) -> dict[str, list[float]]:
     """Return the axes of a reliability plot."""
     return {
-        "confidence": rounded(held.confidence),
-        "accuracy": rounded(held.accuracy),
+        "confidence": round_numbers(held.confidence),
+        "accuracy": round_numbers(held.accuracy),
         "count": held.counts.tolist(),
     }

@@ -1,7 +1,7 @@
-"""Identification on a set with people: half of them are enrolled, the others are strangers.
+"""Score open-set identification: half of the people are enrolled, the others are strangers.
 
-Each split enrols one image of every second person (of those with two images or more) and probes with all
-other images: those of enrolled people and those of everybody else. Embeddings are those of `faceum analyze`.
+Each split enrols one image of half of the people with two images or more; all other images, of enrolled
+people and of strangers, are probes. Embeddings are those of `faceum analyze`.
 """
 
 from __future__ import annotations
@@ -15,17 +15,17 @@ from faceum.metrics.identification import Identification, identify
 from faceum.metrics.intervals import Interval
 
 SPLITS = 50
-"""Splits into enrolled people and strangers; their spread gives the intervals."""
+"""Number of splits into enrolled people and strangers; the intervals are those over the splits."""
 
 FAR = 0.01
-"""The share of strangers that may be taken for somebody."""
+"""The share of strangers that may be identified as an enrolled person."""
 
 
 def evaluate_identification(embeddings: Embeddings, dataset: str = "") -> Evaluation:
     """Score open-set identification: DIR at FAR 1 % (main) and rank-1, as means over `SPLITS` splits.
 
-    Missed faces are left out, and counted in the notes. Raises DataError where the set names no people, or
-    too few with two images.
+    Missed faces are left out, and counted in the notes. Raises DataError if the set names no people, or too
+    few with two images.
     """
     ids = [name for name in embeddings.people if embeddings.found[name] != "missed"]
     if not ids:
@@ -48,14 +48,14 @@ def evaluate_identification(embeddings: Embeddings, dataset: str = "") -> Evalua
             Table(
                 title="Splits",
                 columns=("people enrolled", "people in all", "splits", "mean threshold (cosine)"),
-                rows=((_enrolled(people), len(np.unique(people)), SPLITS, threshold),),
+                rows=((_count_enrolled(people), len(np.unique(people)), SPLITS, threshold),),
             ),
         ),
         notes=(f"{missed} faces were not found and are left out.",) if missed else (),
     )
 
 
-def _enrolled(people: np.ndarray) -> int:
+def _count_enrolled(people: np.ndarray) -> int:
     return int((np.bincount(people) >= 2).sum() + 1) // 2
 
 
@@ -63,7 +63,7 @@ def _split(vectors: np.ndarray, people: np.ndarray, rng: np.random.Generator) ->
     """Enrol half of the people with two images or more, and score the rest of the images."""
     order = rng.permutation(len(people))
     several = rng.permutation(np.flatnonzero(np.bincount(people) >= 2))
-    enrolled = several[: _enrolled(people)]
+    enrolled = several[: _count_enrolled(people)]
     first = {person: next(row for row in order if people[row] == person) for person in enrolled}
     gallery = np.array([first[person] for person in enrolled], int)
     column = np.full(people.max() + 1, -1)
@@ -79,6 +79,6 @@ def _split(vectors: np.ndarray, people: np.ndarray, rng: np.random.Generator) ->
 
 
 def _mean(values: list[float]) -> Score:
-    """The mean over the splits, with the middle 95 % of them as its interval."""
+    """Return the mean over the splits, with their middle 95 % as its interval."""
     low, high = np.quantile(values, [0.025, 0.975])
     return percent(float(np.mean(values)), Interval(low=float(low), high=float(high), level=0.95))

@@ -1,4 +1,4 @@
-"""An evaluation's best and worst examples in, one PNG with their images and answers out."""
+"""Draw the best and worst examples of an evaluation, with labels and answers, into one PNG file."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from faceum.evaluate.plots import new_figure, save_figure
 from faceum.evaluate.record import Example
 
 TRUE_COLOUR, ANSWER_COLOUR = "lime", "red"
-"""Points: labelled and answered."""
+"""Colours of labelled and of predicted points."""
 
 
 def write_overlays(best: Sequence[Example], worst: Sequence[Example], path: Path) -> Path | None:
-    """Draw the best examples in the first row and the worst in the second; None where there are none.
+    """Draw the best examples in the first row and the worst in the second; return None if there are none.
 
-    Landmarks: labelled points green, answered ones red. Parsing: the answer over the image, and to the
-    right of it the label. The file holds images of the set: it is for the eyes of whoever may see the set.
+    Landmarks: labelled points are green, predicted ones red. Parsing: the answer over the image, then the
+    label over it. The file contains images of the set, so the set's terms apply to it.
     """
     columns = max(len(best), len(worst))
     if columns == 0:
@@ -38,7 +38,7 @@ def write_overlays(best: Sequence[Example], worst: Sequence[Example], path: Path
 
 
 def _draw(panel: Any, example: Example) -> None:
-    shown = _shown(example)
+    shown = _compose(example)
     height, width = shown.shape[:2]
     panel.imshow(shown, extent=(0, width, height, 0))
     if example.truth is not None and example.answer is not None and example.answer.ndim == 2:
@@ -48,14 +48,14 @@ def _draw(panel: Any, example: Example) -> None:
             panel.set(xlim=(0, width), ylim=(height, 0))
 
 
-def _shown(example: Example) -> np.ndarray:
-    """The image, or where it has class maps the image under the answer and under the label."""
+def _compose(example: Example) -> np.ndarray:
+    """Return the image; if it has class maps, the image with the answer and the image with the label."""
     if example.answer is None or example.truth is None or example.answer.shape != example.image.shape[:2]:
         return example.image
-    return np.hstack([_coloured(example.image, ids) for ids in (example.answer, example.truth)])
+    return np.hstack([_tint(example.image, ids) for ids in (example.answer, example.truth)])
 
 
-def _coloured(image: np.ndarray, class_map: np.ndarray) -> np.ndarray:
+def _tint(image: np.ndarray, class_map: np.ndarray) -> np.ndarray:
     from faceum.evaluate.plots import prepare_matplotlib
 
     prepare_matplotlib()

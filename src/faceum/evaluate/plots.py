@@ -1,4 +1,4 @@
-"""An evaluation's curves in, PNG files out; matplotlib, drawn without a screen."""
+"""Plot an evaluation's curves into PNG files with matplotlib, without a display."""
 
 from __future__ import annotations
 
@@ -19,11 +19,11 @@ from faceum.extras import missing
 from faceum.files import whole_file
 
 DPI = 110
-"""Dots an inch of the plots."""
+"""Resolution of the plots in dots per inch."""
 
 
 def write_plots(evaluation: Evaluation, folder: Path, prefix: str) -> list[Path]:
-    """Draw every curve of an evaluation that has a plot, and return the files, `<prefix>-<curve>.png`."""
+    """Draw every curve of an evaluation; return the files, `<prefix>-<curve>.png`."""
     files = []
     for name, curve in evaluation.curves.items():
         figure, axes = new_figure()
@@ -33,9 +33,9 @@ def write_plots(evaluation: Evaluation, folder: Path, prefix: str) -> list[Path]
 
 
 def write_expert_load(load: Mapping[str, Any], folder: Path, prefix: str) -> Path:
-    """Draw which share of its tokens each task sends to each expert, by region: `<prefix>-expert-load.png`.
+    """Draw the share of its tokens that each task sends to each expert, into `<prefix>-expert-load.png`.
 
-    load: region -> task -> (E,) shares; a row of images, one a region.
+    load: region -> task -> (E,) shares. Each region is one panel.
     """
     figure, panels = new_figure(1, len(load), (1.5 + 3.5 * len(load), 3.4))
     for axes, (region, shares) in zip(np.atleast_1d(panels), load.items(), strict=True):
@@ -51,9 +51,9 @@ def write_expert_load(load: Mapping[str, Any], folder: Path, prefix: str) -> Pat
 
 @functools.cache
 def prepare_matplotlib() -> None:
-    """Let matplotlib keep its font cache in a temporary folder, which it would write into the home folder.
+    """Make matplotlib write its font cache to a temporary folder instead of the home folder.
 
-    Call this before importing matplotlib. A folder that the user chose with MPLCONFIGDIR is kept.
+    Call this before importing matplotlib. If the user set MPLCONFIGDIR, that folder is used.
     """
     if "MPLCONFIGDIR" not in os.environ:
         folder = tempfile.mkdtemp(prefix="faceum-")
@@ -62,9 +62,9 @@ def prepare_matplotlib() -> None:
 
 
 def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.0, 4.2)) -> tuple[Any, Any]:
-    """Return a figure and its axes that need no screen and leave pyplot's state alone.
+    """Return a figure and its axes, without a display and without changing pyplot's state.
 
-    size: inches. DataError where matplotlib is not installed.
+    size: inches. Raises DataError if matplotlib is not installed.
     """
     prepare_matplotlib()
     try:
@@ -78,9 +78,9 @@ def new_figure(rows: int = 1, columns: int = 1, size: tuple[float, float] = (5.0
 
 
 def save_figure(figure: Any, path: Path) -> Path:
-    """Write a figure as PNG, whole or not at all, and return the path."""
-    with whole_file(path) as beside:
-        figure.savefig(beside, dpi=DPI, format="png")
+    """Write a figure as PNG, completely or not at all; return the path."""
+    with whole_file(path) as temporary:
+        figure.savefig(temporary, dpi=DPI, format="png")
     return path
 
 
@@ -158,4 +158,4 @@ PLOTS: dict[str, Callable[[Any, Mapping[str, Any]], None]] = {
     "confusion": _confusion,
     "ced": _ced,
 }
-"""A curve's name in `Evaluation.curves` -> what draws it."""
+"""Name of a curve in `Evaluation.curves` -> the function that draws it."""

@@ -28,7 +28,7 @@ POLICY = (
 """How faces were found, in the words of the report."""
 
 PROTOCOLS = {
-    "verification": "Verification: embedding f(x) + f(mirror x), L2-normalised; squared distance; each fold "
+    "verification": "Verification: embedding f(x) + f(mirror x), L2-normalized; squared distance; each fold "
     "judged by the threshold, in steps of 0.01, that is best on the other folds.",
     "masked": "Verification with a face mask painted on one face of each pair, on which one the seed "
     "decides, before it is detected; a face that was not found to paint one on is a miss.",

@@ -1,9 +1,9 @@
-"""The cosine thresholds of a model, from a verification set: what `faceum eval` and `calibrate` write.
+"""Measure a model's cosine thresholds on a verification set, for `faceum eval` and `faceum calibrate`.
 
-They are measured on embeddings as `faceum analyze` gives them, of the face alone, without the mirror image
-that the verification protocol adds. Pairs of one person are those of the set's list. Pairs of different
-people are far more than the list's: every face with every face of another person where the set names its
-people, or with every face of another fold where folds share no person, as LFW's do by its protocol.
+They are measured on embeddings as `faceum analyze` computes them, without the mirror image that the
+verification protocol adds. Pairs of one person are those of the set's list. Pairs of different people are
+many more than the list's: every face with every face of another person if the set names its people, or of
+another fold if folds share no person, as in the protocol of LFW.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ TITLE = "Cosine thresholds of `faceum compare` (embeddings without mirror image)
 def measure_thresholds(
     first: Embeddings, second: Embeddings, pairs: Pairs, dataset: str, *, disjoint_folds: bool
 ) -> Thresholds | None:
-    """Measure the thresholds on a set's pairs; missed faces are left out.
+    """Measure the thresholds on a set's pairs without missed faces; return None if there are too few pairs.
 
-    first, second: where side a and side b of the pairs are looked up. disjoint_folds: whether no person is in
-    two folds. None where the pairs are too few for two thresholds.
+    first, second: the embeddings of side a and of side b of the pairs. disjoint_folds: True if no person is
+    in two folds.
     """
     found = np.array(
         [
@@ -46,14 +46,14 @@ def measure_thresholds(
     cosines = np.array(
         [first.single[a] @ second.single[b] for a, b in zip(pairs.a, pairs.b, strict=True)], np.float32
     )
-    groups = _groups(first, second, pairs, disjoint_folds)
+    groups = _group_collect_faces(first, second, pairs, disjoint_folds)
     if groups is None:
         different = different_pairs_listed(cosines[found & ~pairs.same])
     elif second is first:
-        different = different_pairs_across(_faces(first, [*pairs.a, *pairs.b], groups))
+        different = different_pairs_across(_collect_faces(first, [*pairs.a, *pairs.b], groups))
     else:
         different = different_pairs_across(
-            _faces(first, [*pairs.a], groups), _faces(second, [*pairs.b], groups)
+            _collect_faces(first, [*pairs.a], groups), _collect_faces(second, [*pairs.b], groups)
         )
     same = cosines[found & pairs.same]
     rates = match_rates(same, different)
@@ -70,7 +70,7 @@ def measure_thresholds(
 
 
 def threshold_table(measured: Thresholds) -> Table:
-    """The thresholds as a table of a report."""
+    """Return the thresholds as a table of a report."""
     return Table(
         title=TITLE,
         columns=(
@@ -96,7 +96,7 @@ def threshold_table(measured: Thresholds) -> Table:
 
 
 def thresholds_of(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """The thresholds of the first set that has them, with those for masked faces; {} where none has."""
+    """Return the thresholds of the first set that has them, with those for masked faces; {} if none has."""
     bare = next((one for one in evaluations if one.thresholds and one.protocol == "verification"), None)
     if bare is None or bare.thresholds is None:
         return {}
@@ -107,10 +107,10 @@ def thresholds_of(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
     return bare.thresholds.with_masked(masked).to_dict()
 
 
-def _groups(
+def _group_collect_faces(
     first: Embeddings, second: Embeddings, pairs: Pairs, disjoint_folds: bool
 ) -> Mapping[str, Any] | None:
-    """Face -> group, such that faces of two groups show two people; None where only the list tells."""
+    """Return face -> group; faces of two groups show two people. None if only the listed pairs are known."""
     names = {*pairs.a, *pairs.b}
     people = {**first.people, **second.people}
     if all(name in people for name in names):
@@ -123,14 +123,14 @@ def _groups(
     return folds
 
 
-def _faces(embeddings: Embeddings, names: Sequence[str], groups: Mapping[str, Any]) -> FaceVectors:
-    """The named faces that were found, each once."""
+def _collect_faces(embeddings: Embeddings, names: Sequence[str], groups: Mapping[str, Any]) -> FaceVectors:
+    """Return the named faces that were found, each once."""
     known = [name for name in dict.fromkeys(names) if embeddings.found[name] != "missed"]
     numbers = {group: number for number, group in enumerate(sorted(set(groups.values()), key=str))}
     people = {
         person: number for number, person in enumerate(sorted(set(embeddings.people.values()), key=str))
     }
-    own = {name: number for number, name in enumerate(sorted(groups))}  # both sides must count them alike
+    own = {name: number for number, name in enumerate(sorted(groups))}  # the same numbers on both sides
     return FaceVectors(
         vectors=np.stack([embeddings.single[name] for name in known]),
         groups=np.array([numbers[groups[name]] for name in known]),

@@ -1,6 +1,6 @@
 """Score verification: compare the embeddings of the faces of each pair.
 
-An embedding is the network's answer for the crop plus that for its mirror image, then L2-normalised. In the
+An embedding is the network's answer for the crop plus that for its mirror image, then L2-normalized. In the
 masked protocol one face of every pair wears a mask, painted into the image before it is cut; which one, the
 seed decides.
 """
@@ -20,7 +20,7 @@ import numpy as np
 from faceum.data.face import find_labelled
 from faceum.data.mask_painter import paint_mask, paint_mask_by_points5
 from faceum.errors import DataError
-from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, rounded
+from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, round_numbers
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
 from faceum.evaluate.samples import BATCH, CutFace, batches, mirrored, run
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
@@ -61,7 +61,7 @@ class Embeddings:
 
 
 def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
-    """Return every sample's embedding, L2-normalised; DataError where one is NaN or zero."""
+    """Return every sample's embedding, L2-normalized; DataError where one is NaN or zero."""
     vectors, single, people, thumbnails, found, groups = {}, {}, {}, {}, {}, {}
     spec = runner.card.crop_of("recognition")
     for group in batches(samples, BATCH):
@@ -180,7 +180,7 @@ def evaluate_verification(
             *group_tables(_pair_groups(first, second, pairs), verified.correct, "accuracy, %", 100),
         ),
         curves={
-            "roc": {"far": rounded(curve.far), "tar": rounded(curve.tar)},
+            "roc": {"far": round_numbers(curve.far), "tar": round_numbers(curve.tar)},
             "distances": _histogram(distances[answered], pairs.same[answered]),
         },
         notes=(
@@ -293,7 +293,7 @@ def _pair_groups(first: Embeddings, second: Embeddings, pairs: Pairs) -> list[di
 def _histogram(distances: np.ndarray, same: np.ndarray) -> dict[str, list[float]]:
     edges = np.linspace(0, float(distances.max(initial=2.5)), 51)
     return {
-        "edge": rounded(edges),
+        "edge": round_numbers(edges),
         "same": np.histogram(distances[same], edges)[0].tolist(),
         "different": np.histogram(distances[~same], edges)[0].tolist(),
     }

@@ -13,7 +13,7 @@ from faceum.tasks import TASKS
 MEANINGS: dict[str, tuple[tuple[str, ...], str]] = {
     "embedding": (
         ("face", "number"),
-        "the face as a vector, not normalised: divided by its length, the dot product of two is their cosine",
+        "the face as a vector, not normalized: divided by its length, the dot product of two is their cosine",
     ),
     "number": (
         ("face", "year"),
@@ -64,7 +64,7 @@ def describe_inputs(spec: CropSpec) -> dict[str, Any]:
         rule["points5_in_crop"] = points.round(6).tolist()
     return {
         "inputs": {
-            "crop_BCHW": f"float32 (B, 3, {spec.size}, {spec.size}), RGB in 0..1; normalised inside",
+            "crop_BCHW": f"float32 (B, 3, {spec.size}, {spec.size}), RGB in 0..1; normalized inside",
             "face_tokens_BN": f"bool (B, {spec.grid**2}), row-major patches, True on the face",
         },
         "preprocessing": {**spec.to_dict(), **rule},

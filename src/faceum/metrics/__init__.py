@@ -1,8 +1,8 @@
-"""What a score is: arrays of answers and of truths in, small records of numbers out; numpy only.
+"""Compute scores from predicted and true values, with numpy alone; each function returns a small record.
 
-One file a kind of question: `verification`, `age`, `attributes`, `expression`, `parsing`, `landmarks`; and
-three that serve all of them: `intervals` (bootstrap), `calibration` (does a stated confidence hold?) and
-`groups` (the same score for every age band and gender). Shares are 0..1 everywhere, never per cent. What
-cannot be computed is None in the record with a sentence in its notes; what should not be computed (a NaN
-answer, a label out of range, no pair of the same person) is a `DataError`.
+One module per task (`verification`, `age`, `attributes`, `expression`, `parsing`, `landmarks`), and three
+that serve all tasks: `intervals` (bootstrap), `calibration` (does a stated confidence hold?) and `groups`
+(one score per age band and gender). `match_rates` measures the thresholds of recognition. Shares are 0..1,
+never per cent. A score that is undefined for the given data is None, and a note in the record says why.
+Values that cannot be scored (NaN, a label out of range, no pair of the same person) raise `DataError`.
 """

@@ -1,4 +1,4 @@
-"""Age scores: predicted and true ages in years in, MAE, CS@5 and the eps-error out."""
+"""Score ages in years: MAE, CS@5 and the eps-error."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.metrics.checks import finite, same_length
+from faceum.metrics.checks import check_finite, check_same_length
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class AgeScores:
-    """How far the predicted ages lie from the true ones.
+    """The errors of predicted ages.
 
     mae: mean absolute error in years. cs5: share of images with an error of at most five years.
     eps_error: mean of 1 - exp(-(error / sigma)^2 / 2), 0..1 (ChaLearn LAP), None where the set has no sigma.
     bias: mean of predicted minus true, in years. errors: (N,) predicted minus true, in years.
-    eps_errors: (N,) what `eps_error` is the mean of, or None.
+    eps_errors: (N,) the eps-error of each image, or None.
     """
 
     mae: float
@@ -34,20 +34,23 @@ def age_scores(
     true: np.ndarray | Sequence[float],
     sigma: np.ndarray | Sequence[float] | float | None = None,
 ) -> AgeScores:
-    """Score ages in years, both (N,); sigma: the annotators' deviation in years, one or (N,), where known.
+    """Score predicted against true ages in years, both (N,).
 
-    Raises DataError on NaN, on different lengths and on a sigma that is not above 0.
+    sigma: standard deviation of the annotators in years, one number or (N,), if known. Raises DataError if a
+    value is NaN, the lengths differ, or a sigma is not above 0.
     """
-    predicted, true = finite("predicted ages", predicted), finite("true ages", true)
-    same_length(predictions=predicted, ages=true)
+    predicted, true = check_finite("predicted ages", predicted), check_finite("true ages", true)
+    check_same_length(predictions=predicted, ages=true)
     errors = predicted - true
     eps_errors = None
     if sigma is not None:
-        deviations = finite("age deviations", np.broadcast_to(np.asarray(sigma, np.float64), true.shape))
+        deviations = check_finite(
+            "age deviations", np.broadcast_to(np.asarray(sigma, np.float64), true.shape)
+        )
         if (deviations <= 0).any():
             raise DataError(
                 f"The eps-error divides by the annotators' deviation, which must be above 0 years; "
-                f"came {float(deviations.min())}."
+                f"got {float(deviations.min())}."
             )
         eps_errors = 1 - np.exp(-np.square(errors / deviations) / 2)
     absolute = np.abs(errors)

@@ -1,7 +1,7 @@
-"""Scores of yes/no attributes: probabilities and truths in, accuracy, balanced accuracy and AP out.
+"""Score yes/no attributes: accuracy, balanced accuracy and average precision.
 
-The mean accuracy rewards saying no, since most attributes are rare: hold the balanced accuracy, the mean of
-the share of yes found and the share of no found, and the average precision beside it.
+Most attributes are rare, so a network that always says no has a high mean accuracy. Compare it with the
+balanced accuracy, the mean of the recalls of yes and no, and with the average precision.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.metrics.checks import finite, same_length
+from faceum.metrics.checks import check_finite, check_same_length
 
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeScore:
-    """One attribute: how many images have its label, the share of yes among them, and its scores, 0..1.
+    """The scores of one attribute, 0..1.
 
-    accuracy is None without a labelled image; balanced_accuracy and average_precision are None unless both
-    a yes and a no were seen.
+    count: number of labelled images. positive: the share of yes among them. positive and accuracy are None
+    if no image is labelled; balanced_accuracy and average_precision are None unless both a yes and a no
+    occur.
     """
 
     name: str
@@ -33,10 +34,10 @@ class AttributeScore:
 
 @dataclass(frozen=True, kw_only=True)
 class AttributeScores:
-    """Each attribute's scores, their means over the attributes that have them, and a sentence for each gap.
+    """The scores of each attribute and their means over the attributes that have them.
 
-    majority: the mean accuracy of always giving each attribute's more frequent answer, to hold beside
-    `accuracy`.
+    majority: the mean accuracy of always giving each attribute's more frequent answer, to compare with
+    `accuracy`. notes: a sentence for each score that is undefined.
     """
 
     accuracy: float
@@ -52,20 +53,23 @@ def attribute_scores(
 ) -> AttributeScores:
     """Score probabilities (N, A), 0..1, against labels (N, A): 1 yes, 0 no, -1 not labelled.
 
-    A probability above `threshold` is a yes. Raises DataError on NaN, on other label values, on shapes that
-    do not match `names`, and when nothing at all is labelled.
+    A probability above `threshold` is a yes. Raises DataError if a probability is NaN, a label has another
+    value, a shape does not match `names`, or no image is labelled.
     """
-    probabilities = finite("attribute probabilities", probabilities)
+    probabilities = check_finite("attribute probabilities", probabilities)
     labels = np.asarray(labels).astype(np.int64)
     if probabilities.ndim != 2 or probabilities.shape != labels.shape or labels.shape[1] != len(names):
         raise DataError(
-            f"Attributes need probabilities and labels of shape (images, {len(names)}); "
-            f"came {probabilities.shape} and {labels.shape}."
+            f"Expected probabilities and labels of attributes of shape (images, {len(names)}), "
+            f"got {probabilities.shape} and {labels.shape}."
         )
     if not np.isin(labels, (-1, 0, 1)).all():
-        raise DataError("Attribute labels are 1 for yes, 0 for no and -1 for not labelled; came others.")
+        other = int(labels[~np.isin(labels, (-1, 0, 1))][0])
+        raise DataError(
+            f"Expected attribute labels 1 for yes, 0 for no and -1 for not labelled, got {other}."
+        )
     scores = tuple(
-        _one_attribute(name, probabilities[:, column], labels[:, column], threshold)
+        _score_attribute(name, probabilities[:, column], labels[:, column], threshold)
         for column, name in enumerate(names)
     )
     accuracies = [score.accuracy for score in scores if score.accuracy is not None]
@@ -78,7 +82,7 @@ def attribute_scores(
         average_precision=_mean([score.average_precision for score in scores]),
         majority=float(np.mean(majorities)),
         attributes=scores,
-        notes=tuple(note for score in scores for note in _gaps(score)),
+        notes=tuple(note for score in scores for note in _describe_gaps(score)),
     )
 
 
@@ -87,13 +91,13 @@ def average_precision(
 ) -> float:
     """Return the sum of (recall gained) x (precision there) over the distinct probabilities, highest first.
 
-    probabilities: (N,); labels: (N,) bool. Raises DataError without a yes among the labels.
+    probabilities: (N,). labels: (N,) bool. Raises DataError if no label is True.
     """
-    probabilities = finite("probabilities", probabilities)
+    probabilities = check_finite("probabilities", probabilities)
     labels = np.asarray(labels, bool)
-    same_length(probabilities=probabilities, labels=labels)
+    check_same_length(probabilities=probabilities, labels=labels)
     if not labels.any():
-        raise DataError("Average precision needs at least one yes among the labels; came none.")
+        raise DataError("Average precision needs at least one yes among the labels, got none.")
     order = np.argsort(-probabilities, kind="stable")
     ordered, hits = probabilities[order], labels[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
@@ -103,7 +107,9 @@ def average_precision(
     return float(np.sum(recall_gained * precision))
 
 
-def _one_attribute(name: str, probability: np.ndarray, label: np.ndarray, threshold: float) -> AttributeScore:
+def _score_attribute(
+    name: str, probability: np.ndarray, label: np.ndarray, threshold: float
+) -> AttributeScore:
     known = label >= 0
     count = int(known.sum())
     if count == 0:
@@ -126,7 +132,7 @@ def _one_attribute(name: str, probability: np.ndarray, label: np.ndarray, thresh
     )
 
 
-def _gaps(score: AttributeScore) -> list[str]:
+def _describe_gaps(score: AttributeScore) -> list[str]:
     if score.positive is None:
         return [f"{score.name}: no image has this label, so it is in no mean."]
     if score.balanced_accuracy is None:

@@ -1,4 +1,4 @@
-"""Does a stated confidence hold? Confidences and outcomes in, reliability curves out."""
+"""Compare stated confidences with the share of answers that are right, and predicted with actual errors."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from statistics import NormalDist
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.metrics.checks import finite, same_length
+from faceum.metrics.checks import check_finite, check_same_length
 from faceum.metrics.intervals import Interval, bootstrap
 
 LEVELS = (0.5, 0.68, 0.8, 0.9)
@@ -18,7 +18,7 @@ LEVELS = (0.5, 0.68, 0.8, 0.9)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Reliability:
-    """Confidence against accuracy, in bins of confidence; empty bins are left out.
+    """Confidence and accuracy in bins of confidence, without the empty bins.
 
     confidence, accuracy: (K,) mean confidence and share right of each bin; counts: (K,) images.
     expected_error: mean over the images of |accuracy - confidence| of their bin (ECE), 0..1.
@@ -32,11 +32,11 @@ class Reliability:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class SpreadReliability:
-    """A predicted deviation against the errors really made, in bins of equally many images.
+    """Predicted deviations and actual errors in bins of equally many images.
 
     predicted, observed: (K,) root mean square of the predicted deviations and of the errors, in years.
-    counts: (K,) images. levels, coverage: (L,) the share of truths that a normal interval of that level
-    should hold, and the share that it held.
+    counts: (K,) images. levels, coverage: (L,) the share of true values that a normal interval of that level
+    should contain, and the share that it does contain.
     """
 
     predicted: np.ndarray
@@ -49,13 +49,18 @@ class SpreadReliability:
 def reliability(
     confidences: np.ndarray | Sequence[float], correct: np.ndarray | Sequence[bool], bins: int = 10
 ) -> Reliability:
-    """Compare confidences (N,), 0..1, in `bins` equal widths, upper edge inside, with `correct` (N,)."""
-    confidences = finite("confidences", confidences)
+    """Compare confidences (N,), 0..1, with outcomes (N,) in `bins` bins of equal width.
+
+    A bin contains its upper edge. Raises DataError if a confidence is NaN or outside 0..1, or the lengths
+    differ.
+    """
+    confidences = check_finite("confidences", confidences)
     correct = np.asarray(correct, bool)
-    same_length(confidences=confidences, outcomes=correct)
+    check_same_length(confidences=confidences, outcomes=correct)
     if confidences.min() < 0 or confidences.max() > 1:
         raise DataError(
-            f"Confidences are probabilities from 0 to 1; came {confidences.min():g} to {confidences.max():g}."
+            "Expected confidences from 0 to 1, got values from "
+            f"{confidences.min():g} to {confidences.max():g}."
         )
     places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
     counts = np.bincount(places, minlength=bins)
@@ -69,10 +74,10 @@ def reliability(
 def calibration_interval(
     confidences: np.ndarray, correct: np.ndarray, known: np.ndarray, bins: int = 10
 ) -> Interval:
-    """Return the bootstrap interval of `reliability`'s expected error, faces drawn with all their answers.
+    """Return the bootstrap interval of `reliability`'s expected error; a face is drawn with all its answers.
 
-    confidences (N, K), 0..1, correct (N, K) bool and known (N, K) bool, False where there is no label. The
-    error of a resample is on average a little above that of the set.
+    confidences: (N, K), 0..1. correct: (N, K) bool. known: (N, K) bool, False if there is no label. The error
+    of a resample is on average slightly higher than that of the set.
     """
     places = np.clip(np.ceil(confidences * bins).astype(int) - 1, 0, bins - 1)
     cells = (np.arange(len(places))[:, None] * bins + places)[known]
@@ -139,11 +144,14 @@ def fit_spread(
 def spread_reliability(
     deviations: np.ndarray | Sequence[float], errors: np.ndarray | Sequence[float], bins: int = 10
 ) -> SpreadReliability:
-    """Compare predicted deviations (N,), above 0, with the errors made (N,), both in one unit."""
-    deviations, errors = finite("predicted deviations", deviations), finite("errors", errors)
-    same_length(deviations=deviations, errors=errors)
+    """Compare predicted deviations (N,), above 0, with the actual errors (N,), both in the same unit.
+
+    Raises DataError if a value is NaN, a deviation is not above 0, or the lengths differ.
+    """
+    deviations, errors = check_finite("predicted deviations", deviations), check_finite("errors", errors)
+    check_same_length(deviations=deviations, errors=errors)
     if deviations.min() <= 0:
-        raise DataError(f"A predicted deviation must be above 0; came {deviations.min():g}.")
+        raise DataError(f"A predicted deviation must be above 0, got {deviations.min():g}.")
     groups = np.array_split(np.argsort(deviations, kind="stable"), min(bins, len(deviations)))
     levels = np.linspace(0.1, 0.9, 9)
     reach = np.array([NormalDist().inv_cdf((1 + level) / 2) for level in levels])

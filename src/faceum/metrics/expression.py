@@ -1,4 +1,4 @@
-"""Scores of one answer out of many: predicted and true ids in, accuracies and confusion out."""
+"""Score predicted classes, one per image: accuracy, recalls and the confusion matrix."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.metrics.checks import class_ids, finite, same_length
+from faceum.metrics.checks import check_class_ids, check_finite, check_same_length
 
 NO_ANSWER = -1
-"""A predicted class that is never right: the face was not found, say."""
+"""A predicted class that is never right, such as that of a face that was not found."""
 
 TIE = -1
-"""What `majority_vote` gives for a row whose most votes are shared by two or more classes."""
+"""The class that `majority_vote` returns if two or more classes share the most votes."""
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class ClassScores:
-    """How often the answer was the right class.
+    """Accuracy, recalls and confusion of predicted classes.
 
-    accuracy: share of images. mean_class_accuracy: mean of the classes' recalls, over the classes that
-    occur.
-    recalls: class name -> share found, None where the class does not occur. confusion: (C, C) int64 counts,
-    row true, column predicted. notes: a sentence for each class that does not occur.
+    accuracy: share of images. mean_class_accuracy: mean recall of the classes that occur.
+    recalls: class name -> recall, None if the class does not occur. confusion: (C, C) int64 counts, row true,
+    column predicted. notes: a sentence for each class that does not occur.
     """
 
     accuracy: float
@@ -37,15 +36,16 @@ class ClassScores:
 def class_scores(
     predicted: np.ndarray | Sequence[int], true: np.ndarray | Sequence[int], names: Sequence[str]
 ) -> ClassScores:
-    """Score class ids (N,) against true ones (N,), both 0..len(names) - 1; DataError on others.
+    """Score class ids (N,) against true ones (N,), both 0..len(names) - 1.
 
-    A prediction may also be `NO_ANSWER`: it is wrong, and in no column of the confusion.
+    A prediction may also be `NO_ANSWER`: it is wrong, and in no column of the confusion. Raises DataError for
+    other ids.
     """
-    predicted = finite("predicted classes", predicted)
-    true = class_ids("true classes", true, len(names))
-    same_length(predictions=predicted, labels=true)
+    predicted = check_finite("predicted classes", predicted)
+    true = check_class_ids("true classes", true, len(names))
+    check_same_length(predictions=predicted, labels=true)
     given = predicted != NO_ANSWER
-    answers = class_ids("predicted classes", predicted[given], len(names)) if given.any() else true[:0]
+    answers = check_class_ids("predicted classes", predicted[given], len(names)) if given.any() else true[:0]
     confusion = confusion_matrix(answers, true[given], len(names))
     counts = np.bincount(true, minlength=len(names))
     recalls = {
@@ -72,14 +72,13 @@ def confusion_matrix(predicted: np.ndarray, true: np.ndarray, classes: int) -> n
 
 
 def majority_vote(votes: np.ndarray) -> tuple[np.ndarray, int]:
-    """Return (N,) the class with most of votes (N, C), and how many rows are tied.
+    """Return the class (N,) with the most votes (N, C), or `TIE` if several have; and the number of ties.
 
-    A row in which two classes share the most is `TIE`. Raises DataError on negative votes and on a row
-    without any.
+    Raises DataError if a row has negative votes or none.
     """
-    votes = finite("votes", votes)
+    votes = check_finite("votes", votes)
     if votes.ndim != 2:
-        raise DataError(f"Votes are one row an image and one column a class; came shape {votes.shape}.")
+        raise DataError(f"Expected votes of shape (images, classes), got {votes.shape}.")
     bad = (votes.sum(axis=1) <= 0) | (votes < 0).any(axis=1)
     if bad.any():
         raise DataError(

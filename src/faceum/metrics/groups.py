@@ -1,4 +1,4 @@
-"""The same score for every group: a score an image and group names in, one row a group out."""
+"""Average a score per group of faces, such as age bands."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.metrics.checks import finite, same_length
+from faceum.metrics.checks import check_finite, check_same_length
 from faceum.metrics.intervals import Interval, bootstrap_mean
 
 AGE_BANDS = ((0, 2), (3, 9), (10, 19), (20, 29), (30, 39), (40, 49), (50, 59), (60, 69), (70, 200))
@@ -26,9 +26,9 @@ class GroupScore:
 
 
 def group_scores(values: np.ndarray | Sequence[float], groups: Sequence[str | None]) -> list[GroupScore]:
-    """Return the mean of values (N,) of each group, sorted, without the rows whose group is None."""
-    values = finite("scores", values)
-    same_length(scores=values, groups=np.asarray(groups, object))
+    """Return the mean of values (N,) per group, sorted by group; rows whose group is None are left out."""
+    values = check_finite("scores", values)
+    check_same_length(scores=values, groups=np.asarray(groups, object))
     rows = []
     for group in sorted({group for group in groups if group is not None}):
         inside = values[[name == group for name in groups]]
@@ -41,8 +41,8 @@ def group_scores(values: np.ndarray | Sequence[float], groups: Sequence[str | No
 
 
 def age_band(years: float) -> str:
-    """Return the band of an age, "00-02" to "70+", written so that bands sort by age; DataError below 0."""
+    """Return the band of an age, "00-02" to "70+"; names sort by age. Raises DataError if it is no age."""
     if not 0 <= years < AGE_BANDS[-1][1]:
-        raise DataError(f"An age lies between 0 and {AGE_BANDS[-1][1]} years; came {years}.")
+        raise DataError(f"Expected an age from 0 to {AGE_BANDS[-1][1]} years, got {years}.")
     first, last = next((first, last) for first, last in AGE_BANDS if np.floor(years) <= last)
     return f"{first}+" if last == AGE_BANDS[-1][1] else f"{first:02d}-{last:02d}"

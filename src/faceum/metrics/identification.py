@@ -1,4 +1,4 @@
-"""Open-set identification: is a face somebody of the gallery, and who?
+"""Score open-set identification: whether a face shows an enrolled person, and which.
 
 Legend: E enrolled people, M probes of enrolled people, S probes of strangers.
 """
@@ -14,7 +14,7 @@ from faceum.errors import DataError
 
 @dataclass(frozen=True, kw_only=True)
 class Identification:
-    """What one split of a set gives.
+    """The scores of one split of a set.
 
     rank1: the share of the M probes whose nearest person is the right one. dir: the share that is the right
     one and reaches the threshold (detection and identification rate). far: the share of the S strangers whose
@@ -33,8 +33,7 @@ def identify(
     """Score cosines of probes with each enrolled person.
 
     mated: (M, E); right: (M,) the column of each probe's own person; strangers: (S, E). The threshold is the
-    lowest that lets through at most the share `far` of strangers. Raises DataError where a kind of probe is
-    missing.
+    lowest that at most the share `far` of strangers reaches. Raises DataError if a kind of probe is missing.
     """
     if not len(mated) or not len(strangers):
         raise DataError(

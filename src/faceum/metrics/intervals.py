@@ -1,4 +1,4 @@
-"""Bootstrap confidence intervals: a statistic of rows in, a low and a high bound out, seeded."""
+"""Estimate confidence intervals by a seeded bootstrap."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.metrics.checks import finite
+from faceum.metrics.checks import check_finite
 
 
 @dataclass(frozen=True, kw_only=True)
 class Interval:
-    """The middle `level` of the statistic over resampled sets; low and high in the statistic's unit."""
+    """The bounds that contain the share `level` of the resampled statistics, in the statistic's unit."""
 
     low: float
     high: float
@@ -28,16 +28,17 @@ def bootstrap(
     level: float = 0.95,
     seed: int = 0,
 ) -> Interval:
-    """Draw `count` rows with replacement, `resamples` times, and take the percentiles of the statistic.
+    """Draw `count` rows with replacement, `resamples` times, and return percentiles of the statistic.
 
-    statistic: gets (count,) row indices and returns a number; a NaN (a resample without the class, say) is
-        left out. Rows are taken to be independent: for pairs that share people the interval is somewhat too
-    narrow. Raises DataError when there is no row, or every resample gave NaN.
+    statistic: takes (count,) row indices and returns a number; NaN, for example from a resample without the
+        class, is left out. Rows are assumed to be independent: for pairs that share people the interval is
+        slightly too narrow.
+    Raises DataError if there is no row, or every resample gives NaN.
     """
     if count < 1:
         raise DataError("There are no rows to resample for a confidence interval; give at least one.")
     if not 0 < level < 1:
-        raise DataError(f"A confidence level lies between 0 and 1; came {level}.")
+        raise DataError(f"Expected a confidence level between 0 and 1, got {level}.")
     rng = np.random.default_rng(seed)
     drawn = np.array([statistic(rng.integers(0, count, count)) for _ in range(resamples)], np.float64)
     drawn = drawn[~np.isnan(drawn)]
@@ -51,7 +52,7 @@ def bootstrap_mean(
     values: np.ndarray | Sequence[float], *, resamples: int = 1000, level: float = 0.95, seed: int = 0
 ) -> Interval:
     """Return the interval of the mean of values (N,)."""
-    rows = finite("values", values)
+    rows = check_finite("values", values)
     return bootstrap(
         lambda drawn: float(rows[drawn].mean()), len(rows), resamples=resamples, level=level, seed=seed
     )
@@ -65,9 +66,9 @@ def bootstrap_many(
     level: float = 0.95,
     seed: int = 0,
 ) -> list[Interval | None]:
-    """Return an interval for each of the K numbers that `statistic` gives for (count,) row indices.
+    """Return an interval for each of the K numbers that `statistic` returns for (count,) row indices.
 
-    A number that is NaN in every resample has None. Raises DataError when there is no row.
+    The interval of a number that is NaN in every resample is None. Raises DataError if there is no row.
     """
     if count < 1:
         raise DataError("There are no rows to resample for confidence intervals; give at least one.")

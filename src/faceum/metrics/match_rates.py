@@ -17,10 +17,10 @@ from faceum.metrics.intervals import bootstrap_mean
 from faceum.weights.thresholds import NEEDED, MatchRate
 
 RATES = (1e-1, 1e-2, 1e-3, 1e-4, 1e-5, 1e-6, 1e-7, 1e-8)
-"""The false match rates at which a threshold is given."""
+"""The false match rates whose thresholds are measured."""
 
 MOST_FACES = 6000
-"""More faces than this are thinned evenly: their pairs would need too much memory."""
+"""The number of faces that are compared at most; pairs of more would need too much memory."""
 
 RESAMPLES = 200
 """Bootstrap samples of people for the interval of a false match rate."""
@@ -41,8 +41,8 @@ class FaceVectors:
     groups: np.ndarray
     people: np.ndarray
 
-    def thinned(self, most: int = MOST_FACES) -> FaceVectors:
-        """At most so many faces, evenly spaced."""
+    def thin(self, most: int = MOST_FACES) -> FaceVectors:
+        """Return at most `most` of the faces, evenly spaced."""
         rows = np.arange(0, len(self.vectors), max(1, -(-len(self.vectors) // most)))
         return FaceVectors(vectors=self.vectors[rows], groups=self.groups[rows], people=self.people[rows])
 
@@ -62,18 +62,18 @@ class DifferentPairs:
     high: np.ndarray
 
     def interval(self, rank: int) -> tuple[float, float]:
-        """The 95 % interval of the share of all pairs that the first `rank` are, between the known ranks."""
+        """Return the 95 % interval of the share of pairs that the first `rank` are, interpolated between ranks."""
         return float(np.interp(rank, self.ranks, self.low)), float(np.interp(rank, self.ranks, self.high))
 
 
 def different_pairs_across(first: FaceVectors, second: FaceVectors | None = None) -> DifferentPairs:
-    """Compare every face with every face of another group; second: None pairs `first` with itself.
+    """Compare every face with every face of another group; if second is None, of `first` itself.
 
-    Raises DataError where there is no such pair.
+    Raises DataError if there is no such pair.
     """
-    first = first.thinned()
-    second = None if second is None else second.thinned()
-    count = _allowed(
+    first = first.thin()
+    second = None if second is None else second.thin()
+    count = _weigh_pairs(
         np.ones(len(first.groups)), first, None if second is None else np.ones(len(second.groups)), second
     )
     if count < 1:
@@ -81,12 +81,12 @@ def different_pairs_across(first: FaceVectors, second: FaceVectors | None = None
     floor = _cosine_at(first, second, int(np.ceil(0.1 * count)) + 1)
     rows, columns, cosines = (
         np.concatenate(part)
-        for part in zip(*((r, c, s) for r, c, s in _pairs_from(first, second, floor)), strict=True)
+        for part in zip(*((r, c, s) for r, c, s in _select_pairs(first, second, floor)), strict=True)
     )
     order = np.argsort(-cosines, kind="stable")
     ranks = _ranks(round(count), len(cosines))
     drawn = [
-        _resampled(first, second, rows[order], columns[order], np.random.default_rng(seed))[ranks - 1]
+        _resample(first, second, rows[order], columns[order], np.random.default_rng(seed))[ranks - 1]
         for seed in range(RESAMPLES)
     ]
     low, high = np.quantile(np.stack(drawn), [0.025, 0.975], axis=0)
@@ -94,7 +94,10 @@ def different_pairs_across(first: FaceVectors, second: FaceVectors | None = None
 
 
 def different_pairs_listed(cosines: np.ndarray) -> DifferentPairs:
-    """The same for a list of pairs, (P,) cosines; the intervals then resample pairs."""
+    """Return the record of a list of pairs, (P,) cosines; the intervals resample pairs.
+
+    Raises DataError if the list is empty.
+    """
     if not len(cosines):
         raise DataError(
             "There is no pair of different people, so no false match can be counted; add such pairs."
@@ -112,7 +115,7 @@ def different_pairs_listed(cosines: np.ndarray) -> DifferentPairs:
 def match_rates(
     same: np.ndarray, different: DifferentPairs, rates: Sequence[float] = RATES
 ) -> tuple[MatchRate, ...]:
-    """The threshold at each rate, highest rate first, for (P,) cosines of pairs of one person.
+    """Return the threshold at each rate, highest rate first, for (P,) cosines of pairs of one person.
 
     A threshold lets through at most the asked share of `different`. Rates too low for the number of pairs are
     extrapolated: the threshold rises by as much a decade as between the last two measured rates, which is
@@ -154,8 +157,10 @@ def _rate(
     )  # fmt: skip
 
 
-def _blocks(first: FaceVectors, second: FaceVectors | None) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
-    """First row, (b, m) cosines, and (b, m) whether the pair is one of different people, each pair once."""
+def _compare_blocks(
+    first: FaceVectors, second: FaceVectors | None
+) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
+    """Yield blocks: first row, (b, m) cosines, and (b, m) bool, True once per pair of different people."""
     other = first if second is None else second
     for start in range(0, len(first.vectors), BLOCK):
         rows = slice(start, start + BLOCK)
@@ -167,9 +172,9 @@ def _blocks(first: FaceVectors, second: FaceVectors | None) -> Iterator[tuple[in
 
 
 def _cosine_at(first: FaceVectors, second: FaceVectors | None, rank: int) -> float:
-    """A cosine that at least `rank` pairs reach, by a histogram of fine bins."""
+    """Return a cosine that at least `rank` pairs reach, by a histogram of fine bins."""
     counts = np.zeros(20_000, np.int64)
-    for _, cosines, allowed in _blocks(first, second):
+    for _, cosines, allowed in _compare_blocks(first, second):
         bins = np.clip((cosines[allowed] + 1) * 10_000, 0, len(counts) - 1).astype(np.int64)
         counts += np.bincount(bins, minlength=len(counts))
     above = np.cumsum(counts[::-1])[::-1]
@@ -177,19 +182,19 @@ def _cosine_at(first: FaceVectors, second: FaceVectors | None, rank: int) -> flo
     return float(reached[-1] / 10_000 - 1) if len(reached) else -2.0
 
 
-def _pairs_from(
+def _select_pairs(
     first: FaceVectors, second: FaceVectors | None, floor: float
 ) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-    """Rows, columns and cosines of the pairs at or above `floor`."""
-    for start, cosines, allowed in _blocks(first, second):
+    """Yield rows, columns and cosines of the pairs at or above `floor`."""
+    for start, cosines, allowed in _compare_blocks(first, second):
         rows, columns = np.nonzero(allowed & (cosines >= floor))
         yield rows + start, columns, cosines[rows, columns]
 
 
-def _allowed(
+def _weigh_pairs(
     weights: np.ndarray, first: FaceVectors, others: np.ndarray | None, second: FaceVectors | None
 ) -> float:
-    """The sum, over all pairs of different groups, of the product of both faces' weights."""
+    """Return the sum, over all pairs of different groups, of the product of both faces' weights."""
     groups = (
         max(int(first.groups.max(initial=0)), 0 if second is None else int(second.groups.max(initial=0))) + 1
     )
@@ -199,17 +204,17 @@ def _allowed(
     return float(weights.sum() * others.sum() - by_group @ np.bincount(second.groups, others, groups))
 
 
-def _resampled(
+def _resample(
     first: FaceVectors,
     second: FaceVectors | None,
     rows: np.ndarray,
     columns: np.ndarray,
     rng: np.random.Generator,
 ) -> np.ndarray:
-    """(K,) the share of pairs that the first k are when people are drawn with replacement."""
+    """Return the share (K,) of pairs that the first k are if people are drawn with replacement."""
     people = int(max(first.people.max(), 0 if second is None else second.people.max())) + 1
     drawn = np.bincount(rng.integers(0, people, people), minlength=people).astype(np.float64)
     weights = drawn[first.people]
     others = weights if second is None else drawn[second.people]
-    total = _allowed(weights, first, None if second is None else others, second)
+    total = _weigh_pairs(weights, first, None if second is None else others, second)
     return np.cumsum(weights[rows] * others[columns]) / total

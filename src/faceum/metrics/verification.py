@@ -1,7 +1,7 @@
-"""Face verification: squared distances of pairs and whether each pair is one person in, scores out.
+"""Score face verification from the squared distances of pairs.
 
-The accuracy is LFW's: the threshold for a fold is the one that is best on all the others. Distances are
-squared Euclidean distances of L2-normalised embeddings, 0..4; a pair is called the same person when its
+The accuracy is computed as for LFW: the threshold of a fold is the one that is best on all others. Distances
+are squared Euclidean distances of L2-normalized embeddings, 0..4; a pair is accepted as one person if its
 distance is below the threshold. The cosine of a pair is 1 - distance / 2.
 """
 
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceum.errors import DataError
-from faceum.metrics.checks import finite, same_length
+from faceum.metrics.checks import check_finite, check_same_length
 
 THRESHOLDS = np.arange(400) * 0.01
 """The squared distances tried as a threshold: 0 to 3.99 in steps of 0.01."""
@@ -24,8 +24,8 @@ class Verification:
     """The cross-validated accuracy.
 
     accuracy: mean over the folds, 0..1; deviation: its population standard deviation over the folds.
-    fold_accuracies, fold_thresholds: one entry a fold, in the order in which the file first names them.
-    correct: (P,) bool, whether each pair was judged rightly by its fold's threshold.
+    fold_accuracies, fold_thresholds: one entry per fold, in the order of their first pairs.
+    correct: (P,) bool, whether the threshold of its fold judges the pair correctly.
     """
 
     accuracy: float
@@ -37,12 +37,12 @@ class Verification:
 
 @dataclass(frozen=True, kw_only=True)
 class OperatingPoint:
-    """What a threshold that lets through at most a given share of strangers achieves.
+    """The rates of a threshold that accepts at most a given share of pairs of different people.
 
-    far: the false accept rate asked for; far_reached: the one measured, never above it.
+    far: the requested false accept rate; far_reached: the measured one, never above it.
     tar: share of same-person pairs accepted; threshold: squared distance below which a pair is accepted.
-    supported: False where there are fewer than 1 / far pairs of strangers, so that the rate cannot be told
-        from zero; `tar` then is the one at which no stranger passes.
+    supported: False if there are fewer than 1 / far pairs of different people, too few to measure the rate;
+        `tar` is then that of a threshold which accepts none of them.
     """
 
     far: float
@@ -54,11 +54,11 @@ class OperatingPoint:
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Roc:
-    """Every threshold's pair of rates, from accepting nobody to accepting all.
+    """The rates of every threshold, from accepting no pair to accepting all.
 
-    far, tar: (K,) share of strangers and of same-person pairs accepted; thresholds: (K,) squared distance, a
-    pair is accepted at or below it (the first is -inf). area: under the curve. equal_error: the error rate
-    where false accepts and false rejects meet.
+    far, tar: (K,) accepted share of pairs of different people and of the same person. thresholds: (K,)
+    squared distances; a pair is accepted at or below (the first is -inf). area: that under the curve.
+    equal_error: the error rate at which false accepts and false rejects are equal.
     """
 
     far: np.ndarray
@@ -69,9 +69,12 @@ class Roc:
 
 
 def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Return (P,) squared distances of the rows of a and b, (P, D), L2-normalised here; no row is zero."""
-    a, b = finite("embeddings", a), finite("embeddings", b)
-    same_length(a=a, b=b)
+    """Return the squared distances (P,) of the rows of a and b, (P, D), which are L2-normalized first.
+
+    Raises DataError if a row is zero or not finite, or the lengths differ.
+    """
+    a, b = check_finite("embeddings", a), check_finite("embeddings", b)
+    check_same_length(a=a, b=b)
     lengths_a, lengths_b = np.linalg.norm(a, axis=1), np.linalg.norm(b, axis=1)
     if min(lengths_a.min(), lengths_b.min()) == 0:
         raise DataError("An embedding is all zeros, so it has no direction to compare; leave out its pairs.")
@@ -84,21 +87,23 @@ def verify_folds(
     folds: np.ndarray | Sequence[int],
     answered: np.ndarray | Sequence[bool] | None = None,
 ) -> Verification:
-    """Score each fold by the threshold that is best on the others, the lowest of the best ones.
+    """Score each fold by the threshold that is best on the others, the lowest if several are.
 
-    distances: (P,) squared; same: (P,) bool; folds: (P,) any fold ids, at least two different ones.
-    answered: (P,) bool, False for a pair that is wrong whatever its distance (a face was not found); all are
-        answered by default.
-    Raises DataError when there are not both kinds of pairs, or fewer than two folds, or a distance is NaN.
+    distances: (P,) squared. same: (P,) bool. folds: (P,) fold ids, at least two different ones.
+    answered: (P,) bool, False for a pair that counts as wrong whatever its distance, such as one with a face
+        that was not found; True for all by default.
+    Raises DataError if one kind of pairs is missing, there are fewer than two folds, or a distance is NaN.
     """
-    distances, same = _both_kinds(distances, same)
+    distances, same = _check_both_kinds(distances, same)
     folds = np.asarray(folds)
-    same_length(distances=distances, folds=folds)
+    check_same_length(distances=distances, folds=folds)
     order = list(dict.fromkeys(folds.tolist()))
     if len(order) < 2:
-        raise DataError(f"Verification chooses a fold's threshold on the others; came {len(order)} fold.")
+        raise DataError(
+            f"Verification needs at least two folds, to choose the threshold on the others, got {len(order)}."
+        )
     given = np.ones(len(distances), bool) if answered is None else np.asarray(answered, bool)
-    same_length(distances=distances, answered=given)
+    check_same_length(distances=distances, answered=given)
     right = np.stack([((distances < threshold) == same) & given for threshold in THRESHOLDS])
     correct = np.zeros(len(distances), bool)
     accuracies, thresholds = [], []
@@ -120,10 +125,13 @@ def verify_folds(
 def operating_point(
     distances: np.ndarray | Sequence[float], same: np.ndarray | Sequence[bool], far: float
 ) -> OperatingPoint:
-    """Return the most generous threshold that accepts at most the share `far` of strangers (0 <= far < 1)."""
-    distances, same = _both_kinds(distances, same)
+    """Return the highest threshold that accepts at most the share `far` of pairs of different people.
+
+    Raises DataError unless 0 <= far < 1 and both kinds of pairs are there.
+    """
+    distances, same = _check_both_kinds(distances, same)
     if not 0 <= far < 1:
-        raise DataError(f"A false accept rate lies in 0..1, below 1; came {far}.")
+        raise DataError(f"Expected a false accept rate of at least 0 and below 1, got {far}.")
     strangers = np.sort(distances[~same])
     allowed = int(np.floor(far * len(strangers) + 1e-9))
     threshold = float(strangers[allowed])
@@ -137,8 +145,8 @@ def operating_point(
 
 
 def roc(distances: np.ndarray | Sequence[float], same: np.ndarray | Sequence[bool]) -> Roc:
-    """Return the receiver operating curve over every distinct distance."""
-    distances, same = _both_kinds(distances, same)
+    """Return the receiver operating characteristic over every distinct distance."""
+    distances, same = _check_both_kinds(distances, same)
     order = np.argsort(distances, kind="stable")
     ordered, hits = distances[order], same[order]
     last_of_ties = np.append(np.flatnonzero(np.diff(ordered)), len(ordered) - 1)
@@ -153,13 +161,13 @@ def roc(distances: np.ndarray | Sequence[float], same: np.ndarray | Sequence[boo
     return Roc(far=far, tar=tar, thresholds=thresholds, area=area, equal_error=equal_error)
 
 
-def _both_kinds(
+def _check_both_kinds(
     distances: np.ndarray | Sequence[float], same: np.ndarray | Sequence[bool]
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Return both as arrays, or raise when a rate over one kind of pairs would divide by nothing."""
-    distances = finite("distances", distances)
+    """Return both as arrays; raises DataError if one kind of pairs is missing."""
+    distances = check_finite("distances", distances)
     same = np.asarray(same, bool)
-    same_length(distances=distances, same=same)
+    check_same_length(distances=distances, same=same)
     if not same.any():
         raise DataError(
             "No pair shows the same person twice, so no true accept can be counted; add such pairs."
