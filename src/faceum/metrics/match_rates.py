@@ -62,7 +62,7 @@ class DifferentPairs:
     high: np.ndarray
 
     def interval(self, rank: int) -> tuple[float, float]:
-        """Return the 95 % interval of the share of pairs that the first `rank` are, interpolated between ranks."""
+        """Return the 95 % interval of the share of pairs that the first `rank` are, by interpolation."""
         return float(np.interp(rank, self.ranks, self.low)), float(np.interp(rank, self.ranks, self.high))
 
 
@@ -84,7 +84,7 @@ def different_pairs_across(first: FaceVectors, second: FaceVectors | None = None
         for part in zip(*((r, c, s) for r, c, s in _select_pairs(first, second, floor)), strict=True)
     )
     order = np.argsort(-cosines, kind="stable")
-    ranks = _ranks(round(count), len(cosines))
+    ranks = _rank_rates(round(count), len(cosines))
     drawn = [
         _resample(first, second, rows[order], columns[order], np.random.default_rng(seed))[ranks - 1]
         for seed in range(RESAMPLES)
@@ -103,7 +103,7 @@ def different_pairs_listed(cosines: np.ndarray) -> DifferentPairs:
             "There is no pair of different people, so no false match can be counted; add such pairs."
         )
     ordered = np.sort(cosines)[::-1]
-    ranks = _ranks(len(ordered), len(ordered))
+    ranks = _rank_rates(len(ordered), len(ordered))
     rng = np.random.default_rng(0)
     drawn = np.stack([rng.binomial(len(ordered), ranks / len(ordered)) for _ in range(RESAMPLES)]) / len(
         ordered
@@ -140,8 +140,8 @@ def match_rates(
     return tuple(found)
 
 
-def _ranks(count: int, kept: int) -> np.ndarray:
-    """The numbers of pairs that the rates let through, of those that are kept; rising."""
+def _rank_rates(count: int, kept: int) -> np.ndarray:
+    """Return how many pairs each rate accepts, ascending, up to the number of pairs that are kept."""
     ranks = {int(np.floor(rate * count + 1e-9)) for rate in RATES}
     return np.array(sorted(rank for rank in ranks if 1 <= rank <= kept) or [1])
 
