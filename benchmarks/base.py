@@ -30,7 +30,7 @@ PUBLISHED_RATE = 33, 37
 
 
 def inputs(model: FaceUM, batch: int = 1) -> Crops:
-    """Crops of noise of each resolution; the face covers their middle, about half of the tokens."""
+    """Return crops of noise of each resolution; the face covers their middle, about half of the tokens."""
     crops = {}
     for spec, _ in model.config.crops:
         middle = (torch.arange(spec.grid) - (spec.grid - 1) / 2).abs() < 0.36 * spec.grid
@@ -85,7 +85,7 @@ def router(rounds: int) -> None:
 
 
 def fusion(rounds: int) -> None:
-    """The fusion convolution of one dense head, as it is and plain."""
+    """Compare the fusion convolution of one dense head with a plain one."""
     torch.manual_seed(0)
     net = UPerNet(dim=768, channels=512, outputs=19).eval()
     maps = [torch.relu(torch.randn(1, 512, side, side)) for side in (128, 64, 32, 16)]
@@ -103,7 +103,7 @@ def fusion(rounds: int) -> None:
 
 
 def network_on_gpu(config: FaceUMConfig, device: str = "cuda") -> FaceUM:
-    """The seeded network as the torch runner holds it, with gates as far from even as trained ones are."""
+    """Return the seeded network of the torch runner, with gates as uneven as trained ones."""
     with torch.device(device):
         model = seeded(config)
     with torch.no_grad():
@@ -123,7 +123,7 @@ def crops_on_gpu(model: FaceUM, batch: int, device: str = "cuda") -> Crops:
 
 
 def operations(model: FaceUM, crops: Crops) -> float:
-    """Multiplications and additions of matrix products and convolutions for the crops, all six tasks."""
+    """Return the multiplications and additions of products and convolutions for the crops, all six tasks."""
     experts = 0.0
     with FlopCounterMode(display=False) as counted:
         for spec, tasks in model.config.crops:
@@ -162,7 +162,7 @@ def speed_on_gpu(
 
 
 def parts_on_gpu(model: FaceUM, rounds: int, batch: int, device: str = "cuda") -> None:
-    """Where the time of a batch goes."""
+    """Print the time of each part of the network for a batch."""
     crops = crops_on_gpu(model, batch, device)
     things = {"all": lambda: ours(model, crops, heads=True)}
     for spec, tasks in model.config.crops:
@@ -215,7 +215,7 @@ def twin_on_gpu(model: FaceUM, rounds: int, batch: int, device: str = "cuda") ->
 
 
 def fusion_on_gpu(rounds: int, device: str = "cuda") -> None:
-    """The fusion convolution of one dense head, as it is and plain."""
+    """Compare the fusion convolution of one dense head with a plain one."""
     laid = {"device": device, "dtype": torch.bfloat16}
     maps = [
         torch.randn(1, 512, side, side, **laid).to(memory_format=torch.channels_last)
@@ -231,7 +231,7 @@ def fusion_on_gpu(rounds: int, device: str = "cuda") -> None:
 
 
 def on_a_gpu(rounds: int) -> None:
-    """All of it, in bfloat16."""
+    """Run all measurements on a GPU, in bfloat16."""
     name_gpu()
     most = ceiling()
     with torch.inference_mode(), torch.autocast("cuda", torch.bfloat16, cache_enabled=False):

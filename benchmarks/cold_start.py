@@ -15,7 +15,7 @@ IMAGE = str(ROOT / "examples" / "astronaut.png")
 
 
 def peak_memory(model: str) -> float:
-    """Megabytes at most of one `faceum analyze` of the example portrait."""
+    """Return the peak memory in megabytes of one `faceum analyze` of the example portrait."""
     process = subprocess.Popen(
         [sys.executable, "-m", "faceum", "analyze", IMAGE, "--model", model, "--runtime", "onnxruntime"],
         env={**os.environ, "PYTHONPATH": str(ROOT / "src")},

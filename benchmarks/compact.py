@@ -25,7 +25,7 @@ from faceum.runner import load_runner
 
 
 def photo(faces: int, height: int = 1080, width: int = 1920) -> np.ndarray:
-    """A gray photo with so many copies of the example portrait's face, one of them in full size."""
+    """Return a gray photo with so many copies of the example portrait's face, one of them in full size."""
     portrait = read_image(ROOT / "examples" / "astronaut.png")[:256, 100:356]
     canvas = np.full((height, width, 3), 110, np.uint8)
     if faces == 1:

@@ -68,7 +68,7 @@ class PlainCenterFace:
 
 
 def candidates(mtcnn: Path | None) -> dict[str, Detector]:
-    """The detectors to compare, ours first."""
+    """Return the detectors to compare, ours first."""
     found: dict[str, Detector] = {"ours": load_detector(threads=THREADS), "centerface": PlainCenterFace()}
     return found if mtcnn is None else {**found, "mtcnn": Mtcnn(mtcnn, threads=THREADS)}
 
@@ -77,7 +77,7 @@ def candidates(mtcnn: Path | None) -> dict[str, Detector]:
 
 
 def rows_of(name: str, columns: Sequence[str]) -> list[dict]:
-    """Rows of one file of the corpus."""
+    """Return the rows of one file of the corpus."""
     folder = os.environ.get("FACEUM_CORPUS")
     if not folder:
         raise SystemExit("Set FACEUM_CORPUS to the folder of the corpus.")
@@ -85,7 +85,7 @@ def rows_of(name: str, columns: Sequence[str]) -> list[dict]:
 
 
 def photos() -> list[Photo]:
-    """The whole photos with their annotated faces."""
+    """Return the whole photos with their annotated faces."""
     return [
         (read_image(row["image"]), [np.array(face).reshape(68, 2) for face in row["landmarks68"]])
         for row in rows_of("photos", ["image", "landmarks68"])
@@ -93,19 +93,19 @@ def photos() -> list[Photo]:
 
 
 def raised_box(landmarks: np.ndarray) -> np.ndarray:
-    """Box (4,) of the landmarks, its top raised by a share of its height."""
+    """Return the box (4,) of the landmarks, its top raised by a share of its height."""
     (x0, y0), (x1, y1) = landmarks.min(axis=0), landmarks.max(axis=0)
     return np.array([x0, y0 - RAISED * (y1 - y0), x1, y1])
 
 
 def face_size(landmarks: np.ndarray) -> float:
-    """Square root of the area of the raised box, pixels."""
+    """Return the square root of the area of the raised box, pixels."""
     x0, y0, x1, y1 = raised_box(landmarks)
     return float(np.sqrt((x1 - x0) * (y1 - y0)))
 
 
 def scaled(photo: np.ndarray, faces: Sequence[np.ndarray], scale: float) -> Photo:
-    """A photo and its faces, `scale` times as large."""
+    """Return a photo and its faces, `scale` times as large."""
     height, width = photo.shape[:2]
     size = (max(1, round(width * scale)), max(1, round(height * scale)))
     method = cv2.INTER_AREA if scale < 1 else cv2.INTER_LINEAR
@@ -114,7 +114,7 @@ def scaled(photo: np.ndarray, faces: Sequence[np.ndarray], scale: float) -> Phot
 
 
 def with_face_of(size: int) -> Iterator[Photo]:
-    """Every annotated face once: its photo, rescaled so that this face has the size."""
+    """Yield every annotated face once: its photo, rescaled so that this face has the size."""
     for photo, faces in photos():
         for face in faces:
             scale = size / face_size(face)
@@ -123,7 +123,7 @@ def with_face_of(size: int) -> Iterator[Photo]:
 
 
 def mosaics(size: int) -> Iterator[Photo]:
-    """The same small photos laid side by side on canvases of 1920 x 1080."""
+    """Yield the same small photos laid side by side on canvases of 1920 x 1080."""
     canvas, faces, x, y, shelf = np.full((*CANVAS, 3), 127, np.uint8), [], 0, 0, 0
     for photo, marked in with_face_of(size):
         height, width = photo.shape[:2]
@@ -142,7 +142,7 @@ def mosaics(size: int) -> Iterator[Photo]:
 
 
 def best_match(box: np.ndarray, detections: Sequence[Detection]) -> Detection | None:
-    """The detection that overlaps the box most, None where that is not enough."""
+    """Return the detection that overlaps the box most, or None if that is not enough."""
     if not detections:
         return None
     overlaps = boxes_iou(box[None], np.stack([face.box for face in detections]))[0]
@@ -151,7 +151,7 @@ def best_match(box: np.ndarray, detections: Sequence[Detection]) -> Detection | 
 
 
 def judge(images: Iterator[Photo] | Sequence[Photo], detector: Detector) -> str:
-    """One row: recall at each score, mean and median point error."""
+    """Return one row of the table: recall at each score, mean and median point error."""
     found, errors = [], []
     for image, faces in images:
         detections = detector.detect(image, min_score=min(SCORES))
@@ -197,7 +197,7 @@ def print_sets(detector: Detector, most: int) -> None:
 
 
 def timed_images() -> dict[str, np.ndarray]:
-    """The images to time: photos, and the example portrait as an image of 1920 x 1080 with one face."""
+    """Return the images to time: photos, and the example portrait in 1920 x 1080 pixels with one face."""
     portrait = read_image(Path(__file__).parents[1] / "examples" / "astronaut.png")
     full = cv2.resize(portrait[:288], CANVAS[::-1], interpolation=cv2.INTER_CUBIC)
     some = {f"photo {index}": photo for index, (photo, _) in enumerate(photos()[:40:4])}

@@ -29,7 +29,7 @@ WIDTH = 768
 
 
 def loop(experts: Experts, x_PND: Tensor, routing: Routing) -> Tensor:
-    """One expert after the other."""
+    """Compute the experts one after the other."""
     x, out = x_PND.flatten(0, 1), torch.zeros_like(x_PND).flatten(0, 1)
     gates, chosen = routing.weights_PNK.flatten(0, 1), routing.topk_experts_PNK.flatten(0, 1)
     taken = routing.active_PNK.flatten(0, 1)
@@ -100,7 +100,7 @@ def changing_sizes(rounds: int) -> None:
 def compare_on_gpu(
     experts: Experts, router: FaceRouter, size: tuple[int, int, int], rounds: int, device: str = "cuda"
 ) -> None:
-    """The same on a GPU for (tokens, tasks, batch), and where the layer's time goes."""
+    """Compare on a GPU for (tokens, tasks, batch), and print the time of each part of the layer."""
     from fused_experts import TILES, fused_experts  # Triton comes with torch's builds for GPUs alone
 
     tokens, tasks, batch = size

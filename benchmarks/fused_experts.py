@@ -44,7 +44,7 @@ def place_slots(
     expert_TK, taken_S, count_E, order_ES, slots,
     STRIDE: tl.constexpr, EXPERTS: tl.constexpr, EACH: tl.constexpr, BLOCK: tl.constexpr,
 ):  # fmt: skip
-    """The taken slots' numbers, each expert's in a row of its own, and how many there are of each.
+    """Store the taken slots' numbers, one row per expert, and their number per expert.
 
     STRIDE: of the tokens in expert_TK, which a router has cut out of a longer list.
     """
@@ -66,7 +66,7 @@ def tile_product(
     DEPTH: tl.constexpr, COLUMNS: tl.constexpr, EXPERTS: tl.constexpr, EACH: tl.constexpr,
     FIRST: tl.constexpr, BLOCK_M: tl.constexpr, BLOCK_N: tl.constexpr, BLOCK_K: tl.constexpr,
 ):  # fmt: skip
-    """One tile of the rows of one expert by its matrix.
+    """Multiply one tile of the rows of one expert by its matrix.
 
     The first product reads token slot // EACH and writes the expert's rows one after the other, activated;
     the second reads those and writes to each slot's own place, by its gate.
@@ -111,7 +111,7 @@ def add_slots(
     out_SD, taken_S, sum_TD, tokens,
     WIDTH: tl.constexpr, EACH: tl.constexpr, BLOCK_T: tl.constexpr, BLOCK_D: tl.constexpr,
 ):  # fmt: skip
-    """Each token's sum over the slots that it took."""
+    """Sum each token's slots."""
     token = (tl.program_id(0) * BLOCK_T + tl.arange(0, BLOCK_T)).to(tl.int64)
     column = tl.program_id(1) * BLOCK_D + tl.arange(0, BLOCK_D)
     inside = (token < tokens)[:, None] & (column < WIDTH)[None, :]

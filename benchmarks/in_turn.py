@@ -35,7 +35,7 @@ class Times:
     processor: np.ndarray
 
     def spoken(self) -> str:
-        """Median and middle half, in milliseconds."""
+        """Return the median and middle half, in milliseconds."""
         low, middle, high = np.percentile(self.wall, (25, 50, 75)) * 1e3
         return f"{middle:.4g} ms ({low:.4g}-{high:.4g}), processors {np.median(self.processor) * 1e3:.4g} ms"
 
@@ -56,7 +56,7 @@ def in_turn(things: Mapping[str, Callable[[], object]], rounds: int, *, warm: in
 
 
 def processors() -> float:
-    """Processor seconds of this process and of its children that have ended."""
+    """Return processor seconds of this process and of its children that have ended."""
     spent = [resource.getrusage(whose) for whose in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
     return sum(one.ru_utime + one.ru_stime for one in spent)
 
@@ -102,7 +102,7 @@ def stamp() -> None:
 
 
 def options(doc: str, **defaults: object) -> argparse.Namespace:
-    """The command line of a benchmark: an option for each default, of its type."""
+    """Return the command line of a benchmark: an option for each default, of its type."""
     parser = argparse.ArgumentParser(description=doc, formatter_class=argparse.RawDescriptionHelpFormatter)
     for name, value in defaults.items():
         parser.add_argument(f"--{name.replace('_', '-')}", type=type(value), default=value)
@@ -110,7 +110,7 @@ def options(doc: str, **defaults: object) -> argparse.Namespace:
 
 
 def child(code: str, *arguments: str, path: Sequence[str] = ()) -> Callable[[], object]:
-    """Something to time: a fresh interpreter that runs `code` (a module's name begins with -m)."""
+    """Return something to time: a fresh interpreter that runs `code` (a module's name begins with -m)."""
     command = [sys.executable, *(["-m", code[2:].strip()] if code.startswith("-m") else ["-c", code])]
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT / "src"), *path])}
     environment.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed package is compiled once

@@ -52,7 +52,7 @@ class Watch:
 
 
 def stages(rounds: int) -> None:
-    """Shares of the network's parts."""
+    """Print the share of the time of each part of the network."""
     network = seeded(COMPACT)
     moes = [block.moe for block in network.moe_blocks]
     watch = Watch(
@@ -83,8 +83,8 @@ def stages(rounds: int) -> None:
             print(f"    {name}: {np.median(seconds) / whole:.1%}", flush=True)
 
 
-def beside_twin(rounds: int, folder: Path) -> None:
-    """The moe_blocks' cost, in parameters and time."""
+def compare_with_twin(rounds: int, folder: Path) -> None:
+    """Print the cost of the MoE blocks, in parameters and time."""
     networks = {"compact": seeded(COMPACT), "dense twin": seeded(DENSE)}
     for name, network in networks.items():
         print(f"  {name}: {sum(p.numel() for p in network.parameters()) / 1e6:.2f} M parameters")
@@ -120,7 +120,7 @@ def beside_twin(rounds: int, folder: Path) -> None:
 
 
 def training(rounds: int) -> None:
-    """A step of each on the same generated batches."""
+    """Print the time of a training step of each network on the same generated batches."""
     smoke = load_recipe(RECIPES / "smoke.py")
     taken = {}
     for name, config in (("compact", COMPACT), ("dense twin", DENSE)):
@@ -147,7 +147,7 @@ def main() -> None:
     torch.set_num_threads(THREADS)
     with torch.inference_mode():
         stages(given.rounds)
-    beside_twin(given.rounds, Path(given.folder))
+    compare_with_twin(given.rounds, Path(given.folder))
     training(given.rounds)
 
 

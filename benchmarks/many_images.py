@@ -41,7 +41,7 @@ SAMPLES = 60
 
 
 def scene(number: int) -> np.ndarray:
-    """An image (H, W, 3), blue first: heads side by side before a part of the portrait without a face."""
+    """Return an image (H, W, 3) in BGR: heads in a row before a part of the portrait without a face."""
     random = np.random.default_rng(number)
     portrait = cv2.imread(str(ROOT / "examples" / "astronaut.png"))
     head = portrait[30:230, 125:325]
@@ -77,7 +77,7 @@ def corpus_photos(count: int) -> list[bytes]:
 
 
 def resident() -> float:
-    """Megabytes that this process holds now."""
+    """Return the megabytes that this process holds now."""
     pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE") / 1e6
 

@@ -36,7 +36,7 @@ class Mtcnn:
         )
 
     def detect(self, image_HWC: np.ndarray, *, min_score: float = 0.5) -> list[Detection]:
-        """All faces of an upright RGB uint8 image (H, W, 3), largest first."""
+        """Return all faces of an upright RGB uint8 image (H, W, 3), largest first."""
         found = self._proposals(image_HWC)
         if len(found):
             boxes = squares(found.boxes)
@@ -72,25 +72,25 @@ class Mtcnn:
 
 
 def faces(boxes: np.ndarray, scores: np.ndarray, least: float) -> Candidates:
-    """Boxes above a score, with no points yet."""
+    """Return boxes above a score, with no points yet."""
     rows = scores > least
     return Candidates(boxes=boxes[rows], points=np.zeros((rows.sum(), 5, 2), np.float32), scores=scores[rows])
 
 
 def shifted(boxes: np.ndarray, shift: np.ndarray) -> np.ndarray:
-    """Boxes moved by shares of their width and height."""
+    """Return boxes moved by shares of their width and height."""
     return boxes + shift * np.tile(boxes[:, 2:] - boxes[:, :2], 2)
 
 
 def squares(boxes: np.ndarray) -> np.ndarray:
-    """Boxes of the same middles, as wide and high as the longer side."""
+    """Return boxes of the same middles, as wide and high as the longer side."""
     middles = (boxes[:, :2] + boxes[:, 2:]) / 2
     halves = (boxes[:, 2:] - boxes[:, :2]).max(axis=1, keepdims=True) / 2
     return np.concatenate([middles - halves, middles + halves], axis=1)
 
 
 def patches(image_HWC: np.ndarray, boxes: np.ndarray, side: int) -> np.ndarray:
-    """The square boxes' contents, black outside the image: (n, side, side, 3)."""
+    """Return the square boxes' contents, black outside the image: (n, side, side, 3)."""
     scales = side / np.maximum(boxes[:, 2] - boxes[:, 0], 1e-3)
     frames = [
         np.array([[scale, 0, -x0 * scale], [0, scale, -y0 * scale]])

@@ -78,7 +78,7 @@ def vit_small(folder: Path, threads: int) -> tuple[onnxruntime.InferenceSession,
 
 
 def seeded(config: FaceUMConfig) -> FaceUM:
-    """The network with random weights, also where a fresh one has zeros, in evaluation mode."""
+    """Return the network with random weights, also where a fresh one has zeros, in evaluation mode."""
     torch.manual_seed(0)
     network = FaceUM(config).eval()
     with torch.no_grad():

@@ -49,7 +49,7 @@ def on_gpu(
 
 
 def captured(things: Mapping[str, Thing]) -> dict[str, Thing]:
-    """Replays of the things as CUDA graphs; those that cannot be captured are named and left out."""
+    """Return replays of the things as CUDA graphs; those that cannot be captured are named and left out."""
     replays: dict[str, Thing] = {}
     for name, thing in things.items():
         aside = torch.cuda.Stream()
@@ -72,7 +72,7 @@ def captured(things: Mapping[str, Thing]) -> dict[str, Thing]:
 
 
 def ceiling(side: int = 8192, rounds: int = 20) -> float:
-    """Operations a second of a bfloat16 product of two square matrices, the median of the rounds."""
+    """Return the median operations per second of a bfloat16 product of two square matrices."""
     one, other = (torch.randn(side, side, device="cuda", dtype=torch.bfloat16) for _ in range(2))
     spent = on_gpu({"product": lambda: one @ other}, rounds)["product"].wall
     rate = 2 * side**3 / float(np.median(spent))

@@ -23,7 +23,7 @@ IMAGE = ROOT / "examples" / "astronaut.png"
 
 
 def peer(*command: str) -> Callable[[], object]:
-    """One turn of a process that does its job once a line."""
+    """Start a process that does its job once per line; return a function that asks for one turn."""
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.stdin is not None and process.stdout is not None
 

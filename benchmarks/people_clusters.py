@@ -26,7 +26,7 @@ NOISE = 0.3
 
 
 def drawn_faces(count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
-    """Embeddings (count, DIM) float16 of length 1, and each face's person."""
+    """Return embeddings (count, DIM) float16 of length 1, and each face's person."""
     rng = np.random.default_rng(seed)
     people = max(2, count // 10)
     strengths = np.exp(-np.arange(RANK) / (2 * FALL)).astype(np.float32)

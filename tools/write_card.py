@@ -216,7 +216,7 @@ def data_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 
 
 def recipe_lines(recipes: Iterable[Mapping[str, Any]]) -> list[str]:
-    """One line per stage of training; the whole recipe is in the header of the weights file."""
+    """Return one line per stage of training; the whole recipe is in the header of the weights file."""
     lines = []
     for number, recipe in enumerate(map(run_config, recipes), 1):
         shares = {name: source["batch_size"] for name, source in recipe["sources"].items()}

@@ -22,14 +22,14 @@ BEGIN, END = "<!-- map:start -->", "<!-- map:end -->"
 
 
 def layers() -> list[list[str]]:
-    """The names of each layer's modules and packages, lowest first, as pyproject.toml gives them."""
+    """Return the names of each layer's modules and packages, lowest first, as pyproject.toml gives them."""
     contracts = api.read_configuration(str(ROOT / "pyproject.toml"))["contracts_options"]
     rows = next(contract["layers"] for contract in contracts if contract["type"] == "layers")
     return [re.findall(r"\w+", row) for row in reversed(rows)]
 
 
 def first_line(path: Path) -> str:
-    """The first paragraph of a module's docstring on one line, without its full stop."""
+    """Return the first paragraph of a module's docstring on one line, without its full stop."""
     if not path.exists():
         return ""
     text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
@@ -38,13 +38,13 @@ def first_line(path: Path) -> str:
 
 
 def rows(names: list[str]) -> list[str]:
-    """A table's rows for modules given by their names."""
+    """Return a table's rows for modules given by their names."""
     paths = [PACKAGE / f"{name}.py" for name in names]
     return [f"| `{path.relative_to(PACKAGE)}` | {first_line(path)} |" for path in paths if path.exists()]
 
 
 def map_of_modules() -> str:
-    """The map as Markdown."""
+    """Return the map as Markdown."""
     parts = []
     alone: list[str] = ["__init__"]
     for name in [name for layer in layers() for name in layer]:

@@ -46,7 +46,7 @@ class Match:
         )
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {
             "same": self.same,
             "cosine": self.cosine,
@@ -65,7 +65,7 @@ def match_faces(a: Face, b: Face, thresholds: Thresholds, fmr: float = FMR, *, m
     """Judge two faces at a false match rate.
 
     masked: use the thresholds for pairs in which a face wears a mask. Raises FaceumError where a face has no
-    embedding, ModelError where two networks made them, or the rate lies outside 0..1.
+    embedding, ModelError if they are of two networks or the rate is outside 0..1.
     """
     rate, cosine = thresholds.at(fmr, masked=masked), float(a.similarity(b))
     return Match(
@@ -83,5 +83,5 @@ def match_faces(a: Face, b: Face, thresholds: Thresholds, fmr: float = FMR, *, m
 
 
 def _share(rate: float) -> str:
-    """A small share in words: "1 in 1,000"."""
+    """Format a small share as "1 in 1,000"."""
     return f"1 in {1 / rate:,.0f}" if rate <= 0.1 else f"{100 * rate:.0f} %"

@@ -47,12 +47,12 @@ class Recognizer:
             self._session = open_session(self.path, threads=threads, device=device)
         except SESSION_ERRORS as error:
             raise ModelError(f"The recognizer {path} cannot be loaded by onnxruntime ({error}).") from None
-        self._batch, self._input = _checked(self._session, self.path)
+        self._batch, self._input = _check_session(self._session, self.path)
         self.model_id = model_id(self.path, self.path.stem)
         """The file as name@sha256[:8]."""
 
     def embed(self, crops_BSSC: np.ndarray) -> np.ndarray:
-        """Embeddings (B, D) float32, of any length, of uint8 RGB crops (B, 112, 112, 3) aligned by `SPEC`."""
+        """Return embeddings (B, D) float32 of uint8 RGB crops (B, 112, 112, 3) aligned by `SPEC`."""
         values = (crops_BSSC.astype(np.float32) - MIDDLE) / MIDDLE
         crop_BCHW = np.ascontiguousarray(values.transpose(0, 3, 1, 2))
         size = self._batch or max(1, len(crop_BCHW))
@@ -61,7 +61,7 @@ class Recognizer:
 
     def _run(self, crop_BCHW: np.ndarray) -> np.ndarray:
         count = len(crop_BCHW)
-        if self._batch is not None and count < self._batch:  # a file made for so many faces at once
+        if self._batch is not None and count < self._batch:  # the file has a fixed batch size
             filler = np.zeros((self._batch - count, *crop_BCHW.shape[1:]), np.float32)
             crop_BCHW = np.concatenate([crop_BCHW, filler])
         (output,) = self._session.run(None, {self._input: crop_BCHW})
@@ -74,7 +74,7 @@ class RecognizerRunner:
     def __init__(self, inner: Runner, recognizer: Recognizer) -> None:
         """inner: answers all other tasks; its own recognition is not run."""
         self._inner, self._recognizer = inner, recognizer
-        self.card = _with_recognizer(inner.card)
+        self.card = _add_recognizer(inner.card)
         self.runtime, self.device = inner.runtime, inner.device
 
     @property
@@ -85,27 +85,27 @@ class RecognizerRunner:
     def run(
         self, crops_BSSC: np.ndarray, face_tokens_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
-        """See `Runner.run`; recognition has a crop policy of its own, so it comes alone."""
+        """Run the network; see `Runner.run`. Recognition has its own crop policy, so it is the only task then."""
         if list(tasks) == ["recognition"]:
             return {"recognition": self._recognizer.embed(crops_BSSC)}
         return self._inner.run(crops_BSSC, face_tokens_BN, tasks)
 
 
-def _with_recognizer(card: NetworkCard) -> NetworkCard:
-    """The card with the recognizer's crop policy for recognition."""
+def _add_recognizer(card: NetworkCard) -> NetworkCard:
+    """Return the card with the recognizer's crop policy for recognition."""
     crops = [(spec, tuple(task for task in tasks if task != "recognition")) for spec, tasks in card.crops]
     kept = [(spec, tasks) for spec, tasks in crops if tasks]
     others = tuple(task for task in card.tasks if task != "recognition")
     return replace(card, tasks=("recognition", *others), crops=(*kept, (SPEC, ("recognition",))))
 
 
-def _checked(session: InferenceSession, path: Path) -> tuple[int | None, str]:
-    """The number of faces that the file takes at once, None for any, and its input's name."""
+def _check_session(session: InferenceSession, path: Path) -> tuple[int | None, str]:
+    """Return the file's batch size, None for any, and its input's name."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = list(inputs[0].shape) if len(inputs) == 1 else []
     fixed = [side if isinstance(side, int) else None for side in shape]
     fits = len(fixed) == 4 and all(
-        side in (None, wanted) for side, wanted in zip(fixed[1:], (3, SPEC.size, SPEC.size), strict=True)
+        side in (None, expected) for side, expected in zip(fixed[1:], (3, SPEC.size, SPEC.size), strict=True)
     )
     if not fits or len(outputs) != 1 or inputs[0].type != "tensor(float)":
         found = ", ".join(f"{entry.name} {entry.shape}" for entry in [*inputs, *outputs])

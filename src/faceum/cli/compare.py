@@ -78,7 +78,7 @@ def compare_command(
 
 
 def _faces(analyzer: "FaceAnalyzer", path: Path, best: bool) -> "list[Face]":
-    """The faces of an image, largest first, or only the first; FaceumError where there is none."""
+    """Return the faces of an image, largest first, or only the first; raises FaceumError if there is none."""
     faces = list(analyzer.analyze(path).faces or ())
     if not faces:
         raise FaceumError(f"There is no face in {path}; give an image with one.")

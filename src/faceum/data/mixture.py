@@ -133,7 +133,7 @@ class MixtureDataset(Dataset[Batch]):
         return replace(crop, labels={name: crop.labels[name] for name in crop.labels if name in columns})
 
     def _row(self, source: str, place: int, index: int) -> int:
-        """The row of the index-th face that a source contributes: a new permutation in each epoch."""
+        """Return the row of the index-th face that a source contributes: a new permutation in each epoch."""
         epoch, within = divmod(index, len(self.faces[source]))
         if source not in self._orders or self._orders[source][0] != epoch:
             order = np.random.default_rng((self.seed, place, epoch, 1)).permutation(len(self.faces[source]))
@@ -185,8 +185,8 @@ def with_tasks(batch: Batch, tasks: Sequence[str]) -> Batch:
     Ranks that share a batch must ask for the same tasks, or they would wait for each other for ever.
     """
     device, size = batch.crop_BCHW.device, batch.crop_BCHW.shape[-1]
-    nobody = torch.zeros(len(batch.crop_BCHW), dtype=torch.bool, device=device)
-    has_label = {task: batch.has_label.get(task, nobody) for task in tasks}
+    no_face = torch.zeros(len(batch.crop_BCHW), dtype=torch.bool, device=device)
+    has_label = {task: batch.has_label.get(task, no_face) for task in tasks}
     labels = {}
     for name in tasks:
         shape = [size if side is None else side for side in TASKS[name].label_shape]
@@ -199,7 +199,7 @@ def _teaches(crop: TrainingCrop, task: Task) -> bool:
 
 
 def _label(crop: TrainingCrop, task: Task) -> np.ndarray:
-    """The label; zeros for a face of which only the person is known, since it has no embedding to learn."""
+    """Return the label; zeros if only the person is known, since there is no embedding to learn."""
     if task.label in crop.labels:
         return crop.labels[task.label]
     return np.zeros([side or crop.image.shape[0] for side in task.label_shape], task.label_dtype)

@@ -101,7 +101,7 @@ class _Looks:
 
 
 def _looks(person: int, rng: np.random.Generator) -> _Looks:
-    """The person's proportions and colours, and what this image of them shows."""
+    """Return the person's proportions and colours, and what this image of them shows."""
     own = np.random.default_rng((7, person))
     colour = list(HAIR)[int(own.integers(3))]
     male, bushy, big_nose, pale, big_lips = own.random(5) < (0.5, 0.35, 0.35, 0.3, 0.35)
@@ -136,7 +136,7 @@ def _looks(person: int, rng: np.random.Generator) -> _Looks:
 
 
 def _landmarks(look: _Looks) -> np.ndarray:
-    """The 68 points (68, 2) in iBUG order."""
+    """Return the 68 points (68, 2) in iBUG order."""
     left, right, opened, raised, slant, lids = FEATURES[look.expression]
     if "Mouth_Slightly_Open" in look.attributes:
         opened = max(opened, 0.12)
@@ -163,7 +163,7 @@ def _landmarks(look: _Looks) -> np.ndarray:
 def _lips(
     half: float, y: float, lift: tuple[float, float], depth: tuple[float, float], count: int
 ) -> np.ndarray:
-    """A closed ring of points: left corner, upper lip, right corner, lower lip."""
+    """Return a closed ring of points: left corner, upper lip, right corner, lower lip."""
     angle = np.pi - np.arange(count) * 2 * np.pi / count
     x, height = np.cos(angle), np.sin(angle)
     corner = np.where(x < 0, lift[0], lift[1]) * x**2

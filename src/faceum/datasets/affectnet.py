@@ -87,7 +87,7 @@ def _label(word: str, where: str) -> int:
 
 
 def _points(words: str, where: str) -> np.ndarray | None:
-    """The 68 landmarks (68, 2); None if a word such as NULL says that there are none."""
+    """Return the 68 landmarks (68, 2); None if a word such as NULL says that there are none."""
     landmarks = words.split(";")
     if len(landmarks) not in (1, 136):
         raise DataError(

@@ -52,7 +52,7 @@ def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
         partition = _read_table(root, "list_eval_partition", ("its part",), whole=True)
     for where, name, words in read_named_lines(attributes):
         if name is None:
-            yield _nameless(where, images)
+            yield _sample_without_name(where, images)
             continue
         known = partition.numbers.get(name)
         if part is not None and known is not None and known[0] != part:
@@ -75,8 +75,8 @@ def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
         )
 
 
-def _nameless(where: str, images: Path) -> Sample:
-    """A row that names no image."""
+def _sample_without_name(where: str, images: Path) -> Sample:
+    """Return the sample of a row that names no image."""
     number = where.rpartition(" ")[2]
     problem = f"{where} names no image"
     return Sample(
@@ -104,7 +104,7 @@ def _read_table(root: str | Path, stem: str, columns: tuple[str, ...], *, whole:
         return table
     for where, name, words in read_named_lines(path):
         if name is None:
-            continue  # of which image it tells is not known
+            continue  # the row's image is unknown
         try:
             counted(words, columns, where)
             values = [whole_number(word, where) for word in words] if whole else numbers(words, where)

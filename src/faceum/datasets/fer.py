@@ -119,7 +119,7 @@ def _from_folders(root: Path, split: str) -> Iterator[Sample]:
 
 
 def _is_used(word: str, usage: str, where: str) -> bool:
-    """Whether a row's column Usage is that of our split."""
+    """Return whether a row's column Usage is that of our split."""
     known = {name.lower() for name in USAGES.values()}
     if word.strip().lower() not in known:
         raise DataError(f"{where} has the usage {word[:40]!r}; expected {', '.join(USAGES.values())}.")
@@ -134,7 +134,7 @@ def _votes(word: str, where: str) -> np.ndarray:
 
 
 def _many_votes(row: dict[str, str], where: str) -> np.ndarray:
-    """The votes of FERPlus for our expressions; zeros if all went to the others, or may have."""
+    """Return the votes of FERPlus for our expressions; zeros if all went to the others, or may have."""
     votes = numbers([row[name] for name in EXPRESSIONS], where)
     if not votes.any() and all(name in row for name in OTHERS):
         if not numbers([row[name] for name in OTHERS], where).any():

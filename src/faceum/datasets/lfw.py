@@ -52,7 +52,7 @@ def _read_words(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 
 def _read_counts(where: str, words: list[str]) -> tuple[int, int]:
-    """The number of folds, and of equal pairs in each, by the first line of the list."""
+    """Return the number of folds, and of equal pairs in each, by the first line of the list."""
     counts = [whole_number(word, where) for word in words]
     if len(counts) not in (1, 2) or min(counts) < 1:
         raise DataError(

@@ -36,7 +36,7 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
     names = ("EmoLabel/list_patition_label.txt", "EmoLabel/list_partition_label.txt")
     path = find(root, "RAF-DB's list of labels", *names, *(f"basic/{name}" for name in names))
     base = path.parent.parent
-    nobody: tuple[np.ndarray | None, int | None] = (None, None)
+    unknown: tuple[np.ndarray | None, int | None] = (None, None)
     original = find_any(base, "Image/original")
     images = original or find(base, "RAF-DB's folder of images", "Image/original", "Image/aligned")
     for where, name, words in read_named_lines(path, header=False):
@@ -48,7 +48,7 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
         manual = base / "Annotation/manual" / f"{stem}_manu_attri.txt"
         boxes = base / "Annotation/boundingbox" / f"{stem}_boundingbox.txt"
         votes, wrong_label = value_or_problem(_votes, words, where, default=NO_VOTES)
-        (points5, gender), wrong_points = value_or_problem(_manual, manual, default=nobody)
+        (points5, gender), wrong_points = value_or_problem(_manual, manual, default=unknown)
         box, wrong_box = value_or_problem(_box, boxes, default=None) if original else (None, None)
         yield Sample(
             id=f"rafdb-{stem}",
@@ -71,7 +71,7 @@ def _votes(words: list[str], where: str) -> np.ndarray:
 
 
 def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:
-    """Five points and gender from an annotator's file: five lines x y, then gender, race, age band."""
+    """Return five points and gender from an annotator's file: five lines x y, then gender, race, age band."""
     if not path.exists():
         return None, None
     words = [word for _, line in read_lines(path) for word in line]

@@ -118,7 +118,7 @@ def unpack(record: bytes, name: object = "A record") -> tuple[np.ndarray, bytes]
 
 
 def _read_frame(file: BinaryIO, path: Path, *, begun: bool) -> tuple[int, int]:
-    """Kind and length of the part at the file's position. begun: it continues a record."""
+    """Return the kind and length of the part at the file's position. begun: it continues a record."""
     head = file.read(8)
     magic, word = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
     kind = word >> 29
@@ -132,7 +132,7 @@ def _broken(path: Path, place: int) -> DataError:
 
 
 def _glance(file: BinaryIO, record: Record, size: int) -> tuple[np.ndarray, bytes]:
-    """The record's labels and the first bytes of its image. size: of the whole file, in bytes."""
+    """Return the record's labels and the first bytes of its image. size: of the whole file, in bytes."""
     _seek(file, record)
     kind, length = _read_frame(file, record.path, begun=False)
     if file.tell() + length > size:
@@ -147,7 +147,7 @@ def _glance(file: BinaryIO, record: Record, size: int) -> tuple[np.ndarray, byte
 
 
 def _read_face(file: BinaryIO, record: Record, size: int) -> tuple[float, np.ndarray | None]:
-    """The record's label and the five points of its image."""
+    """Return the record's label and the five points of its image."""
     labels, start = _glance(file, record, size)
     return float(labels[0]), _points5(start, record)
 
@@ -160,7 +160,7 @@ def _seek(file: BinaryIO, record: Record) -> None:
 
 
 def _points5(start: bytes, record: Record) -> np.ndarray | None:
-    """The five points by the first bytes of an image, or by all if its size comes later in the file."""
+    """Return the five points by an image's first bytes, or by all bytes if its size comes later."""
     try:
         read_header(start)
     except ImageError:
@@ -169,7 +169,7 @@ def _points5(start: bytes, record: Record) -> np.ndarray | None:
 
 
 def _image_keys(file: BinaryIO, path: Path, offsets: dict[int, int]) -> list[int]:
-    """The keys of images, in order; all of them if record 0 is an image itself."""
+    """Return the keys of images, in order; all of them if record 0 is an image itself."""
     if 0 not in offsets:
         return sorted(offsets)
     first = Record(path, offsets[0], 0)

@@ -108,7 +108,7 @@ def read_csv(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str,
 
 
 def _encoding_of(path: Path) -> str:
-    """The encoding by the first bytes: a byte-order mark, or the zeros of UTF-16 text in Latin letters."""
+    """Return the encoding by the first bytes: a byte-order mark, or the zeros of UTF-16 in Latin letters."""
     with path.open("rb") as file:
         start = file.read(4)
     for mark, encoding in _BYTE_ORDER_MARKS:

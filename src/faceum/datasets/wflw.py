@@ -57,7 +57,7 @@ def read_wflw(root: str | Path, split: str = "train") -> Iterator[Sample]:
 
 
 def _numbers(words: list[str], where: str) -> np.ndarray:
-    """The numbers (206,) of a line; the last word is the image's name, which may contain spaces."""
+    """Return the numbers (206,) of a line; the last word is the image's name, which may contain spaces."""
     if len(words) != NUMBERS + 1:
         raise DataError(f"{where} has {len(words)} words; expected {NUMBERS} numbers and a name.")
     if not is_image_name(words[-1].strip()):

@@ -81,7 +81,7 @@ def decode_stride(
     size: tuple[int, int],
     min_score: float,
 ) -> Candidates:
-    """The faces of one stride, in pixels of the input counted by their middles.
+    """Return the faces of one stride, in pixels of the input counted by their middles.
 
     scores (A, 1), boxes (A, 4) and points (A, 10), each with or without a leading batch of one; anchors row
     by row, `ANCHORS` a cell. size: height and width of the input.
@@ -105,7 +105,7 @@ def decode_stride(
 
 
 def _checked(session: InferenceSession, path: Path) -> tuple[str, tuple[int, int]]:
-    """The input's name and its height and width."""
+    """Return the input's name and its height and width."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = [side if isinstance(side, int) else SIDE for side in inputs[0].shape] if len(inputs) == 1 else []
     if len(shape) != 4 or len(outputs) != 9 or shape[2] % 32 or shape[3] % 32:

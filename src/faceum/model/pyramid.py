@@ -160,11 +160,11 @@ class PyramidPointsHead(PyramidPixelsHead):
         return self.points(self.heat(x_BND, maps))
 
     def heat(self, x_BND: Tensor, maps: list[Tensor]) -> Tensor:
-        """(B, N, D) -> the heat maps' logits (B, O, 4g, 4g), which have their own loss in training."""
+        """Return the heat maps' logits (B, O, 4g, 4g) of tokens (B, N, D); they have their own loss."""
         return super().forward(x_BND, maps)
 
     def points(self, logits_BOhw: Tensor) -> Tensor:
-        """The heat maps' logits -> (B, O, 2)."""
+        """Return the points (B, O, 2) of the heat maps' logits."""
         heat_BOhw = torch.sigmoid(logits_BOhw.float())
         side = heat_BOhw.shape[-1]
         place_h = torch.arange(side, device=heat_BOhw.device, dtype=torch.float32)

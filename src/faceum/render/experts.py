@@ -1,7 +1,8 @@
-"""An inspection in, an image of it out: which expert took each token, load, and overlap of tasks.
+"""Draw an inspection of the routing: the experts of each token, their load, and the overlap of tasks.
 
-Above, a gray crop a task and moe_block, its tokens tinted by the first chosen expert; below, a card a mixture
-with the experts' load by region, and a card with how much the tasks share.
+At the top is one gray crop per task and MoE block, with tokens tinted by their first expert. Below are one
+card per MoE block, with the experts' load by region, and a card with the share of experts that tasks have in
+common.
 """
 
 from __future__ import annotations
@@ -21,36 +22,36 @@ WIDTH = 1536
 """Pixels between the margins."""
 
 LARGEST_TILE, TILE_GAP = 300, 14
-"""Pixels a side of a crop, and between two."""
+"""Pixels: side of a crop, and between two crops."""
 
 FEW_TILES = 6
-"""So many crops stand in one row, whatever their mixture; of more, each mixture has a row."""
+"""Up to this number, all crops are in one row; otherwise each MoE block has its own row."""
 
 PADDING, LABEL, CELL_HEIGHT = 22, 104, 27
-"""Pixels: of a card's rim, of the words before a row, of a row."""
+"""Pixels: padding of a card, width of a row's label, height of a row."""
 
 OVERLAP_CELL = 50
-"""Pixels a side in the card of overlap."""
+"""Side of a cell in the card of overlap, in pixels."""
 
 PALEST, DEEPEST = 0.18, 0.62
-"""A tint's share of the image where the gate is 0, and where it is 1."""
+"""Opacity of a tint if the gate is 0, and if it is 1."""
 
 LEAST_FOR_NUMBERS = 24
-"""Tokens of fewer pixels in the drawing carry no number."""
+"""Tokens that are drawn with fewer pixels have no number."""
 
 
 def render_experts(inspection: Inspection, title: str = "") -> np.ndarray:
-    """Draw an inspection; title: the image's name. Returns RGB uint8."""
+    """Draw an inspection as an RGB uint8 image. title: the name of the inspected image."""
     letters = best_lettering()
-    blocks = [_head(inspection, title, letters)]
+    blocks = [_draw_head(inspection, title, letters)]
     tiles = [(task, moe_block) for moe_block in _moe_blocks(inspection) for task in inspection.tasks]
     columns = len(tiles) if len(tiles) <= FEW_TILES else len(inspection.tasks)
     for first in range(0, len(tiles), columns):
-        blocks.append(_tile_row(inspection, tiles[first : first + columns], letters))
-    cards = [_load_card(inspection, moe_block, letters) for moe_block in _moe_blocks(inspection)]
+        blocks.append(_draw_tiles(inspection, tiles[first : first + columns], letters))
+    cards = [_draw_load_card(inspection, moe_block, letters) for moe_block in _moe_blocks(inspection)]
     if len(inspection.tasks) > 1:
-        cards.append(_overlap_card(inspection, letters))
-    blocks += _shelves(cards)
+        cards.append(_draw_overlap_card(inspection, letters))
+    blocks += _arrange(cards)
     height = sum(block.shape[0] + GAP for block in blocks) - GAP
     drawing = _empty(height + 2 * MARGIN, WIDTH + 2 * MARGIN, GROUND)
     y = MARGIN
@@ -68,15 +69,15 @@ def _empty(height: int, width: int, colour: Colour) -> np.ndarray:
     return np.full((height, width, 3), colour, np.uint8)
 
 
-def _head(inspection: Inspection, title: str, letters: Lettering) -> np.ndarray:
-    """The title, and what colours and marks mean."""
+def _draw_head(inspection: Inspection, title: str, letters: Lettering) -> np.ndarray:
+    """Draw the title and the legend of colours and marks."""
     head = _empty(98, WIDTH, GROUND)
     letters.draw(head, "Which expert takes which piece of the face", (0, 26), 27, INK, 600)
     note = "  ·  ".join(filter(None, (title, inspection.network)))
     _draw_to(head, letters, fitted(letters, note, WIDTH - 720, 15), (WIDTH, 24), 15, FAINT_INK)
     x = 0.0
     for expert in range(inspection.num_experts):
-        x = _chip(head, letters, expert, (x, 52)) + 8
+        x = _draw_chip(head, letters, expert, (x, 52)) + 8
     x += 18
     for words in ("tint: first choice, deeper the larger its weight", "dot: second choice"):
         x = _say(head, letters, words, x, 69) + 26
@@ -93,27 +94,27 @@ def _say(image: np.ndarray, letters: Lettering, words: str, x: float, baseline: 
 def _draw_to(
     image: np.ndarray, letters: Lettering, words: str, at: tuple[float, float], size: int, colour: Colour
 ) -> None:
-    """Text that ends at x."""
+    """Draw text that ends at x."""
     letters.draw(image, words, (at[0] - letters.width(words, size), at[1]), size, colour)
 
 
-def _chip(image: np.ndarray, letters: Lettering, expert: int, at: tuple[float, float]) -> float:
-    """An expert's number on its colour; tells where it ends."""
+def _draw_chip(image: np.ndarray, letters: Lettering, expert: int, at: tuple[float, float]) -> float:
+    """Draw an expert's number on its colour; return the x at which it ends."""
     x, y = at
     fill_box(image, (x, y, x + 30, y + 22), expert_colour(expert), radius=7)
-    _centred(image, letters, str(expert), (x, y, x + 30, y + 22), 14, GROUND)
+    _draw_centred(image, letters, str(expert), (x, y, x + 30, y + 22), 14, GROUND)
     return x + 30
 
 
-def _centred(
+def _draw_centred(
     image: np.ndarray, letters: Lettering, words: str, box: Sequence[float], size: int, colour: Colour
 ) -> None:
     x = (box[0] + box[2] - letters.width(words, size, 600)) / 2
     letters.draw(image, words, (x, (box[1] + box[3]) / 2 + size * 0.36), size, colour, 600)
 
 
-def _tile_row(inspection: Inspection, tiles: Sequence[tuple[str, int]], letters: Lettering) -> np.ndarray:
-    """Crops side by side, each with its task and mixture above."""
+def _draw_tiles(inspection: Inspection, tiles: Sequence[tuple[str, int]], letters: Lettering) -> np.ndarray:
+    """Draw crops in a row, each below its task and MoE block."""
     side = min(LARGEST_TILE, (WIDTH - (len(tiles) - 1) * TILE_GAP) // len(tiles))
     row = _empty(side + 30, WIDTH, GROUND)
     for column, (task, moe_block) in enumerate(tiles):
@@ -127,7 +128,7 @@ def _tile_row(inspection: Inspection, tiles: Sequence[tuple[str, int]], letters:
 def draw_tokens(
     inspection: Inspection, task: str, moe_block: int, side: int, letters: Lettering
 ) -> np.ndarray:
-    """The crop in gray, (side, side, 3), each token tinted by its first expert, with marks and outline."""
+    """Draw the gray crop (side, side, 3), with tokens tinted by their first expert, marks and outline."""
     crop, route = inspection.crops[task], inspection.route(task, moe_block)
     gray = cv2.resize(crop.image, (side, side), interpolation=cv2.INTER_CUBIC) @ (0.299, 0.587, 0.114)
     tile = np.repeat(np.round(gray * 0.82 + 12)[..., None], 3, axis=2).astype(np.uint8)
@@ -143,7 +144,7 @@ def draw_tokens(
         deep = PALEST + (DEEPEST - PALEST) * float(np.clip(gates[0], 0, 1))
         fill_box(tile, box, expert_colour(first), radius=step / 8, alpha=deep)
         if step >= LEAST_FOR_NUMBERS:
-            for shift, colour in ((1, GROUND), (0, INK)):  # a shadow, so that it is read on light skin, too
+            for shift, colour in ((1, GROUND), (0, INK)):  # with a shadow, to be legible on light skin
                 letters.draw(tile, str(first), (x + 5 + shift, y + 15 + shift), 12, colour, 600)
         if len(experts) > 1 and experts[1] != NOT_TAKEN:
             place, radius = (x + step * 0.77, y + step * 0.77), step * 0.12
@@ -154,9 +155,9 @@ def draw_tokens(
 
 
 def _outline(tile: np.ndarray, mask: np.ndarray, step: float) -> None:
-    """A light line, on a dark one, around the face tokens; kept inside the image at its rim."""
+    """Draw a light line on a dark one around the face tokens, inside the tile."""
     padded = np.pad(mask, 1)
-    across = np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1])  # (row, column) where such an edge begins
+    across = np.argwhere(padded[:-1, 1:-1] != padded[1:, 1:-1])  # (row, column) at which an edge begins
     down = np.argwhere(padded[1:-1, :-1] != padded[1:-1, 1:])
     edges = [np.array([(x, y), (x + 1, y)], np.float64) * step for y, x in across]
     edges += [np.array([(x, y), (x, y + 1)], np.float64) * step for y, x in down]
@@ -166,13 +167,13 @@ def _outline(tile: np.ndarray, mask: np.ndarray, step: float) -> None:
             stroke(tile, np.clip(edge, 1.5, limit), colour, width=width, alpha=alpha)
 
 
-def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np.ndarray:
-    """A mixture's heat maps of task x expert, face above background."""
+def _draw_load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np.ndarray:
+    """Draw the heat maps of a MoE block, task x expert, that of face tokens above that of background."""
     cell = min(42, (WIDTH - 2 * PADDING - LABEL - 64) // inspection.num_experts)
     width = 2 * PADDING + LABEL + cell * inspection.num_experts + 64
     section = 44 + CELL_HEIGHT * len(inspection.tasks)
-    card = _card(section * 2 + 92, width)
-    letters.draw(card, f"MixtureDataset {moe_block}", (PADDING, PADDING + 19), 20, INK, 600)
+    card = _draw_card(section * 2 + 92, width)
+    letters.draw(card, f"MoE block {moe_block}", (PADDING, PADDING + 19), 20, INK, 600)
     note = "share of the choices that fell on each expert, in %"
     _draw_to(card, letters, note, (width - PADDING, PADDING + 18), 13, FAINT_INK)
     load, weight = inspection.load(moe_block), inspection.weight(moe_block)
@@ -183,7 +184,7 @@ def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np
         for expert in range(inspection.num_experts):
             x = left + expert * cell
             fill_box(card, (x + 4, top + 1, x + cell - 4, top + 19), expert_colour(expert), radius=6)
-            _centred(card, letters, str(expert), (x, top + 1, x + cell, top + 19), 13, GROUND)
+            _draw_centred(card, letters, str(expert), (x, top + 1, x + cell, top + 19), 13, GROUND)
         _draw_to(card, letters, "weight", (width - PADDING, top + 15), 12, FAINT_INK)
         for row, task in enumerate(inspection.tasks):
             y = top + 24 + row * CELL_HEIGHT
@@ -191,7 +192,7 @@ def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np
             for expert in range(inspection.num_experts):
                 x = left + expert * cell
                 share = float(load[row, region, expert])
-                _heat(card, letters, (x, y, x + cell, y + CELL_HEIGHT), share, expert_colour(expert))
+                _draw_heat(card, letters, (x, y, x + cell, y + CELL_HEIGHT), share, expert_colour(expert))
             spoken = "-" if np.isnan(weight[row, region]) else f"{weight[row, region]:.2f}"
             _draw_to(card, letters, spoken, (width - PADDING, y + 18), 14, SOFT_INK)
     note = "weight: the gates of a token's experts together, mean over the tokens"
@@ -199,22 +200,24 @@ def _load_card(inspection: Inspection, moe_block: int, letters: Lettering) -> np
     return card
 
 
-def _heat(image: np.ndarray, letters: Lettering, box: Sequence[float], share: float, colour: Colour) -> None:
-    """A cell as deep in its colour as its share, which stands in it unless it rounds to nothing."""
+def _draw_heat(
+    image: np.ndarray, letters: Lettering, box: Sequence[float], share: float, colour: Colour
+) -> None:
+    """Draw a cell whose opacity shows a share; write the per cent in it unless they round to 0."""
     inner = (box[0] + 1.5, box[1] + 1.5, box[2] - 1.5, box[3] - 1.5)
     fill_box(image, inner, TRACK, radius=5, alpha=0.55)
     depth = share**0.6 if share > 0 else 0.0
     fill_box(image, inner, colour, radius=5, alpha=depth)
     if share >= 0.005:
         light = np.dot(colour, (0.299, 0.587, 0.114)) * depth > 110
-        _centred(image, letters, f"{100 * share:.0f}", box, 13, GROUND if light else INK)
+        _draw_centred(image, letters, f"{100 * share:.0f}", box, 13, GROUND if light else INK)
 
 
-def _overlap_card(inspection: Inspection, letters: Lettering) -> np.ndarray:
-    """Which tasks share experts: the lower triangle, each task's name where its row meets its column."""
+def _draw_overlap_card(inspection: Inspection, letters: Lettering) -> np.ndarray:
+    """Draw how much each two tasks share experts, as a lower triangle with the tasks on the diagonal."""
     tasks, overlap = inspection.tasks, inspection.overlap()
     width = max(2 * PADDING + OVERLAP_CELL * (len(tasks) - 1) + LABEL, 360)
-    card = _card(2 * PADDING + 84 + OVERLAP_CELL * len(tasks), width)
+    card = _draw_card(2 * PADDING + 84 + OVERLAP_CELL * len(tasks), width)
     letters.draw(card, "Shared experts", (PADDING, PADDING + 19), 20, INK, 600)
     for line, words in enumerate(
         ("in %: 100 where two tasks spread their", "tokens alike, 0 where no expert serves both")
@@ -225,21 +228,21 @@ def _overlap_card(inspection: Inspection, letters: Lettering) -> np.ndarray:
         for column in range(row):
             x = PADDING + column * OVERLAP_CELL
             box = (x, y, x + OVERLAP_CELL, y + OVERLAP_CELL)
-            _heat(card, letters, box, float(overlap[row, column]), INK)
+            _draw_heat(card, letters, box, float(overlap[row, column]), INK)
         x = PADDING + row * OVERLAP_CELL
         letters.draw(card, task, (x + 8, y + OVERLAP_CELL / 2 + 5), 15, SOFT_INK)
     return card
 
 
-def _card(height: int, width: int) -> np.ndarray:
-    """An empty card with round corners."""
+def _draw_card(height: int, width: int) -> np.ndarray:
+    """Draw an empty card with round corners."""
     card = _empty(height, width, GROUND)
     fill_box(card, (0, 0, width, height), CARD, radius=16)
     return card
 
 
-def _shelves(cards: Sequence[np.ndarray]) -> list[np.ndarray]:
-    """Cards side by side, in as many rows as they need."""
+def _arrange(cards: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """Arrange the cards in as many rows as needed."""
     shelves: list[list[np.ndarray]] = []
     free = 0
     for card in cards:

@@ -1,4 +1,4 @@
-"""The registry of weights: a name in, verified files, their licence, source and scores out.
+"""Find registered weights by name: verified files, licence, source and scores.
 
 The registry is `weights/registry.json` in this package:
 
@@ -50,14 +50,14 @@ class AssetFile:
 class Asset:
     """Named weights.
 
-    name: the word a user says.
+    name: the name that users give.
     kind: "model" or "detector".
-    files: part ("onnx", "safetensors", or a detector's own words) -> its file.
+    files: part ("onnx", "safetensors", or a part of a detector) -> its file.
     licence: what the weights may be used for.
     source: where they come from.
     summary: what they are, in one line.
     scores: measure -> measured number or words, free in form.
-    thresholds: of a model, when two faces are one person, as `faceum.weights.thresholds.Thresholds.to_dict`.
+    thresholds: a model's measured thresholds, as `faceum.weights.thresholds.Thresholds.to_dict`.
     """
 
     name: str
@@ -71,7 +71,7 @@ class Asset:
 
 
 def load_registry(folder: Path = WEIGHTS) -> dict[str, Asset]:
-    """All registered weights by name, in the registry's order; ModelError where it cannot be used."""
+    """Return all registered weights by name, in order; raises ModelError if the registry is damaged."""
     path = folder / "registry.json"
     try:
         modified = path.stat().st_mtime_ns
@@ -81,12 +81,12 @@ def load_registry(folder: Path = WEIGHTS) -> dict[str, Asset]:
 
 
 def asset_names(kind: str, folder: Path = WEIGHTS) -> list[str]:
-    """The registered names of one kind ("model" or "detector")."""
+    """Return the registered names of one kind ("model" or "detector")."""
     return [asset.name for asset in load_registry(folder).values() if asset.kind == kind]
 
 
 def find_asset(name: str, kind: str, folder: Path = WEIGHTS) -> Asset:
-    """The registered weights of that name; ModelError with the nearest names where there are none."""
+    """Return the registered weights of a name; raises ModelError with the nearest names if there are none."""
     asset = load_registry(folder).get(name)
     if asset is None or asset.kind != kind:
         raise ModelError(unknown_name(name, kind, asset_names(kind, folder)))
@@ -94,10 +94,10 @@ def find_asset(name: str, kind: str, folder: Path = WEIGHTS) -> Asset:
 
 
 def asset_path(name: str, part: str = "onnx", *, kind: str = "model", folder: Path = WEIGHTS) -> Path:
-    """The verified file of registered weights.
+    """Return the verified file of registered weights.
 
-    Its SHA-256 is compared once a process, and again when the file's size or time changes. ModelError where
-    the name or part is not registered, the file is absent, or its bytes are not the registered ones.
+    Its SHA-256 is compared once per process, and again if the file's size or time changes. Raises ModelError
+    if the name or part is not registered, the file is missing, or its SHA-256 differs.
     """
     asset = find_asset(name, kind, folder)
     entry = asset.files.get(part)
@@ -113,7 +113,7 @@ def asset_path(name: str, part: str = "onnx", *, kind: str = "model", folder: Pa
         raise ModelError(
             f"The weights file {path} of {name!r} is missing; install the package again to get it back."
         ) from None
-    if _verified_sha256(path, status.st_size, status.st_mtime_ns) != entry.sha256:
+    if _hash_file(path, status.st_size, status.st_mtime_ns) != entry.sha256:
         raise ModelError(
             f"The weights file {path} is not the one that the registry names (its SHA-256 differs); "
             "install the package again, or give the path of your own file as the model."
@@ -122,10 +122,11 @@ def asset_path(name: str, part: str = "onnx", *, kind: str = "model", folder: Pa
 
 
 def resolve_model(name_or_path: str | Path, part: str = "onnx", *, folder: Path = WEIGHTS) -> Path:
-    """The file of a model: a registered name gives its verified file, a path gives itself.
+    """Return the file of a model: the verified file of a registered name, or the path itself.
 
-    part is the wanted format, "onnx" or "safetensors"; where a path names the other format, its neighbour
-    of the same stem is taken. ModelError for an unknown name, a missing file, or a file that is neither.
+    part: the required format, "onnx" or "safetensors"; if the path is of the other format, the file of the
+    same stem in the same folder is used. Raises ModelError for an unknown name, a missing file, or a file
+    that is neither.
     """
     text = str(name_or_path)
     if not looks_like_path(name_or_path):
@@ -136,16 +137,16 @@ def resolve_model(name_or_path: str | Path, part: str = "onnx", *, folder: Path 
             f"The model file {text!r} is neither .onnx nor .safetensors; give one of these, "
             f"or a name ({listed(asset_names('model', folder))})."
         )
-    wanted = path.with_suffix(SUFFIXES[part]) if path.suffix.lower() != SUFFIXES[part] else path
-    if wanted.is_file():
-        return wanted
+    file = path.with_suffix(SUFFIXES[part]) if path.suffix.lower() != SUFFIXES[part] else path
+    if file.is_file():
+        return file
     raise ModelError(
-        f"There is no model file {str(wanted)!r}; check the path, or export the model to that format."
+        f"There is no model file {str(file)!r}; check the path, or export the model to that format."
     )
 
 
 def looks_like_path(name_or_path: str | Path) -> bool:
-    """Whether a model is given as a file: a Path, or a word with a separator or a weights file's ending."""
+    """Return whether a model is given as a file: a Path, or text with a separator or a weights suffix."""
     if isinstance(name_or_path, Path):
         return True
     return (
@@ -154,7 +155,7 @@ def looks_like_path(name_or_path: str | Path) -> bool:
 
 
 def has_part(name_or_path: str | Path, part: str, *, folder: Path = WEIGHTS) -> bool:
-    """Whether the model comes in that format, without reading its bytes; False for an unknown name, too."""
+    """Return whether the model has a file of that format, without reading it; False for unknown names."""
     if looks_like_path(name_or_path):
         path = Path(str(name_or_path)).expanduser()
         return path.suffix.lower() in SUFFIXES.values() and path.with_suffix(SUFFIXES[part]).is_file()
@@ -171,7 +172,7 @@ def model_id(path: Path, name: str, *, weights_sha256: str | None = None, folder
     name: the network's. weights_sha256: that of the file it was exported from, if it is known.
     """
     status = path.stat()
-    digests = {_verified_sha256(path, status.st_size, status.st_mtime_ns), weights_sha256}
+    digests = {_hash_file(path, status.st_size, status.st_mtime_ns), weights_sha256}
     for asset in load_registry(folder).values():
         if not digests.isdisjoint(file.sha256 for file in asset.files.values()):
             main = asset.files.get("safetensors") or next(iter(asset.files.values()))
@@ -196,7 +197,7 @@ def write_entry(asset: Asset, *, folder: Path = WEIGHTS) -> None:
 
 
 def describe_file(path: Path) -> AssetFile:
-    """What the registry writes about a file that lies in the weights folder."""
+    """Return the registry's record of a file in the weights folder."""
     return AssetFile(file=path.name, sha256=sha256_of(path), bytes=path.stat().st_size)
 
 
@@ -207,21 +208,21 @@ def _read_registry(path: Path, modified: int) -> dict[str, Asset]:
         data = json.loads(path.read_text(encoding="utf-8"))
         if data["schema"] != SCHEMA:
             raise ModelError(
-                f"The registry {path} is of kind {data['schema']!r}, wanted {SCHEMA!r}; "
+                f"The registry {path} has the schema {data['schema']!r}, expected {SCHEMA!r}; "
                 "install the package again."
             )
-        return {name: _asset(name, entry) for name, entry in data["weights"].items()}
+        return {name: _build_asset(name, entry) for name, entry in data["weights"].items()}
     except (OSError, KeyError, TypeError, AttributeError, json.JSONDecodeError) as error:
         raise ModelError(
             f"The registry {path} cannot be used ({error!r}); install the package again."
         ) from None
 
 
-def _asset(name: str, entry: dict[str, Any]) -> Asset:
+def _build_asset(name: str, entry: dict[str, Any]) -> Asset:
     files = {part: AssetFile(**file) for part, file in entry["files"].items()}
     return Asset(name=name, **{**entry, "files": files})
 
 
 @functools.lru_cache(maxsize=64)
-def _verified_sha256(path: Path, size: int, modified: int) -> str:
+def _hash_file(path: Path, size: int, modified: int) -> str:
     return sha256_of(path)

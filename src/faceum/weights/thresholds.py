@@ -1,4 +1,4 @@
-"""When are two faces one person? A model's measured cosine thresholds, and how to read between them."""
+"""Read and write a model's measured cosine thresholds, which decide whether two faces show one person."""
 
 from __future__ import annotations
 
@@ -16,17 +16,17 @@ from faceum.onnx_session import metadata_of
 from faceum.weights.registry import find_asset, looks_like_path
 
 NEEDED = 30
-"""False matches that a rate must rest on to count as measured: the "rule of 30" of ISO/IEC 19795-1."""
+"""The least number of false matches of a measured rate: the "rule of 30" of ISO/IEC 19795-1."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class MatchRate:
-    """What a threshold achieves.
+    """The rates of a threshold.
 
-    fmr: the false match rate that the threshold is for; fmr_low, fmr_high: its 95 % interval over resampled
-    people, None where it is not measured. cosine: the threshold; above 1 nobody matches. tmr, tmr_low,
-    tmr_high: the true match rate, 0..1, and its 95 % interval. measured: False where fewer than `NEEDED`
-    false matches can be expected, so that the threshold is extrapolated.
+    fmr: the false match rate of the threshold; fmr_low, fmr_high: its 95 % interval over resampled people,
+    None if it is not measured. cosine: the threshold; above 1 no faces match. tmr, tmr_low, tmr_high: the
+    true match rate, 0..1, and its 95 % interval. measured: False if fewer than `NEEDED` false matches can be
+    expected, so that the threshold is extrapolated.
     """
 
     fmr: float
@@ -39,7 +39,7 @@ class MatchRate:
     measured: bool = True
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, rounded, ready for JSON."""
+        """Return plain values, rounded, ready for JSON."""
         return {
             name: value if value is None or isinstance(value, bool) else float(f"{value:.6g}")
             for name, value in asdict(self).items()
@@ -48,11 +48,11 @@ class MatchRate:
 
 @dataclass(frozen=True, kw_only=True)
 class Thresholds:
-    """Cosine thresholds at falling false match rates, measured on one set.
+    """Cosine thresholds at descending false match rates, measured on one set.
 
-    set: the set's name. people: how many people (0 where they are not known); same_pairs, different_pairs:
-    how many pairs. rates: highest false match rate first, at least two. masked: the same for pairs in which
-    one face wears a mask, None where that was not measured.
+    set: the set's name. people: number of people, 0 if unknown. same_pairs, different_pairs: number of pairs.
+    rates: highest false match rate first, at least two. masked: thresholds for pairs in which one face wears
+    a mask, None if they were not measured.
     """
 
     set: str
@@ -69,13 +69,13 @@ class Thresholds:
         return f"{self.set}:{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
     def at(self, fmr: float, *, masked: bool = False) -> MatchRate:
-        """The threshold at any false match rate, read between the measured ones on a logarithmic scale.
+        """Return the threshold at any false match rate, interpolated on a logarithmic scale.
 
-        Beyond the last rate the cosine rises as between the last two. Raises ModelError for a rate outside
-        0..1 and where masked faces were not measured.
+        Beyond the last rate the cosine rises as between the last two. Raises ModelError if the rate is
+        outside 0..1, or masked faces were not measured.
         """
         if not 0 < fmr < 1:
-            raise ModelError(f"A false match rate lies between 0 and 1, got {fmr:g}; 0.001 is usual.")
+            raise ModelError(f"Expected a false match rate between 0 and 1, got {fmr:g}; 0.001 is usual.")
         if masked:
             if self.masked is None:
                 raise ModelError(
@@ -101,17 +101,17 @@ class Thresholds:
         )
 
     def for_gallery(self, fmr: float, samples: int, *, masked: bool = False) -> MatchRate:
-        """The threshold at which a stranger matches any of `samples` with the rate `fmr`.
+        """Return the threshold at which a stranger matches any of `samples` with the rate `fmr`.
 
         A search is as many chances of a false match as there are samples: for n independent ones of rate r, 1
         - (1 - r)^n is the rate of the gallery, so r = 1 - (1 - fmr)^(1/n).
         """
         if not 0 < fmr < 1:
-            raise ModelError(f"A false match rate lies between 0 and 1, got {fmr:g}; 0.01 is usual.")
+            raise ModelError(f"Expected a false match rate between 0 and 1, got {fmr:g}; 0.01 is usual.")
         return self.at(-math.expm1(math.log1p(-fmr) / max(1, samples)), masked=masked)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         values = asdict(self)
         values["rates"] = [rate.to_dict() for rate in self.rates]
         values["masked"] = None if self.masked is None else self.masked.to_dict()
@@ -119,7 +119,7 @@ class Thresholds:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Thresholds:
-        """The inverse of to_dict; ModelError where the values are no thresholds."""
+        """Build thresholds from `to_dict`'s values; raises ModelError if the values are none."""
         try:
             masked = values.get("masked")
             return cls(
@@ -127,29 +127,29 @@ class Thresholds:
                 people=int(values["people"]),
                 same_pairs=int(values["same_pairs"]),
                 different_pairs=int(values["different_pairs"]),
-                rates=_checked([MatchRate(**rate) for rate in values["rates"]]),
+                rates=_check_rates([MatchRate(**rate) for rate in values["rates"]]),
                 masked=None if masked is None else cls.from_dict(masked),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"The thresholds cannot be read ({error!r}); measure them again.") from None
 
     def with_masked(self, masked: Thresholds | None) -> Thresholds:
-        """The same with those for masked faces."""
+        """Return a copy with the thresholds for masked faces."""
         return replace(self, masked=masked)
 
 
 def thresholds(model: str | Path = "compact") -> Thresholds:
-    """The measured thresholds of a model.
+    """Return the measured thresholds of a model.
 
     model: a registered name (`faceum models` lists them), or the path of an .onnx or .safetensors file, whose
-    thresholds lie beside it (`faceum calibrate` writes them) or in its header. Raises ModelError where there
-    are none.
+    thresholds are in a file next to it (`faceum calibrate` writes it) or in its header. Raises ModelError if
+    there are none.
     """
     if not looks_like_path(model):
         values: Any = find_asset(str(model), "model").thresholds
     else:
         path = Path(str(model)).expanduser()
-        values = _beside(path) or _in_header(path)
+        values = _read_neighbour(path) or _read_header(path)
     if not values:
         raise ModelError(
             f"The model {str(model)!r} has no measured thresholds to judge cosines by; measure them: "
@@ -159,25 +159,25 @@ def thresholds(model: str | Path = "compact") -> Thresholds:
 
 
 def thresholds_file(path: Path) -> Path:
-    """Where the thresholds of a network's file lie: x.onnx -> x.thresholds.json."""
+    """Return the path of the thresholds of a network's file: for x.onnx it is x.thresholds.json."""
     return path.with_suffix(".thresholds.json")
 
 
 def write_thresholds(path: Path, measured: Thresholds) -> Path:
-    """Write the thresholds of a network's file beside it, and return the path."""
+    """Write the thresholds of a network's file next to it; return the path."""
     target = thresholds_file(path)
     write_text(target, json.dumps({"sha256": sha256_of(path), **measured.to_dict()}, indent=2) + "\n")
     return target
 
 
-def _checked(rates: Sequence[MatchRate]) -> tuple[MatchRate, ...]:
+def _check_rates(rates: Sequence[MatchRate]) -> tuple[MatchRate, ...]:
     falling = all(one.fmr > two.fmr for one, two in zip(rates, rates[1:], strict=False))
     if len(rates) < 2 or not falling:
         raise ValueError(f"expected two or more falling rates, got {[rate.fmr for rate in rates]}")
     return tuple(rates)
 
 
-def _beside(path: Path) -> Any:
+def _read_neighbour(path: Path) -> Any:
     try:
         values = json.loads(thresholds_file(path).read_text(encoding="utf-8"))
     except OSError:
@@ -194,8 +194,8 @@ def _beside(path: Path) -> Any:
     return values
 
 
-def _in_header(path: Path) -> Any:
-    """The thresholds in a file's own header; None where it has none or is no file of ours."""
+def _read_header(path: Path) -> Any:
+    """Return the thresholds in a file's header; None if it has none."""
     try:
         if path.suffix.lower() == ".onnx":
             text = metadata_of(path.read_bytes()).get("faceum")
