@@ -101,10 +101,10 @@ def fit_temperature(logits: np.ndarray, targets: np.ndarray) -> float:
         -1 unknown.
     Raises DataError if no target is known.
     """
-    logits, targets = finite("logits", logits), np.asarray(targets)
+    logits, targets = check_finite("logits", logits), np.asarray(targets)
     known = targets >= 0
     if not known.any():
-        raise DataError("A temperature needs labelled faces; got none.")
+        raise DataError("A temperature needs labelled faces, got none.")
 
     def cost(temperature: float) -> float:
         scaled = logits / temperature
@@ -134,8 +134,9 @@ def fit_spread(
 
     It is the geometric mean, over the levels, of how much too narrow each interval is.
     """
-    deviations, errors = finite("predicted deviations", deviations), finite("errors", errors)
-    same_length(deviations=deviations, errors=errors)
+    deviations = check_finite("predicted deviations", deviations)
+    errors = check_finite("errors", errors)
+    check_same_length(deviations=deviations, errors=errors)
     reached = np.abs(errors) / deviations
     factors = [np.quantile(reached, level) / NormalDist().inv_cdf((1 + level) / 2) for level in levels]
     return float(np.exp(np.mean(np.log(factors))))
@@ -148,7 +149,8 @@ def spread_reliability(
 
     Raises DataError if a value is NaN, a deviation is not above 0, or the lengths differ.
     """
-    deviations, errors = check_finite("predicted deviations", deviations), check_finite("errors", errors)
+    deviations = check_finite("predicted deviations", deviations)
+    errors = check_finite("errors", errors)
     check_same_length(deviations=deviations, errors=errors)
     if deviations.min() <= 0:
         raise DataError(f"A predicted deviation must be above 0, got {deviations.min():g}.")
