@@ -367,3 +367,16 @@ def test_a_pickled_analyzer_answers_the_same(onnx_model, portrait):
 def test_repr_is_short(analyzer, portrait):
     assert "tiny" in repr(analyzer) and len(repr(analyzer)) < 200
     assert len(repr(analyzer.analyze(portrait)[0])) < 200
+
+
+def test_with_options_shares_the_networks_and_changes_the_answers(portrait: np.ndarray) -> None:
+    whole = FaceAnalyzer(runtime="onnxruntime")
+    other = whole.with_options(tasks=["age"], max_faces=1)
+    assert other._runner is whole._runner and other._detector is whole._detector
+    assert whole.tasks != other.tasks == ("age",)
+    (face,) = other.analyze(portrait)
+    assert face.landmarks is None and face.age == whole.analyze(portrait)[0].age
+    with pytest.raises(ModelError, match="min_score"):
+        whole.with_options(min_score=2)
+    with pytest.raises(ModelError, match="task"):
+        other.with_options(tasks=["landmarks"])

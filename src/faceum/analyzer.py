@@ -110,10 +110,7 @@ class FaceAnalyzer:
         """
         if isinstance(tasks, str):
             raise ModelError(f"tasks is the text {tasks!r}; give a list of names, such as ['age'].")
-        if not 0 <= min_score <= 1:
-            raise ModelError(f"min_score is {min_score}; scores lie in 0..1.")
-        if max_faces is not None and max_faces < 1:
-            raise ModelError(f"max_faces is {max_faces}; give at least 1, or leave it out for all faces.")
+        _check_limits(min_score, max_faces)
         if max_pixels < 1:
             raise ModelError(f"max_pixels is {max_pixels}; give at least 1.")
         tasks = None if tasks is None else list(tasks)
@@ -177,6 +174,31 @@ class FaceAnalyzer:
                 f"There is no face in {source_name(source) or 'the image'}; give one with a face."
             )
         return faces[0]
+
+    def with_options(
+        self,
+        *,
+        tasks: Iterable[str] | None = None,
+        min_score: float | None = None,
+        max_faces: int | None = None,
+    ) -> FaceAnalyzer:
+        """Return an analyzer with other options that shares this one's networks; it costs next to nothing.
+
+        tasks, min_score, max_faces: as for the constructor; None keeps this analyzer's value.
+        Raises ModelError if one of these is unknown or out of range.
+        """
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        if tasks is not None:
+            other.tasks = _chosen_tasks(tasks, self.tasks)
+        other._min_score = self._min_score if min_score is None else min_score
+        other._max_faces = self._max_faces if max_faces is None else max_faces
+        _check_limits(other._min_score, other._max_faces)
+        other._arguments = {
+            **self._arguments, "tasks": list(other.tasks), "min_score": other._min_score,
+            "max_faces": other._max_faces,
+        }  # fmt: skip
+        return other
 
     def analyze(
         self,
@@ -340,6 +362,13 @@ class FaceAnalyzer:
 def _rebuild(kind: type[FaceAnalyzer], arguments: dict[str, Any]) -> FaceAnalyzer:
     """Make a pickled analyzer again."""
     return kind(**arguments)
+
+
+def _check_limits(min_score: float, max_faces: int | None) -> None:
+    if not 0 <= min_score <= 1:
+        raise ModelError(f"min_score is {min_score}; scores lie in 0..1.")
+    if max_faces is not None and max_faces < 1:
+        raise ModelError(f"max_faces is {max_faces}; give at least 1, or leave it out for all faces.")
 
 
 def _chosen_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[str, ...]:

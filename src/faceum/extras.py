@@ -17,6 +17,10 @@ EXTRAS = {
     "psycopg": "postgres",
     "pgvector": "postgres",
     "scipy": "cluster",
+    "fastapi": "serve",
+    "uvicorn": "serve",
+    "python_multipart": "serve",
+    "prometheus_client": "serve",
 }
 """Import name -> the extra in pyproject.toml that brings it and as little else as possible."""
 

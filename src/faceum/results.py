@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 SCHEMA = "faceum.result/2"
 """The name and version that every `Result.to_dict()` carries under "schema"."""
 
-ParsingForm = Literal["rle", "full"] | None
-"""How JSON holds a parsing map: "rle" (runs), "full" (a list per row), or None (left out)."""
+ParsingForm = Literal["rle", "full", "png"] | None
+"""How JSON holds a parsing map: "rle" (runs), "full" (a list per row), "png" (base64), or None (left out)."""
 
 POINT_NAMES = ("left_eye", "right_eye", "nose", "left_mouth", "right_mouth")
 """The five points in their order, left and right as the viewer of the image sees them."""
@@ -142,14 +142,20 @@ class Parsing(_Record):
         "full": class_map as a list of rows. "rle": runs of equal class, row by row from the top, each row
         from the left, going on across row ends: run i is counts[i] pixels of class values[i], so that
         `np.repeat(values, counts).reshape(size)` is the class map; size is [height, width].
+        "png": a PNG file in base64, whose pixel values are the classes.
         """
         if form is None:
             return None
-        if form not in ("rle", "full"):
-            raise FaceumError(unknown_name(str(form), "parsing form", ["rle", "full"]))
+        if form not in ("rle", "full", "png"):
+            raise FaceumError(unknown_name(str(form), "parsing form", ["rle", "full", "png"]))
         plain: dict[str, Any]
         if form == "full":
             plain = {"class_map": self.class_map.tolist()}
+        elif form == "png":
+            from faceum.render.palette import PARSING_PALETTE
+            from faceum.save import indexed_png
+
+            plain = {"png": base64.b64encode(indexed_png(self.class_map, PARSING_PALETTE)).decode("ascii")}
         else:
             flat = self.class_map.ravel()
             starts = np.flatnonzero(np.diff(flat.astype(np.int16), prepend=-1))
@@ -349,7 +355,8 @@ class Result(_Record):
     def to_dict(self, *, parsing: ParsingForm = "rle") -> dict[str, Any]:
         """Return the JSON object of one image, as `schema/result-2.json` describes it.
 
-        parsing: "rle" for runs, "full" for nested lists, None to leave the maps out; see `Parsing.to_dict`.
+        parsing: "rle" for runs, "full" for nested lists, "png" for a PNG file in base64, None to leave
+        the maps out; see `Parsing.to_dict`.
         """
         return {
             "schema": SCHEMA,

@@ -10,12 +10,12 @@ from pathlib import Path
 
 BEYOND_THE_BASE_INSTALL = (
     "torch", "pyarrow", "tensorboard", "onnx", "onnxscript", "matplotlib", "pillow_heif", "scipy",
-    "sklearn",
+    "sklearn", "fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
 )  # fmt: skip
 """Import names that only extras bring."""
 
 NEEDS_AN_EXTRA = (
-    "faceum.data", "faceum.export", "faceum.model", "faceum.recipes", "faceum.train",
+    "faceum.data", "faceum.export", "faceum.model", "faceum.recipes", "faceum.serve", "faceum.train",
 )  # fmt: skip
 """Modules, and packages with all that is in them, that may need an extra to be imported."""
 

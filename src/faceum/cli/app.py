@@ -28,6 +28,7 @@ from faceum.cli.extract import extract_command
 from faceum.cli.inspect import inspect_command
 from faceum.cli.models import models_command
 from faceum.cli.people import people_app
+from faceum.cli.serve import serve_command
 from faceum.cli.terminal import close_stdout, say
 from faceum.cli.train import train_command
 from faceum.errors import FaceumError
@@ -107,6 +108,7 @@ app.add_typer(people_app, name="people")
 app.command("cluster")(cluster_command)
 app.command("calibrate")(calibrate_command)
 app.command("models")(models_command)
+app.command("serve")(serve_command)
 app.command("doctor")(doctor_command)
 app.command("inspect")(inspect_command)
 app.command("train")(train_command)
