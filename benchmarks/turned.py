@@ -51,7 +51,7 @@ def turn(image: np.ndarray, degrees: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 def nearest(faces: list[Detection] | list[Face], middle: np.ndarray, side: float) -> int | None:
-    """Return the index of the face whose box lies around the middle, None if there is none."""
+    """Return the index of the face whose box contains the middle, None if there is none."""
     apart = [float(np.linalg.norm((face.box[:2] + face.box[2:]) / 2 - middle)) for face in faces]
     return int(np.argmin(apart)) if apart and min(apart) <= side / 2 else None
 

@@ -92,7 +92,7 @@ def _on_coreml(model: str | Path, runtime: str) -> Engine:
 
 
 def _matches(model: str | Path, runtime: str) -> bool:
-    # A named file is meant itself, not a file of another format beside it.
+    # A path means that file, not one of another format in the same folder.
     return not looks_like_path(model) or str(model).lower().endswith(SUFFIXES[FORMATS[runtime]])
 
 

@@ -22,7 +22,7 @@ EXTRAS = {
     "python_multipart": "serve",
     "prometheus_client": "serve",
 }
-"""Import name -> the extra in pyproject.toml that brings it and as little else as possible."""
+"""Import name -> the smallest extra in pyproject.toml that contains it."""
 
 
 def install_command(module: str) -> str:

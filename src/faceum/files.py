@@ -49,28 +49,28 @@ def whole_file(path: str | os.PathLike[str], ending: str | None = None) -> Itera
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
         part = ".part" if ending == ".part" else ".part" + (target.suffix if ending is None else ending)
-        beside = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(4)}{part}")
-        lock = _create(beside)
+        temporary = target.with_name(f".{target.stem[:40]}-{secrets.token_hex(4)}{part}")
+        lock = _create(temporary)
     try:
-        rights = beside.stat().st_mode  # some writers make files for their owner alone
+        rights = temporary.stat().st_mode  # some writers make files for their owner alone
         with _said_plainly(target, within=True):
-            yield beside
+            yield temporary
         with _said_plainly(target, within=False):
-            with beside.open("rb") as written:
+            with temporary.open("rb") as written:
                 os.fsync(written.fileno())
-            beside.chmod(rights)
-            beside.replace(target)
+            temporary.chmod(rights)
+            temporary.replace(target)
     finally:
         with contextlib.suppress(OSError):
-            beside.unlink(missing_ok=True)
+            temporary.unlink(missing_ok=True)
         if lock is not None:
             os.close(lock)
 
 
 def write_bytes(path: str | os.PathLike[str], data: bytes) -> None:
     """Write `data` to `path` whole or not at all; see `whole_file`."""
-    with whole_file(path) as beside:
-        beside.write_bytes(data)
+    with whole_file(path) as temporary:
+        temporary.write_bytes(data)
 
 
 def write_text(path: str | os.PathLike[str], text: str) -> None:

@@ -146,7 +146,7 @@ _STRUCTURAL[[0x00, 0xFF, *range(0xD0, 0xD8)]] = False
 
 
 def _find_marker(source: ByteSource, position: int) -> int | None:
-    """Return where the next JPEG marker that is none of a scan's own lies, or None."""
+    """Return the position of the next JPEG marker that is not part of a scan, or None."""
     length = 1 << 12
     while len(block := source.read(position, length)) > 1:
         values = np.frombuffer(block, np.uint8)

@@ -101,14 +101,14 @@ def find_orientation(exif: Sequence[bytes], xmp: Sequence[bytes]) -> int:
 
 
 def valid_orientation(value: object) -> int:
-    """Return the orientation 1..8 that a whole number or a single byte stands for, else 1."""
+    """Return the orientation 1..8 of a whole number or a single byte, else 1."""
     if isinstance(value, bytes) and len(value) == 1:
         value = value[0]
     return value if isinstance(value, int) and 1 <= value <= 8 else 1
 
 
 def orientation_field(source: ByteSource, value: int) -> tuple[int, bytes]:
-    """Return where the orientation's value lies, and the bytes that would say `value` there."""
+    """Return the position of the orientation in the file, and the bytes that encode `value`."""
     order, entries = _read_entries(source)
     position, kind = next((at, kind) for tag, kind, _, at in entries if tag == ORIENTATION_TAG)
     return position, struct.pack(order + _NUMBER_FORMATS[kind], value)

@@ -85,7 +85,7 @@ class RecognizerRunner:
     def run(
         self, crops_BSSC: np.ndarray, face_tokens_BN: np.ndarray, tasks: Sequence[str]
     ) -> dict[str, np.ndarray]:
-        """Run the network; see `Runner.run`. Recognition has its own crop policy, so it is the only task then."""
+        """Run the network; see `Runner.run`. Recognition has its own crops, so it must be the only task."""
         if list(tasks) == ["recognition"]:
             return {"recognition": self._recognizer.embed(crops_BSSC)}
         return self._inner.run(crops_BSSC, face_tokens_BN, tasks)

@@ -1,6 +1,7 @@
 """Writes results to files: JSON, drawing, parsing map and embeddings.
 
-Every file is written beside its final path and then renamed, so it is always whole. Each file carries a mark,
+Every file is written to a temporary path in the same folder and then renamed, so it is always whole. Each
+file carries a mark,
 by which a later run recognizes it: files that this package did not write are never replaced unless asked for.
 """
 
@@ -183,7 +184,7 @@ def _chunk(kind: bytes, data: bytes) -> bytes:
 
 
 def _identities(path: Path) -> set[Path | tuple[int, int]]:
-    """Return what tells whether two paths are one file: the resolved path and, if it exists, its inode."""
+    """Return the identity of a path's file: the resolved path and, if it exists, its inode."""
     found: set[Path | tuple[int, int]] = {path.resolve()}
     try:
         status = path.stat()

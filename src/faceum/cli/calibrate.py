@@ -31,7 +31,7 @@ def calibrate_command(
     limit: Annotated[int | None, typer.Option(min=2, help="Use only this many pairs of the set.")] = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Measure a recognition network's thresholds and write them beside it, as NAME.thresholds.json.
+    """Measure a recognition network's thresholds and write them next to it, as NAME.thresholds.json.
 
     Faces with painted masks are measured, too, if the set's faces allow it. Use pairs of people that the
     network has not learned from.

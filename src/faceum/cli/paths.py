@@ -13,7 +13,7 @@ from faceum.errors import ImageError
 from faceum.image_header import is_image_name, sniff
 
 STDIN = "-"
-"""The path that stands for standard input."""
+"""The path that means standard input."""
 
 LIST_SUFFIXES = (".txt", ".list")
 """A file with one of these suffixes that holds no image is a list of paths."""
@@ -56,7 +56,7 @@ def list_images(paths: Iterable[Path], leave_out: Path | None = None) -> ImageLi
 
     A file counts as an image whatever its name, even if it does not exist: reading it reports the error. `-`
     is standard input. A pipe holds one image or a list of paths, by its content. A file that ends in one of
-    `LIST_SUFFIXES` and holds text is a list of paths, one per line. A folder stands for all images in it and
+    `LIST_SUFFIXES` and holds text is a list of paths, one per line. A folder means all images in it and
     below, sorted by name: files whose content or whose suffix is an image's. Hidden files and linked folders
     are left out and counted.
 

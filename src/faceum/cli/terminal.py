@@ -43,7 +43,7 @@ def print_json(value: Any) -> None:
 
 
 def console() -> Console:
-    """Return a rich console for stdout: the terminal's width, or `WIDE` columns beside a terminal."""
+    """Return a rich console for stdout: the terminal's width, or `WIDE` columns if it is none."""
     from rich.console import Console
 
     plain = Console(highlight=False)

@@ -103,8 +103,8 @@ def pack_pairs(pairs: PairSet, path: str | Path) -> int:
     pyarrow, parquet = _import_pyarrow()
     rows = pairs.pairs
     columns = {"fold": rows.fold, "a": rows.a.tolist(), "b": rows.b.tolist(), "same": rows.same}
-    with whole_file(path) as beside:
-        parquet.write_table(pyarrow.table(columns), beside)
+    with whole_file(path) as temporary:
+        parquet.write_table(pyarrow.table(columns), temporary)
     return len(rows)
 
 
@@ -218,15 +218,15 @@ def _open_writer(path: Path) -> Iterator[Callable[[list[dict[str, Any]]], int]]:
         writer.write_table(pyarrow.Table.from_pylist(rows, schema=schema))
         return len(rows)
 
-    with whole_file(path) as beside:
-        everything = beside.with_name(f"{beside.name}.all")
+    with whole_file(path) as temporary:
+        everything = temporary.with_name(f"{temporary.name}.all")
         try:
             with parquet.ParquetWriter(everything, schema) as writer:
                 yield write
             with parquet.ParquetFile(everything) as source:
                 names = [name for name in schema.names if name in used | ALWAYS]
                 with parquet.ParquetWriter(
-                    beside, pyarrow.schema([schema.field(name) for name in names])
+                    temporary, pyarrow.schema([schema.field(name) for name in names])
                 ) as last:
                     for group in range(source.num_row_groups):
                         last.write_table(source.read_row_group(group, columns=names))

@@ -61,7 +61,7 @@ def _read(source: str, root: str | Path, folders: tuple[str, ...]) -> Iterator[S
             landmarks, problem = value_or_problem(read_pts, path, default=np.zeros((0, 2)))
             image = images.get(path.with_suffix(""))
             if image is None:
-                problem = f"{path} has no image: looked for {path.stem}.jpg or .png beside it"
+                problem = f"{path} has no image: looked for {path.stem}.jpg or .png in the same folder"
             yield Sample(
                 id=f"{source}-{name.replace('/', '-')}-{path.stem}",
                 source=source,

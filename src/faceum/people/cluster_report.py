@@ -113,5 +113,5 @@ def _write_table(faces: Faces, clustering: Clustering, sizes: np.ndarray, path: 
             "size": sizes[clustering.labels],
         }
     )
-    with whole_file(path) as beside:
-        pyarrow.parquet.write_table(table, beside)
+    with whole_file(path) as temporary:
+        pyarrow.parquet.write_table(table, temporary)

@@ -25,9 +25,9 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
         raise GalleryError(f"A gallery is exported to an .npz file, got {path}; give such a name.")
     crops = [sample.crop or b"" for sample in samples]
     texts = {name: np.array([getattr(sample, name) for sample in samples], np.str_) for name in TEXTS}
-    with whole_file(path) as beside:
+    with whole_file(path) as temporary:
         np.savez(
-            beside,
+            temporary,
             format=np.array(FORMAT),
             vector=np.stack([s.vector for s in samples]) if samples else np.zeros((0, 0), np.float16),
             quality=np.array([np.nan if s.quality is None else s.quality for s in samples], np.float64),
