@@ -60,7 +60,7 @@ def test_the_points_of_a_mean_face_meet_the_template(turn: float) -> None:
 
 
 @pytest.mark.parametrize("turn", [0, 30])
-def test_what_lies_at_the_eyes_and_the_nose_is_seen_there(turn: float) -> None:
+def test_parsing_at_eyes_and_nose(turn: float) -> None:
     points5 = placed(turn=turn)
     image = dotted(points5[:3], [(255, 0, 0), (0, 255, 0), (0, 0, 255)])
     crop = crop_face(image, SIMILARITY, box_from_points(points5), points5)

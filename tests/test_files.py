@@ -25,7 +25,7 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     assert [path.name for path in target.parent.iterdir()] == ["x.bin"]
 
 
-def test_a_write_replaces_the_file_and_keeps_the_suffix_for_encoders(tmp_path):
+def test_write_replaces_file_and_keeps_suffix(tmp_path):
     target = tmp_path / "x.png"
     write_bytes(target, b"old")
     with whole_file(target) as beside:
@@ -51,7 +51,7 @@ with whole_file(sys.argv[1]) as beside:
 
 
 @pytest.mark.skipif(files.fcntl is None, reason="unfinished files are swept by locks, which Windows lacks")
-def test_what_a_killed_process_left_is_removed_by_the_next_and_a_living_ones_is_not(tmp_path, monkeypatch):
+def test_leftovers_of_killed_processes_are_removed(tmp_path, monkeypatch):
     environment = {**os.environ, "PYTHONPATH": str(Path(files.__file__).parents[1])}
     writers = []
     for name in ("killed.bin", "living.bin"):
@@ -76,7 +76,7 @@ def test_what_a_killed_process_left_is_removed_by_the_next_and_a_living_ones_is_
             writer.stdout.close()
 
 
-def test_what_cannot_be_written_is_a_package_error_that_says_why(tmp_path):
+def test_write_failure_raises_output_error(tmp_path):
     (tmp_path / "folder.bin").mkdir()
     (tmp_path / "file").touch()
     for path, reason in [
@@ -92,7 +92,7 @@ def test_what_cannot_be_written_is_a_package_error_that_says_why(tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "folder.bin"]
 
 
-def test_a_full_disk_is_a_package_error_and_other_errors_of_the_writer_are_their_own(tmp_path):
+def test_full_disk_raises_output_error(tmp_path):
     target = tmp_path / "x.bin"
     with pytest.raises(OutputError, match="disk is full"), whole_file(target):
         raise OSError(errno.ENOSPC, "No space left on device")

@@ -245,7 +245,7 @@ def test_tiff_of_both_byte_orders_is_turned_once(order, kind, rgb):
     assert far(read_image(data), np.rot90(rgb, -1)) == 0
 
 
-def test_a_broken_or_senseless_orientation_leaves_the_image(rgb, image):
+def test_invalid_orientation_is_ignored(rgb, image):
     for block in (b"Exif\0\0", b"Exif\0\0II*\0\xff\xff\xff\xff", b"Exif\0\0" + b"\0" * 40):
         assert far(read_image(encode(image, "JPEG", quality=95, exif=block)), rgb) <= 10
     assert far(read_image(turned(image, 9, "PNG")), rgb) == 0
@@ -367,7 +367,7 @@ def test_the_limit_can_be_set_and_holds_for_every_source(tmp_path, rgb, image):
         assert read_image(source, max_pixels=HEIGHT * WIDTH).shape == rgb.shape
 
 
-def test_a_file_too_large_for_any_image_is_not_read_whole(tmp_path):
+def test_oversized_file_is_not_read(tmp_path):
     path = tmp_path / "sparse.png"
     with path.open("wb") as file:
         file.write(b"\x89PNG\r\n\x1a\n")

@@ -83,7 +83,7 @@ def test_gif_transparency_shows_white():
 
 
 @pytest.mark.parametrize("format", ["GIF", "WEBP", "PNG", "AVIF"])
-def test_the_first_frame_of_an_animation_is_read_and_the_log_says_so_once(format, caplog):
+def test_animation_reads_first_frame_and_logs_once(format, caplog):
     frames = [Image.fromarray(RGB), Image.fromarray(RGB[::-1]), Image.fromarray(RGB[:, ::-1])]
     options = {"WEBP": {"lossless": True}, "AVIF": {"quality": 100, "subsampling": "4:4:4"}}.get(format, {})
     data = encode(frames[0], format, save_all=True, append_images=frames[1:], **options)
@@ -96,7 +96,7 @@ def test_the_first_frame_of_an_animation_is_read_and_the_log_says_so_once(format
     assert len([record for record in caplog.records if "first" in record.message]) == 1
 
 
-def test_the_first_frame_of_a_webp_animation_may_cover_a_part_of_its_canvas():
+def test_webp_first_frame_smaller_than_canvas():
     clear = Image.new("RGBA", (WIDTH, HEIGHT), (0, 0, 0, 0))
     part = clear.copy()
     part.paste(Image.fromarray(RGB[:20, :30]), (10, 8))
@@ -191,7 +191,7 @@ def test_packed_text_that_expands_is_not_unpacked_whole():
     assert far(read_image(encode(Image.fromarray(RGB), "PNG", pnginfo=info)), RGB) == 0
 
 
-def test_a_jpeg_2000_that_needs_too_much_memory_is_refused_by_its_size():
+def test_large_jpeg_2000_is_refused():
     data = encode(Image.fromarray(RGB), "JPEG2000", no_jp2=True)
     large = data[:8] + (6000).to_bytes(4, "big") * 2 + data[16:]  # SIZ: the width and height of the grid
     large = large[:24] + (6000).to_bytes(4, "big") * 2 + large[32:]  # one tile as large

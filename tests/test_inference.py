@@ -363,7 +363,7 @@ def test_the_command_as_the_release_prints_it(
     assert len(list((tmp_path / "results" / two_faces.stem).iterdir())) == 12
 
 
-def test_the_colours_are_the_release_s_eighteen_and_black(inference: ModuleType) -> None:
+def test_colours_match_release(inference: ModuleType) -> None:
     from faceum.tasks import PARSING_CLASSES
 
     assert inference.RELEASE_COLOURS.shape == (19, 3) and len(set(inference.RELEASE_CLASSES)) == 19

@@ -118,7 +118,7 @@ def test_the_analyzer_answers_recognition_with_it(network: Path, portrait: np.nd
         ours.similarity(theirs)
 
 
-def test_a_network_without_thresholds_says_how_to_measure_them(network: Path) -> None:
+def test_missing_thresholds_error(network: Path) -> None:
     analyzer = FaceAnalyzer(tasks=["recognition"], recognizer=network)
     with pytest.raises(ModelError, match="faceum calibrate"):
         analyzer.thresholds()

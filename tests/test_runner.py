@@ -105,7 +105,7 @@ def test_the_card_holds_crop_policy_and_labels(tiny_model):
     assert type(card).from_dict(card.to_dict()) == card
 
 
-def test_a_named_file_chooses_its_runtime_and_auto_says_so(tiny_model, caplog):
+def test_runtime_follows_file_suffix(tiny_model, caplog):
     with caplog.at_level(logging.INFO, logger="faceum"):
         assert load_runner(tiny_model.with_suffix(".onnx"), device="cpu").runtime == "onnxruntime"
     assert len(caplog.records) == 1 and "onnxruntime on cpu" in caplog.text

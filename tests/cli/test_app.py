@@ -143,7 +143,7 @@ def test_the_others_are_done_when_some_fail(faceum, hostile, portrait_path, tmp_
     assert "truncated.png" in json.loads((tmp_path / "out/truncated.json").read_text())["error"]
 
 
-def test_a_result_that_cannot_be_written_costs_itself_only(faceum, portrait_path, tmp_path):
+def test_failed_write_affects_only_its_result(faceum, portrait_path, tmp_path):
     for name in ("a.png", "b.png"):
         (tmp_path / name).symlink_to(portrait_path)
     (tmp_path / "out" / "a.json").mkdir(parents=True)

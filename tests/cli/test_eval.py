@@ -89,7 +89,7 @@ def test_without_a_folder_the_report_goes_to_results(set_file, tmp_path, monkeyp
     assert (tmp_path / "results" / "eval" / "some" / "report.json").exists()
 
 
-def test_the_experts_load_is_told_for_each_set_or_why_there_is_none(set_file, tmp_path, monkeypatch):
+def test_expert_load_per_set(set_file, tmp_path, monkeypatch):
     monkeypatch.setattr(faceum.weights.registry, "has_part", lambda *words: True)
     monkeypatch.setattr(faceum.weights.load, "load_model", lambda model: None)
     monkeypatch.setattr(
@@ -124,7 +124,7 @@ def test_a_gray_image_holds_no_face_for_the_real_detector(set_file, tmp_path):
     assert not (tmp_path / "out" / "overlays").exists()
 
 
-def test_what_cannot_be_scored_is_a_sentence_and_leaves_no_report(set_file, tmp_path):
+def test_failed_scoring_writes_no_report(set_file, tmp_path):
     out = tmp_path / "out"
     for words, sentence in (
         (["--set", "ages"], "NAME=PATH"),

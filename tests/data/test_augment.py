@@ -59,7 +59,7 @@ def moved_many(face: LabelledFace, config: AugmentConfig, count: int = 20) -> li
 @pytest.mark.parametrize(
     "trio", [[36, 45, 8], [0, 16, 30], [48, 54, 57], [17, 26, 33], [60, 64, 66], [31, 35, 3]]
 )
-def test_a_dot_at_a_landmark_is_found_at_the_moved_landmark(landmarks68: np.ndarray, trio: list[int]) -> None:
+def test_landmarks_move_with_pixels(landmarks68: np.ndarray, trio: list[int]) -> None:
     face = face_of(dots(landmarks68, trio), landmarks68)
     flips = 0
     for seed in range(20):
@@ -89,7 +89,7 @@ def test_a_stretched_face_is_found_where_its_labels_are(landmarks68: np.ndarray)
     assert 0.74 < min(factors) < 0.85 and 1.2 < max(factors) < 1.34
 
 
-def test_the_face_tokens_of_a_stretched_face_are_where_its_box_is(landmarks68: np.ndarray) -> None:
+def test_face_tokens_of_stretched_face(landmarks68: np.ndarray) -> None:
     face = face_of(np.zeros((200, 200, 3), np.uint8), landmarks68)
     x0, y0, x1, y1 = face.box.round().astype(int)
     face.image[y0:y1, x0:x1] = 255
@@ -111,7 +111,7 @@ def test_shrinking_and_compressing_lose_detail_but_no_colour(
         assert np.abs(crop.image.mean((0, 1)) - plain.mean((0, 1))).max() < 3
 
 
-def test_the_mirror_is_an_involution_and_maps_the_mean_face_to_itself(landmarks68: np.ndarray) -> None:
+def test_mirror_twice_is_identity(landmarks68: np.ndarray) -> None:
     assert sorted(LANDMARK_MIRROR) == list(range(68))
     assert (LANDMARK_MIRROR[LANDMARK_MIRROR] == np.arange(68)).all()
     assert {8, 27, 28, 29, 30, 33, 51, 57, 62, 66} == set(np.flatnonzero(LANDMARK_MIRROR == np.arange(68)))
@@ -173,7 +173,7 @@ def test_without_augmentation_training_sees_what_inference_sees(
         np.testing.assert_allclose(crop.labels["landmarks68"] * 112, homogeneous @ wanted.matrix.T, atol=1e-4)
 
 
-def test_the_box_policy_is_trained_as_it_is_used(landmarks68: np.ndarray, image: np.ndarray) -> None:
+def test_box_policy_matches_inference(landmarks68: np.ndarray, image: np.ndarray) -> None:
     spec = CropSpec(policy="box", size=96, grid=6, face_tokens="touched")
     face = face_of(image, landmarks68)
     crop = augment(face, spec, NO_AUGMENTATION, np.random.default_rng(0))
@@ -224,7 +224,7 @@ def test_a_share_of_crops_comes_from_the_box_alone(landmarks68: np.ndarray, imag
     assert 30 <= count <= 70
 
 
-def test_labels_that_have_no_place_are_handed_on(landmarks68: np.ndarray, image: np.ndarray) -> None:
+def test_other_labels_are_unchanged(landmarks68: np.ndarray, image: np.ndarray) -> None:
     given = {"age": np.array(31, np.float32), "attributes": np.arange(40) % 3 == 0}
     crop = augment(face_of(image, landmarks68, **given), SPEC, AugmentConfig(), np.random.default_rng(1))
     for name, value in given.items():

@@ -148,7 +148,7 @@ def test_a_finer_mask_decides_the_size(write: Callable[..., Path]) -> None:
     assert face.box.tolist() == [4.0, 6.0, 45.0, 36.0]
 
 
-def test_a_face_without_a_box_has_that_of_its_points_or_fills_its_image(landmarks68: np.ndarray) -> None:
+def test_face_without_box(landmarks68: np.ndarray) -> None:
     image = encoded(np.zeros((200, 200, 3), np.uint8))
     pointed = read_face(Sample(id="1", source="s", image=image, landmarks68=landmarks68))
     bare = read_face(Sample(id="2", source="s", image=image, identity="Ann"))

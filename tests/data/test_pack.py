@@ -126,7 +126,7 @@ def test_cuts_stay_in_the_image(box):
     assert np.linalg.norm(matrix[0, :2]) == pytest.approx(min(1, 40 / (box[2] - box[0])), rel=0.03)
 
 
-def test_only_columns_that_somebody_used_are_written(put, tmp_path):
+def test_only_used_columns_are_written(put, tmp_path):
     pack([face(put, tmp_path / "a.png"), face(put, tmp_path / "b.png", age=3)], tmp_path / "x.train.parquet")
     names = parquet.read_schema(tmp_path / "x.train.parquet").names
     assert "age" in names and "points5" in names
@@ -183,7 +183,7 @@ class OneFace:
         return [self.found]
 
 
-def test_the_detector_gives_the_box_where_it_sees_the_read_face(put, tmp_path):
+def test_detected_box_replaces_labelled_box(put, tmp_path):
     sample = face(put, tmp_path / "a.png")
     whole = PackConfig(margin=None, face_pixels=None)
     path = tmp_path / "x.train.parquet"
@@ -201,7 +201,7 @@ def test_the_detector_gives_the_box_where_it_sees_the_read_face(put, tmp_path):
     assert row["box"] == [0, 0, 200, 200] and row["detector_score"] == 0
 
 
-def test_people_by_name_get_the_same_number_in_every_file(put, tmp_path):
+def test_identity_numbers_agree_between_files(put, tmp_path):
     for split, name in (("train", "a"), ("val", "b")):
         pack([face(put, tmp_path / f"{name}.png", identity="anna")], tmp_path / f"x.{split}.parquet")
     rows = [parquet.read_table(tmp_path / f"x.{split}.parquet").to_pylist()[0] for split in ("train", "val")]
@@ -274,7 +274,7 @@ def test_broken_rows_are_found(packed):
     assert problem.kind == "label" and "outside its image of 200 x 200" in problem.sentence
 
 
-def test_a_fingerprint_survives_encoding_and_tells_images_apart(put, tmp_path, image):
+def test_fingerprint_ignores_encoding(put, tmp_path, image):
     gray = np.full((50, 50, 3), 90, np.uint8)
     assert fingerprint(gray) != fingerprint(gray + 1)
     wavy = (image * (1 + 0.3 * np.sin(np.arange(200) / 5))[:, None]).clip(0, 255).astype(np.uint8)

@@ -103,7 +103,7 @@ def test_a_wrong_label_is_named_with_its_file_and_face(tmp_path, columns, senten
     assert str(caught.value).count(path.name) == 1
 
 
-def test_a_mask_of_another_size_scales_the_image_and_all_points(tmp_path):
+def test_parsing_of_other_size_scales_image_and_points(tmp_path):
     mask = np.zeros((20, 15), np.uint8)
     points = [float(number) for number in range(136)]
     (row,) = read_rows(write(tmp_path, face("a", mask=png(mask), landmarks68=points)))

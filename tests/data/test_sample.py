@@ -99,7 +99,7 @@ def test_wrong_samples_are_skipped_or_refused_as_asked():
         list(keep_valid(samples, refuse=True, skipped=[]))
 
 
-def test_a_image_is_read_as_rgb_or_named(tmp_path, put):
+def test_read_returns_rgb_or_names_file(tmp_path, put):
     red = np.zeros((8, 9, 3), np.uint8)
     red[..., 2] = 255  # OpenCV writes blue first
     path = put(tmp_path / "red.png", red)

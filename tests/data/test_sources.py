@@ -172,9 +172,7 @@ def test_bytes_of_lazy_sources_are_missed_at_the_start() -> None:
     assert len(data.faces["drawn"]) == 1 and "generated b is empty" in data.skipped[0]
 
 
-def test_the_next_image_stands_in_for_one_that_cannot_be_decoded(
-    folder: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_undecodable_image_is_replaced_by_next(folder: Path, caplog: pytest.LogCaptureFixture) -> None:
     faces = read_sources(utkface(folder), "", read_dataset).faces["made"]
     ages = [int(faces[index].labels["age"]) for index in (1, 1, -2, 2, 1)]
     assert ages == [5, 5, 5, 5, 5]

@@ -143,7 +143,7 @@ def test_pts_files_of_another_form_are_refused(tmp_path):
             read_pts(path)
 
 
-def test_points_without_a_image_are_named(tmp_path, landmarks68):
+def test_points_without_image(tmp_path, landmarks68):
     (tmp_path / "ibug").mkdir()
     (tmp_path / "ibug/z.pts").write_text(pts(landmarks68))
     (wrong,) = read_dataset("300w", tmp_path, "challenging")

@@ -47,7 +47,7 @@ def test_celeba(tmp_path, put, end):
     assert len(read("celeba", tmp_path, "all")) == 3
 
 
-def test_celeba_in_the_wild_has_boxes_and_lies_in_its_own_folders(tmp_path, put):
+def test_celeba_in_the_wild(tmp_path, put):
     put(tmp_path / "Img/img_celeba/000001.jpg")
     (tmp_path / "Anno").mkdir()
     (tmp_path / "Anno/list_attr_celeba.txt").write_text("1\nx\n000001.jpg " + "1 " * 40)

@@ -42,7 +42,7 @@ def test_lfw(lfw):
     assert len(list(read_dataset("lfw", lfw, "test"))) == 6
 
 
-def test_lfw_lists_must_keep_their_promise(lfw):
+def test_lfw_list_of_wrong_length(lfw):
     (lfw / "pairs.txt").write_text("2\t2\nAnna\t1\t2\n")
     with pytest.raises(DataError, match="should have 2 x 4 pairs; it has 1"):
         read_lfw(lfw)
@@ -95,7 +95,7 @@ class Evil2(Evil):
 
 
 @pytest.mark.parametrize("evil", [Evil, Evil2])
-def test_bin_sets_run_nothing(tmp_path, evil):
+def test_bin_sets_execute_no_code(tmp_path, evil):
     trace = tmp_path / "ran"
     path = tmp_path / "evil.bin"
     path.write_bytes(pickle.dumps((BINS, [*SAME[:-1], evil(trace)])))
@@ -118,7 +118,7 @@ def test_bin_sets_run_nothing(tmp_path, evil):
         pickle.dumps((BINS, SAME))[:-30],
     ],
 )
-def test_other_files_are_a_sentence(tmp_path, content):
+def test_invalid_bin_files(tmp_path, content):
     path = tmp_path / "lfw.bin"
     path.write_bytes(content)
     with pytest.raises(DataError, match="lfw.bin"):
@@ -145,7 +145,7 @@ def test_rmfd_pairs_are_of_one_masked_and_one_bare_face(tmp_path, put):
 
 
 @pytest.mark.parametrize("name", PAIR_SETS)
-def test_missing_sets_say_what_was_looked_for(tmp_path, name):
+def test_missing_sets_name_expected_files(tmp_path, name):
     for root in (tmp_path, tmp_path / "nowhere"):
         with pytest.raises(DataError, match=f"(looked for|no folder|no file).*{root}"):
             PAIR_SETS[name](root, "test")

@@ -69,7 +69,7 @@ def test_a_set_without_a_first_record_of_counts_is_all_images(tmp_path):
     assert [sample.identity for sample in read_dataset("recordio", root, "all")] == [0, 1, 2]
 
 
-def test_a_record_that_holds_the_magic_number_comes_back_whole(tmp_path):
+def test_record_containing_magic_number(tmp_path):
     magic = struct.pack("<I", MAGIC)
     for data in (magic, b"abcd" + magic + b"xyz", magic + magic + b"12", b"ab" + magic):
         path = tmp_path / "a.rec"

@@ -55,16 +55,12 @@ def test_decoding_equals_a_slow_loop() -> None:
     np.testing.assert_allclose(rows, expected, rtol=1e-5, atol=1e-4)
 
 
-def test_the_portraits_points_lie_where_eyes_nose_and_mouth_are(
-    detector: CenterFace, portrait: np.ndarray
-) -> None:
+def test_points_of_portrait(detector: CenterFace, portrait: np.ndarray) -> None:
     (face,) = detector.detect(portrait)
     assert_points(face, POINTS)
 
 
-def test_the_mirrored_portrait_has_the_mirrored_points_in_the_images_order(
-    detector: CenterFace, portrait: np.ndarray
-) -> None:
+def test_mirrored_portrait_has_mirrored_points(detector: CenterFace, portrait: np.ndarray) -> None:
     (face,) = detector.detect(portrait[:, ::-1])
     assert_points(face, (POINTS * (-1, 1) + (512, 0))[[1, 0, 2, 4, 3]])
 
@@ -130,7 +126,7 @@ def test_sixteen_threads_share_one_detector_and_get_one_threads_answers(portrait
 
 
 @pytest.mark.skipif("FACEUM_CORPUS" not in os.environ, reason="FACEUM_CORPUS names no corpus")
-def test_the_annotated_faces_of_the_corpus_photos_are_found(detector: CenterFace) -> None:
+def test_annotated_faces_of_corpus_are_found(detector: CenterFace) -> None:
     parquet = pytest.importorskip("pyarrow.parquet")
     table = parquet.read_table(Path(os.environ["FACEUM_CORPUS"]) / "photos.val.parquet")
     found, errors = [], []

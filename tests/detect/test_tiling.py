@@ -53,6 +53,6 @@ def test_every_point_belongs_to_one_tile_that_shows_its_surroundings(
 
 
 @pytest.mark.parametrize("place", [(-3.0, 5.0), (5.0, -3.0), (1200.0, 5.0), (5.0, 1200.0)])
-def test_a_face_whose_middle_is_outside_the_image_has_an_owner(place: tuple[float, float]) -> None:
+def test_face_with_centre_outside_image(place: tuple[float, float]) -> None:
     tiles = list(tiles_of(1100, 1100, core=512, margin=96))
     assert sum(bool(tile.owns(np.array([place]))[0]) for tile in tiles) == 1

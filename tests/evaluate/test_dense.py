@@ -77,7 +77,7 @@ def test_parsing_of_the_whole_image(toy, runner):
     assert counts[3:].sum() == 0
 
 
-def test_the_main_parsing_score_is_named_by_its_number_of_classes(toy, runner):
+def test_parsing_score_names_number_of_classes(toy, runner):
     rows = [striped(toy, str(index)) for index in range(20)]
     result = evaluate_parsing(runner, cut_faces(rows, runner, None, task="parsing", tight=True), "toy")
     assert list(result.scores) == ["f1_2", "f1_18", "pixel_accuracy"]

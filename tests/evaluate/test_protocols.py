@@ -47,7 +47,7 @@ def test_a_whole_set(corpus, runner, toy):
     assert age.count == attributes.count == 8
 
 
-def test_an_annotated_deviation_goes_from_the_packed_file_to_the_eps_error(tmp_path, runner, toy):
+def test_eps_error_uses_packed_age_sigma(tmp_path, runner, toy):
     faces = [
         toy.sample("a", 20, age=22, age_sigma=2.0),
         toy.sample("b", 30, age=30, age_sigma=1.0),
@@ -100,7 +100,7 @@ def test_landmarks_of_another_network_are_no_truth(runner, toy):
     assert result.count == 1
 
 
-def test_a_thinned_set_takes_faces_and_pairs_from_all_over(corpus, runner, toy):
+def test_limit_spreads_faces_and_pairs(corpus, runner, toy):
     ages = [toy.sample("unknown", 30), *(toy.sample(str(age), age, age=age) for age in (10, 20, 30))]
     labelled = LabelledSet(name="toy", faces=lambda: iter(ages), protocols=("age",))
     (result,) = evaluate_set(labelled, runner, None, limit=2)

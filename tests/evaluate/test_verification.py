@@ -65,7 +65,7 @@ def test_a_wrong_label_costs_its_pair(toy, runner):
     assert {example.caption[:10] for example in result.worst[:3]} == {"two people", "one person"}
 
 
-def test_a_missed_face_makes_its_pair_wrong_and_a_second_accuracy_compares_it(toy, runner):
+def test_missed_faces_count_as_wrong_pairs(toy, runner):
     known = embeddings(toy, runner, detector=toy.Detector())
     result = evaluate_verification(known, known, pairs(*RIGHT), "toy")
     assert result.found == {"missed": 4}
@@ -128,7 +128,7 @@ def test_masks_hang_on_what_points_there_are(toy):
         list(masked_rows([replace(labelled, points5=None, labels={})], {}))
 
 
-def test_a_set_without_points_is_painted_by_what_the_detector_sees(toy):
+def test_masks_are_painted_by_detected_points(toy):
     bare = replace(toy.row("b", 120), points5=None)
     (by_five,) = masked_rows([toy.row("b", 120)], {})
     (by_detector,) = masked_rows([bare], {}, 0, toy.Detector(toy.detection()))

@@ -87,7 +87,7 @@ def test_without_images_noise_is_compared_and_said(tiny_model, tmp_path):
     assert all(one.data_type != onnx.TensorProto.FLOAT16 for one in stored)
 
 
-def test_the_sidecar_is_all_that_somebody_without_this_package_needs(tiny_model, tmp_path):
+def test_sidecar_suffices_without_this_package(tiny_model, tmp_path):
     exported = export_file(tiny_model, tmp_path / "x.onnx")
     about = json.loads(exported.sidecar.read_text())
     spec = spec_of(tiny_model)

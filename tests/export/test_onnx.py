@@ -41,7 +41,7 @@ def test_the_file_is_small_and_says_what_it_is(tiny_model):
     assert header["crops"][0]["spec"]["size"] == 64
 
 
-def test_a_file_that_would_answer_otherwise_is_not_written(tiny_model, tmp_path, monkeypatch):
+def test_export_with_other_answers_is_not_written(tiny_model, tmp_path, monkeypatch):
     model, metadata = load_checkpoint(tiny_model)
     before = {name: value.clone() for name, value in model.state_dict().items()}
     forward = export.EveryExpert.forward

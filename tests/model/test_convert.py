@@ -90,9 +90,7 @@ def test_a_file_converts_and_loads(
     assert header["licence"] and [path.name for path in out.parent.iterdir()] == ["x.safetensors"]
 
 
-def test_what_is_left_out_by_rule_is_what_no_answer_needs(
-    states: dict[str, State], configs: dict[str, Any]
-) -> None:
+def test_excluded_weights_are_unused(states: dict[str, State], configs: dict[str, Any]) -> None:
     _, account = convert("reference", states["reference"], config=configs["reference"])
     visual = "backbone_module.visual."
     gates = [f"{visual}transformer.resblocks.{i}.mlp.f_gate.0.weight" for i in (2, 3)]

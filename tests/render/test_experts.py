@@ -63,7 +63,7 @@ def test_any_number_of_tasks_mixtures_and_experts_fits(
     assert drawn.std() > 5
 
 
-def test_a_token_is_tinted_by_its_first_expert_and_dotted_by_its_second() -> None:
+def test_token_shows_first_and_second_expert() -> None:
     given = inspection()
     route = given.route("age", 1)
     route.topk_experts_NK[:] = (1, NOT_TAKEN)

@@ -120,7 +120,7 @@ def test_mtcnn_equals_its_published_layers(tool: ModuleType, name: str, size: tu
         np.testing.assert_allclose(got, expected, rtol=1e-4, atol=1e-4)
 
 
-def test_the_shipped_points_network_equals_the_published_layers_with_its_weights() -> None:
+def test_shipped_points_network_matches_published_layers() -> None:
     model = onnx.load(asset_path("centerface", "points", kind="detector"))
     stored = {item.name: onnx.numpy_helper.to_array(item) for item in model.graph.initializer}
     arrays = []
@@ -221,9 +221,7 @@ def test_centerface_in_8_bits_is_near_the_one_in_float(tool: ModuleType, noise_c
 # ---------------------------------------------------------------------------------------------------- hashes
 
 
-def test_a_wheel_of_another_content_is_refused_before_anything_is_read(
-    tool: ModuleType, tmp_path: Path
-) -> None:
+def test_wheel_with_wrong_hash_is_refused(tool: ModuleType, tmp_path: Path) -> None:
     wheel = tmp_path / "mtcnn-1.0.0-py3-none-any.whl"
     with zipfile.ZipFile(wheel, "w") as archive:
         archive.writestr("mtcnn/assets/weights/pnet.lz4", b"a pickle that must never be opened")

@@ -60,7 +60,7 @@ def test_both_formats_are_written_registered_and_say_the_same(tool, tiny_model, 
         assert header["tables"][0]["rows"] == [["70+", 9, 7.12]] and header["tables"][0]["set"] == "utkface"
 
 
-def test_what_a_run_says_is_kept_without_the_machines_paths(tool):
+def test_log_contains_no_absolute_paths(tool):
     run = {
         "recipe": {"data": "somewhere/deep/corpus", "out": "runs/compact-2", "lr": 0.1},
         "git": "abc",

@@ -31,7 +31,7 @@ def begun(drawn_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
     return make
 
 
-def test_what_a_run_cannot_change_midway_is_named_with_both_values(begun: Callable[..., RunConfig]) -> None:
+def test_changed_settings_are_reported(begun: Callable[..., RunConfig]) -> None:
     run = begun()
     folder = Path(run.out)
     before = (folder / "run.json").read_bytes()

@@ -162,7 +162,7 @@ class Cut(Exception):
     """Somebody pulls the plug."""
 
 
-def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
+def test_resumed_run_equals_uninterrupted_run(
     run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = dataclasses.replace(run, out=str(tmp_path / "whole"))
@@ -190,9 +190,7 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
     assert same(answer.state_dict(), resumed.state_dict())
 
 
-def test_the_averaged_weights_are_handed_back_and_a_finished_run_is_not_run_again(
-    run: RunConfig, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_finished_run_returns_averaged_weights(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     network = train(run)
     state = last_state(run)
     assert not network.training
@@ -300,7 +298,7 @@ def test_a_compiled_network_takes_the_same_step(run: RunConfig, monkeypatch: pyt
             assert float(other[name]) == pytest.approx(float(one[name]), rel=1e-4, abs=1e-6), name
 
 
-def test_the_total_is_the_weighted_mean_and_the_routers_losses(run: RunConfig) -> None:
+def test_total_loss(run: RunConfig) -> None:
     config = dataclasses.replace(run, task_weights={"age": 3.0}, switch=0.5, z=0.0, mutual_information=0.25)
     trainer = Trainer(config, faces_of(run))
     losses = {

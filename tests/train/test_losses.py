@@ -226,7 +226,7 @@ def test_heat_map_loss_by_hand() -> None:
     )
 
 
-def test_the_least_heat_map_loss_is_a_gaussian_around_the_point() -> None:
+def test_gaussian_minimizes_heat_map_loss() -> None:
     label = torch.tensor([[[0.3, 0.7]]])
     logits = torch.full((1, 1, 20, 20), -4.0, requires_grad=True)
     optimizer = torch.optim.Adam([logits], lr=0.3)

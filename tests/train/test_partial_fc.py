@@ -61,7 +61,7 @@ def test_images_and_centres_learn() -> None:
     assert (F.normalize(embedding) @ F.normalize(partial_fc.weight).T).argmax(1).tolist() == person.tolist()
 
 
-def test_a_sample_holds_the_wanted_and_changes_with_the_step() -> None:
+def test_sample_contains_labels_and_depends_on_step() -> None:
     partial_fc = PartialFC(MarginConfig(sample=0.25), num_identities=40, outputs=4)
     own = torch.tensor([3, 17, 3])
     looks = [partial_fc._select_rows(own, step) for step in range(4)]
@@ -71,7 +71,7 @@ def test_a_sample_holds_the_wanted_and_changes_with_the_step() -> None:
     assert len(partial_fc._select_rows(torch.arange(20), 0)) == 20, "the wanted are never left out"
 
 
-def test_a_sample_leaves_the_others_alone_and_is_exact_for_those_it_sees() -> None:
+def test_partial_fc_changes_only_sampled_centres() -> None:
     torch.manual_seed(1)
     partial_fc = PartialFC(MarginConfig(sample=0.5, scale=8), num_identities=8, outputs=6)
     embedding, person = torch.randn(3, 6), torch.tensor([1, 4, 4])

@@ -103,9 +103,7 @@ def test_two_processes_write_one_run(whole: Path) -> None:
     assert_shown(whole)
 
 
-def test_a_killed_process_ends_the_others_and_the_resumed_run_is_the_whole_one(
-    whole: Path, tmp_path: Path
-) -> None:
+def test_run_resumes_after_a_killed_rank(whole: Path, tmp_path: Path) -> None:
     script, cut = tmp_path / "dying.py", tmp_path / "cut"
     script.write_text(DYING)
     done = torchrun([str(script)], cut)

@@ -79,7 +79,7 @@ def test_a_missing_part_lists_the_others(folder):
     assert has_part("small", "onnx", folder=folder) and not has_part("small", "safetensors", folder=folder)
 
 
-def test_a_path_is_itself_or_its_neighbour_of_the_wanted_format(tmp_path, folder):
+def test_resolve_path_of_either_format(tmp_path, folder):
     path = tmp_path / "mine.safetensors"
     path.write_bytes(b"")
     assert resolve_model(path, "safetensors", folder=folder) == path
