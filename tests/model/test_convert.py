@@ -335,13 +335,13 @@ def test_the_command_converts_and_counts(
     out = tmp_path / "x.safetensors"
     done = CliRunner().invoke(app, ["convert", "reference", str(files["reference"]), "--out", str(out)])
     assert done.exit_code == 0, done.output
-    assert f"{len(states['reference']) - 5} tensors taken over" in done.output
+    assert f"{len(states['reference']) - 5} tensors converted" in done.output
     assert "5 dropped by rule" in done.output
     with safe_open(out, framework="pt") as file:
         assert file.get_tensor("trunk.positions").dtype == torch.float32
     done = CliRunner().invoke(app, ["convert", "farl", str(files["farl"]), "--out", str(out), "--half"])
     assert done.exit_code == 0, done.output
-    assert "6 dropped by rule" in done.output and "start fresh" in done.output
+    assert "6 dropped by rule" in done.output and "newly initialized" in done.output
     with safe_open(out, framework="pt") as file:
         assert file.get_tensor("trunk.positions").dtype == torch.float16
 
@@ -351,7 +351,7 @@ def test_the_command_converts_and_counts(
     [
         ("reference", "farl", "faceum convert farl"),
         ("farl", "reference", "faceum convert reference"),
-        ("farl", "absent", "There is no file"),
+        ("farl", "absent", "absent.pth"),
     ],
 )
 def test_the_command_says_what_is_wrong_in_a_sentence(
@@ -366,7 +366,7 @@ def test_the_command_says_what_is_wrong_in_a_sentence(
 
 def test_the_command_does_not_begin_what_it_cannot_write(files: dict[str, Path], tmp_path: Path) -> None:
     for out, said in (
-        (tmp_path / "x.pth", "ending .safetensors"),
+        (tmp_path / "x.pth", ".safetensors"),
         (tmp_path / "d.safetensors", "is a folder"),
     ):
         (tmp_path / "d.safetensors").mkdir(exist_ok=True)
