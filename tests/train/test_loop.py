@@ -18,7 +18,7 @@ from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.face import LabelledFace, read_face
 from faceum.data.mixture import MixtureDataset, SourceConfig
 from faceum.data.parquet import read_corpus
-from faceum.errors import FaceumError
+from faceum.errors import FaceumError, RecipeError
 from faceum.model.checkpoint import load_checkpoint
 from faceum.model.experts import ExpertsConfig
 from faceum.model.moe import MoEConfig
@@ -28,7 +28,7 @@ from faceum.model.vit import BlockConfig, StemConfig
 from faceum.tasks import PARSING_CLASSES, TASKS
 from faceum.train import RunConfig, Trainer, train
 from faceum.train.checkpoints import Checkpoints
-from faceum.train.trainer import class_weights
+from faceum.train.trainer import class_weights, expression_shares, taught_batches
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -216,6 +216,33 @@ def test_a_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
     assert stored.state_dict()["heads.recognition.output.bias"].equal(
         folded.state_dict()["heads.recognition.output.bias"]
     )
+
+
+def test_the_projection_is_fitted_to_what_the_network_knows(run: RunConfig) -> None:
+    faces = faces_of(run)
+    for fold in (False, True):
+        trainer = Trainer(dataclasses.replace(run, fit_projection=8, fold_projection=fold), faces)
+        before = trainer.averaged()
+        cosine = trainer.fit_projection(faces)
+        assert cosine > 0.9, "eight faces are fewer than the numbers of an embedding"
+        batch = next(taught_batches(trainer.config, before, faces))
+        crops = batch.crop_BCHW.float() / 255
+        with torch.inference_mode():
+            embedding = trainer.averaged()(crops, batch.face_tokens_BN, ("recognition",))["recognition"]
+            seen = trainer.objective.distillation(embedding, batch.labels["recognition"])
+        assert float(seen) == pytest.approx(1 - cosine, abs=1e-3)
+        assert same(trainer.averaged().state_dict(), before.state_dict()) is not fold
+
+
+def test_a_run_without_teachers_cannot_fit_a_projection(run: RunConfig) -> None:
+    trainer = Trainer(dataclasses.replace(run, fit_projection=8), faces_of(run))
+    with pytest.raises(RecipeError, match="leave out fit_projection"):
+        trainer.fit_projection({"drawn": []})
+
+
+def test_expressions_are_counted_as_often_as_they_are_voted_for(run: RunConfig) -> None:
+    torch.testing.assert_close(expression_shares(faces_of(run)), torch.full((8,), 1 / 8))
+    assert expression_shares({"none": []}) is None
 
 
 def test_metrics_are_logged_once_a_step_even_after_a_cut(run: RunConfig) -> None:

@@ -10,6 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from faceum.model.heads import EmbeddingHead
 from faceum.model.router import FaceRouter, RouterConfig, Routing
 from faceum.train.losses import (
     AGE_SIGMA,
@@ -178,6 +179,14 @@ def test_unknown_attributes_cost_nothing() -> None:
     assert attribute_loss(logits, torch.full((2, 3), -1)).item() == 0
 
 
+def test_adjusted_logits_leave_out_how_frequent_a_class_is() -> None:
+    """Logits that only hold the frequency become, once adjusted, those of equally likely classes."""
+    share = torch.tensor([0.5, 0.25, 0.25])
+    votes = torch.tensor([[0, 1, 0]])
+    assert expression_loss(torch.zeros(1, 3), votes, share.log()).item() == pytest.approx(math.log(4))
+    assert expression_loss(-share.log()[None], votes, share.log()).item() == pytest.approx(math.log(3))
+
+
 def test_expression_loss_takes_votes_as_shares() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.5]])
     log_p = F.log_softmax(logits, -1)[0]
@@ -267,6 +276,33 @@ def test_distillation_starts_from_a_projection_that_keeps_lengths() -> None:
     there = embedding @ weight.T
     assert distillation(embedding, 3 * there).item() == pytest.approx(0, abs=1e-5)
     assert distillation(embedding, -there).item() == pytest.approx(2, abs=1e-5)
+
+
+def test_the_fitted_projection_is_the_linear_map_there_is() -> None:
+    torch.manual_seed(0)
+    distillation = Distillation(outputs=12, teacher=5)
+    embedding, map_DV = torch.randn(60, 12), torch.randn(12, 5)
+    assert distillation.fit(embedding, 7 * embedding @ map_DV, ridge=1e-9) == pytest.approx(1, abs=1e-2)
+    assert distillation.projection.weight.norm().item() == pytest.approx(5**0.5, rel=1e-5)
+    noise = torch.randn(60, 5)
+    fitted = distillation.fit(embedding, noise)
+    torch.nn.init.orthogonal_(distillation.projection.weight)
+    before = F.cosine_similarity(distillation.projection(embedding), noise).mean().item()
+    assert fitted > before
+
+
+def test_a_projection_folded_into_a_head_sees_the_same() -> None:
+    torch.manual_seed(0)
+    distillation = Distillation(outputs=12, teacher=5)
+    torch.nn.init.normal_(distillation.projection.weight)
+    head = EmbeddingHead(dim=8, patches=4, outputs=12, narrow=3)
+    tokens = torch.randn(6, 4, 8)
+    before = distillation.projection(head(tokens, [])).detach()
+    distillation.fold_into(head)
+    embedding = head(tokens, []).detach()
+    torch.testing.assert_close(distillation.projection(embedding).detach(), before, atol=1e-5, rtol=1e-4)
+    unit, seen = F.normalize(embedding), F.normalize(before)
+    torch.testing.assert_close(unit @ unit.T, seen @ seen.T, atol=1e-5, rtol=0)
 
 
 def test_relation_loss_by_hand() -> None:

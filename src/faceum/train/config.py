@@ -46,6 +46,10 @@ class RunConfig:
     heat_map: weight of heat_map_loss, which is added to the landmark loss if the head has sigmoid heat maps.
     fold_projection: whether the written network's embedding is multiplied by Distillation.root, for runs that
         learn identities from a teacher only.
+    fit_projection: number of training faces on which the teacher's projection is fitted by least squares
+        before the first step, for `initial` weights that know identities already; 0 starts at random.
+    logit_adjustment: how much of the log frequency of the classes is added to the expression logits in
+        training, so that rare ones are answered more often (arXiv 2007.07314).
     margin: the loss over identities; None trains without it.
     balance_weight: weight of the load-balance loss of the routers.
     z: weight of the z loss of the routers.
@@ -87,6 +91,8 @@ class RunConfig:
     relation: float = 2.0
     heat_map: float = 1.0
     fold_projection: bool = False
+    fit_projection: int = 0
+    logit_adjustment: float = 0.0
     margin: MarginConfig | None = None
     balance_weight: float = 0.01
     z: float = 1e-4

@@ -56,6 +56,9 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     if state is not None:
         best = state.pop("best", best)
         trainer.load_state_dict(state)
+    elif config.fit_projection:
+        cosine = trainer.fit_projection(data.faces)
+        messages.append(f"The teacher's projection was fitted; its mean cosine is {cosine:.3f}.")
     first = rank() == 0
     record = write_run(out, config, data, step=trainer.step) if first else {}
     if config.validate_every and validate is None:

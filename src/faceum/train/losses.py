@@ -13,6 +13,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from faceum.model.heads import EmbeddingHead
 from faceum.model.router import Routing
 from faceum.train.distributed import gather_rows, mean_over_ranks, sum_over_ranks
 
@@ -38,6 +39,30 @@ class Distillation(nn.Module):
         """Map (B, 512) and (B, 256), of any length, to a scalar in 0..2."""
         projected_BV = self.projection(embedding_BD.float())
         return mean_over_ranks(1 - F.cosine_similarity(projected_BV, teacher_BV.float()))
+
+    @torch.no_grad()
+    def fit(self, embedding_BD: Tensor, teacher_BV: Tensor, ridge: float = 1e-3) -> float:
+        """Set the projection by least squares from embeddings to a teacher's, both of length 1.
+
+        ridge: penalty, as a fraction of the mean squared singular value. Returns the mean cosine after the
+        fit.
+        """
+        ours = F.normalize(embedding_BD.double())
+        theirs = F.normalize(teacher_BV.double())
+        square_DD = ours.T @ ours
+        one_DD = torch.eye(len(square_DD), dtype=torch.float64, device=square_DD.device)
+        penalty_DD = ridge * square_DD.diagonal().mean() * one_DD
+        weight_VD = torch.linalg.solve(square_DD + penalty_DD, ours.T @ theirs).T
+        # Only the direction of a projection counts; its norm becomes that of orthonormal rows.
+        self.projection.weight.copy_(weight_VD * len(weight_VD) ** 0.5 / weight_VD.norm())
+        return float(F.cosine_similarity(self.projection(embedding_BD.float()), teacher_BV.float()).mean())
+
+    @torch.no_grad()
+    def fold_into(self, head: EmbeddingHead) -> None:
+        """Multiply a head's embedding by `root`; the projection keeps only its rotation."""
+        left_VV, _, direction_VD = torch.linalg.svd(self.projection.weight.double(), full_matrices=False)
+        head.transform(self.root())
+        self.projection.weight.copy_(left_VV @ direction_VD)
 
     @torch.no_grad()
     def root(self) -> Tensor:
@@ -85,10 +110,15 @@ def attribute_loss(logits_BA: Tensor, label_BA: Tensor) -> Tensor:
     return (sum_A / count_A.clamp_min(1)).sum()
 
 
-def expression_loss(logits_BC: Tensor, votes_BC: Tensor) -> Tensor:
-    """Return the cross-entropy with the distribution of votes (arXiv 1608.01041)."""
+def expression_loss(logits_BC: Tensor, votes_BC: Tensor, shift_C: Tensor | None = None) -> Tensor:
+    """Return the cross-entropy with the distribution of votes (arXiv 1608.01041).
+
+    shift_C: added to the logits in training only (arXiv 2007.07314). A fraction of the log frequency of each
+        class makes the network answer rare classes more often.
+    """
     target_BC = votes_BC.float() / votes_BC.float().sum(-1, keepdim=True)
-    return mean_over_ranks(F.cross_entropy(logits_BC.float(), target_BC, reduction="none"))
+    logits_BC = logits_BC.float() if shift_C is None else logits_BC.float() + shift_C
+    return mean_over_ranks(F.cross_entropy(logits_BC, target_BC, reduction="none"))
 
 
 def parsing_loss(logits_BChw: Tensor, class_Bhw: Tensor, weight_C: Tensor | None = None) -> Tensor:

@@ -32,8 +32,12 @@ class Objective(nn.Module):
     """The losses and their learned parameters: the teacher's projection, and each task's uncertainty."""
 
     parsing_weight_C: Tensor
+    expression_shift_C: Tensor
 
-    def __init__(self, config: RunConfig, parsing_weight_C: Tensor) -> None:
+    def __init__(
+        self, config: RunConfig, parsing_weight_C: Tensor, expression_share_C: Tensor | None = None
+    ) -> None:
+        """expression_share_C: frequency of each expression, for the logit adjustment; None without one."""
         super().__init__()
         self.config = config
         self.distillation = Distillation()
@@ -41,6 +45,10 @@ class Objective(nn.Module):
             torch.zeros(len(TASKS)), requires_grad=config.weighting == "uncertainty"
         )
         self.register_buffer("parsing_weight_C", parsing_weight_C)
+        shift_C = torch.zeros(1)
+        if expression_share_C is not None and config.logit_adjustment:
+            shift_C = config.logit_adjustment * expression_share_C.log()
+        self.register_buffer("expression_shift_C", shift_C, persistent=False)
 
     def forward(
         self, output: Output, batch: Batch, partial_fc: PartialFC | None = None, step: int = 0
@@ -52,7 +60,7 @@ class Objective(nn.Module):
             ),
             "number": age_loss,
             "labels": attribute_loss,
-            "classes": expression_loss,
+            "classes": lambda answer, label: expression_loss(answer, label, self.expression_shift_C),
             "pixels": lambda answer, label: parsing_loss(answer, label, self.parsing_weight_C),
             "points": lambda answer, label: landmark_loss(
                 answer, label, batch.eye_distance, batch.landmark_weight

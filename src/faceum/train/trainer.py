@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from typing import Any
 
@@ -11,14 +11,15 @@ import torch
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
+from faceum.data.augment import NO_AUGMENTATION, augment
 from faceum.data.face import LabelledFace
-from faceum.data.mixture import Batch, with_tasks
+from faceum.data.mixture import Batch, collate, with_tasks
 from faceum.errors import RecipeError
 from faceum.model.checkpoint import load_checkpoint
 from faceum.model.heads import EmbeddingHead
 from faceum.model.network import FaceUM
 from faceum.model.router import FaceRouter
-from faceum.tasks import PARSING_CLASSES, TASKS
+from faceum.tasks import EXPRESSIONS, PARSING_CLASSES, TASKS
 from faceum.train.config import RunConfig
 from faceum.train.distributed import (
     average_gradients,
@@ -38,6 +39,12 @@ from faceum.weights.registry import resolve_model
 COUNTED_LABELS = 1000
 """Number of parsing labels per source that are counted for the class weights."""
 
+COUNTED_VOTES = 8000
+"""Number of faces per source that are counted for the frequency of expressions."""
+
+FITTED = 64
+"""Faces per batch when the projection is fitted."""
+
 
 class Trainer:
     """The network, its moving average, the losses' parameters, the optimizers, and the step number.
@@ -48,7 +55,9 @@ class Trainer:
     def __init__(
         self, config: RunConfig, faces: Mapping[str, Sequence[LabelledFace]], people: int = 0
     ) -> None:
-        """faces: for the weights of parsing classes. people: number of identities of the margin loss."""
+        """faces: for the frequencies of parsing classes and expressions. people: number of identities of the
+        margin loss.
+        """
         torch.manual_seed(config.seed)
         self.config = config
         self.device = choose_device(config)
@@ -56,7 +65,7 @@ class Trainer:
         share_norms(self.network, self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.trunk.recompute = config.recompute
-        self.objective = Objective(config, class_weights(faces)).to(self.device)
+        self.objective = Objective(config, class_weights(faces), expression_shares(faces)).to(self.device)
         self.partial_fc: PartialFC | None = None
         if config.margin is not None and people:
             self.partial_fc = PartialFC(config.margin, num_identities=people, seed=config.seed).to(
@@ -75,6 +84,33 @@ class Trainer:
     def optimizers(self) -> list[torch.optim.AdamW]:
         """The optimizer of what all ranks share, and that of the class centres if there are any."""
         return [self.optimizer] + ([self.partial_fc_optimizer] if self.partial_fc_optimizer else [])
+
+    def fit_projection(self, faces: Mapping[str, Sequence[LabelledFace]]) -> float:
+        """Fit the teacher's projection to what the network knows already; return the mean cosine after it.
+
+        If the run folds the projection into the embedding at its end, this also folds it now, so that the
+        embedding has the teacher's geometry from the first step on. Raises RecipeError if no face has a
+        teacher's embedding.
+        """
+        config, network = self.config, self.averaged()
+        embeddings, teachers = [], []
+        for batch in taught_batches(config, network, faces):
+            here = batch.to(self.device)
+            with torch.no_grad():
+                output = network(here.crop_BCHW.float() / 255, here.face_tokens_BN, ("recognition",))
+            embeddings.append(output["recognition"])
+            teachers.append(here.labels["recognition"])
+        if not embeddings:
+            raise RecipeError(
+                "No face has a teacher's embedding to fit the projection to; leave out fit_projection."
+            )
+        distillation = self.objective.distillation
+        cosine = distillation.fit(torch.cat(embeddings), torch.cat(teachers))
+        if config.fold_projection:
+            distillation.fold_into(embedding_head(self.network))
+        same_on_every_rank([*self.network.state_dict().values(), *self.objective.state_dict().values()])
+        self.average = MovingAverage(self.network, config.ema)
+        return cosine
 
     def train_step(self, batches: Sequence[tuple[Batch, ...]]) -> dict[str, Tensor | float]:
         """Update the weights from one or more accumulated batches, and return every loss.
@@ -175,13 +211,7 @@ class Trainer:
         """Return the network that the run writes: `averaged`, with the projection folded in if requested."""
         network = self.averaged()
         if self.config.fold_projection:
-            head = network.heads["recognition"] if "recognition" in network.config.tasks else None
-            if not isinstance(head, EmbeddingHead):
-                raise RecipeError(
-                    "fold_projection=true needs a recognition head that ends in a linear layer, which "
-                    f"{network.config.name} does not have; leave fold_projection out."
-                )
-            head.transform(self.objective.distillation.root())
+            embedding_head(network).transform(self.objective.distillation.root())
         return network
 
     def state_dict(self) -> dict[str, Any]:
@@ -221,6 +251,37 @@ class Trainer:
             moments = {name: saved[name][first:end].clone() for name in ("exp_avg", "exp_avg_sq")}
             step = saved["step"].cpu().clone()
             self.partial_fc_optimizer.state[self.partial_fc.weight] = {"step": step, **moments}
+
+
+def embedding_head(network: FaceUM) -> EmbeddingHead:
+    """Return the recognition head that a projection can be folded into; RecipeError if there is none."""
+    head = network.heads["recognition"] if "recognition" in network.config.tasks else None
+    if not isinstance(head, EmbeddingHead):
+        raise RecipeError(
+            "fold_projection=true needs a recognition head that ends in a linear layer, which "
+            f"{network.config.name} does not have; leave fold_projection out."
+        )
+    return head
+
+
+def taught_batches(
+    config: RunConfig, network: FaceUM, faces: Mapping[str, Sequence[LabelledFace]]
+) -> Iterator[Batch]:
+    """Yield unchanged faces with a teacher's embedding, at most `config.fit_projection`, drawn from all."""
+    sources = [source for source, settings in config.sources.items() if "recognition" in settings.tasks]
+    places = [(source, place) for source in sources for place in range(len(faces[source]))]
+    spec = network.config.crop_of("recognition")
+    rng = np.random.default_rng(config.seed)
+    crops = []
+    for number in rng.permutation(len(places)):
+        source, place = places[number]
+        face = faces[source][place]
+        if "embedding" in face.labels:
+            crops.append(augment(face, spec, NO_AUGMENTATION, rng))
+        if len(crops) == config.fit_projection:
+            break
+    for start in range(0, len(crops), FITTED):
+        yield collate(crops[start : start + FITTED])
 
 
 def _parameters(optimizer: torch.optim.Optimizer) -> list[nn.Parameter]:
@@ -284,6 +345,18 @@ def tasks_of_all_ranks(batch: Batch, device: torch.device) -> list[str]:
         return list(batch.has_label)
     have = sum_over_ranks(torch.tensor([float(task in batch.has_label) for task in TASKS], device=device))
     return [task for task, ranks in zip(TASKS, have.tolist(), strict=True) if ranks]
+
+
+def expression_shares(faces: Mapping[str, Sequence[LabelledFace]]) -> Tensor | None:
+    """Return each expression's share of the votes, at least 0.001; None if no face has votes."""
+    total_C = np.zeros(len(EXPRESSIONS))
+    for source in faces.values():
+        if not len(source) or "expression_votes" not in source[0].labels:
+            continue  # indexing may decode an image, so the labels of the first face stand for the source
+        for place in range(0, len(source), max(len(source) // COUNTED_VOTES, 1)):
+            votes_C = source[place].labels.get("expression_votes", np.zeros(len(EXPRESSIONS)))
+            total_C += votes_C / max(votes_C.sum(), 1)
+    return torch.from_numpy((total_C / total_C.sum()).clip(1e-3)).float() if total_C.any() else None
 
 
 def class_weights(faces: Mapping[str, Sequence[LabelledFace]]) -> Tensor:
