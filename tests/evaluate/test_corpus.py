@@ -19,8 +19,8 @@ pytestmark = pytest.mark.skipif(
 )
 
 PROTOCOLS = {
-    "lfw": ("verification", "masked"),
-    "utkface": ("age",),
+    "lfw": ("verification", "masked", "stretched", "small"),
+    "utkface": ("age", "attributes"),
     "celeba": ("attributes",),
     "ferplus": ("expression",),
     "celebamask": ("parsing",),

@@ -8,15 +8,22 @@ import pytest
 
 from faceum.data.pack import pack
 from faceum.errors import DataError
-from faceum.evaluate.protocols import BY_FACE, TASK_OF, LabelledSet, chosen_protocols, evaluate_set
+from faceum.evaluate.protocols import (
+    BY_FACE,
+    OF_PAIRS,
+    TASK_OF,
+    LabelledSet,
+    chosen_protocols,
+    evaluate_set,
+)
 from faceum.evaluate.report import PROTOCOLS
 from faceum.evaluate.sets import load_set
-from faceum.evaluate.verification import masked_sides
+from faceum.evaluate.verification import turn_pairs
 from faceum.tasks import PARSING_CLASSES, TASKS
 
 
 def test_every_protocol_is_known_everywhere():
-    assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {"verification", "masked", "identification"}
+    assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {*OF_PAIRS, "identification"}
     assert set(TASK_OF.values()) == set(TASKS)
 
 
@@ -36,8 +43,9 @@ def test_chosen_protocols():
 def test_a_whole_set(corpus, runner, toy):
     labelled = load_set("toy", corpus)
     done = list(evaluate_set(labelled, runner, toy.Detector(toy.detection())))
-    assert [one.protocol for one in done] == ["verification", "masked", "age", "attributes"]
-    verification, _, age, attributes = done
+    protocols = ["verification", "masked", "stretched", "small", "age", "attributes"]
+    assert [one.protocol for one in done] == protocols
+    verification, _, _, _, age, attributes = done
     assert verification.scores["accuracy"].value == 100
     assert verification.found == {"detector": 8}
     # Red of 9 is read as 9 years, red of 200 as no year, which is 50; true are 9, 29, 49 and 69.
@@ -75,7 +83,7 @@ def test_masks_change_one_side_alone(corpus, runner, toy):
     )
     plain, painted = evaluate_set(masked, runner, toy.Detector(toy.detection()))
     assert (plain.protocol, painted.protocol) == ("verification", "masked")
-    sides = masked_sides(labelled.pairs)
+    sides = turn_pairs(labelled.pairs)
     assert painted.found == {"detector": len(set(sides.a)) + len(set(sides.b))}
     assert 0 < sum(sides.a != labelled.pairs.a) < len(sides)
     shown = {one.id: one.image for one in (*painted.best, *painted.worst)}
@@ -105,7 +113,7 @@ def test_limit_spreads_faces_and_pairs(corpus, runner, toy):
     labelled = LabelledSet(name="toy", faces=lambda: iter(ages), protocols=("age",))
     (result,) = evaluate_set(labelled, runner, None, limit=2)
     assert sorted(example.id for example in result.best) == ["10", "30"]
-    verification, _, age, _ = evaluate_set(load_set("toy", corpus), runner, None, limit=4)
+    verification, _, _, _, age, _ = evaluate_set(load_set("toy", corpus), runner, None, limit=4)
     assert (verification.count, verification.found) == (4, {"given": 6})
     assert age.count == 4
 
@@ -176,6 +184,15 @@ def test_gender_is_scored_as_the_attribute_male(runner, toy):
     assert result.scores["accuracy"].value == 50
     rows = {row[0]: row[2] for table in result.tables for row in table.rows}
     assert rows["male, over 40"] == 100 and rows["female, up to 40"] == 0
+
+
+def test_damage_changes_one_side_alone(corpus, runner, toy):
+    labelled = load_set("toy", corpus)
+    stretched, small = evaluate_set(labelled, runner, None, ("stretched", "small"))
+    assert (stretched.protocol, small.protocol) == ("stretched", "small")
+    assert stretched.scores["accuracy"].value == 100, "one colour stays one colour"
+    assert small.scores["accuracy"].value < 100, "gray is none of the colours"
+    assert stretched.found == small.found == {"given": 10}, "some faces are on one side only"
 
 
 def test_verification_needs_pairs(runner, toy):

@@ -12,7 +12,7 @@ from faceum.evaluate.sets import load_set, parse_sets
 
 def test_labels_and_pairs_decide_the_protocols(corpus, toy):
     labelled = load_set("toy", corpus / "toy.val.parquet")
-    assert labelled.protocols == ("age", "attributes", "verification", "masked")
+    assert labelled.protocols == ("age", "attributes", "verification", "masked", "stretched", "small")
     assert len(labelled.pairs) == 8
     assert [one.id for one in labelled.faces()][:3] == ["red1", "red2", "blue1"]
     assert len(list(labelled.faces())) == len(list(labelled.faces())) == 8  # from the beginning each time
@@ -51,7 +51,7 @@ def test_a_bin_set_is_aligned_and_can_be_masked(tmp_path):
     image = cv2.imencode(".jpg", np.full((112, 112, 3), 99, np.uint8))[1].tobytes()
     (tmp_path / "cfp_fp.bin").write_bytes(pickle.dumps(([image] * 40, [True, False] * 10)))
     labelled = load_set("cfp_fp", tmp_path / "cfp_fp.bin")
-    assert labelled.protocols == ("verification", "masked")
+    assert labelled.protocols == ("verification", "masked", "stretched", "small")
     assert labelled.aligned
     assert len(set(labelled.pairs.fold)) == 10
 
@@ -94,7 +94,7 @@ def test_lfws_public_folder_can_be_masked(tmp_path):
         (tmp_path / "lfw" / person).mkdir(parents=True, exist_ok=True)
         (tmp_path / "lfw" / person / f"{person}_{number:04d}.jpg").write_bytes(image((25, 25)))
     labelled = load_set("lfw", f"lfw:{tmp_path}")
-    assert labelled.protocols == ("verification", "masked")
+    assert labelled.protocols == ("verification", "masked", "stretched", "small")
     assert not labelled.pointed
 
 

@@ -8,7 +8,7 @@ import pytest
 from faceum.data.pairs import Pairs
 from faceum.errors import DataError
 from faceum.evaluate.samples import cut_faces
-from faceum.evaluate.verification import embed, evaluate_verification, masked_rows, masked_sides
+from faceum.evaluate.verification import embed, evaluate_verification, masked_rows, turn_pairs
 
 COLOURS = {"red1": (200, 10, 10), "red2": (220, 30, 20), "blue1": (10, 10, 200), "blue2": (30, 20, 220)}
 
@@ -140,11 +140,11 @@ def test_masks_are_painted_by_detected_points(toy):
 
 def test_the_seed_and_the_faces_choose_the_masked_side(toy):
     many = pairs(*((fold, f"a{n}", f"b{n}", n % 2 == 0) for n, fold in enumerate([0, 1] * 50)))
-    sides = masked_sides(many, seed=1)
+    sides = turn_pairs(many, seed=1)
     turned = sides.a != many.a
     assert 30 < turned.sum() < 70
     assert (sides.b[turned] == many.a[turned]).all() and (sides.b[~turned] == many.b[~turned]).all()
     assert (sides.same == many.same).all() and (sides.fold == many.fold).all()
-    assert (masked_sides(many, seed=2).a != sides.a).any()
+    assert (turn_pairs(many, seed=2).a != sides.a).any()
     few = pairs(*((0, f"a{n}", f"b{n}", True) for n in (7, 3)))
-    assert masked_sides(few, seed=1).a.tolist() == sides.a[[7, 3]].tolist()
+    assert turn_pairs(few, seed=1).a.tolist() == sides.a[[7, 3]].tolist()

@@ -19,13 +19,14 @@ from faceum.data.pairs import Pairs
 from faceum.errors import DataError
 from faceum.evaluate.age import evaluate_age
 from faceum.evaluate.attributes import evaluate_attributes
+from faceum.evaluate.damage import DAMAGES, damaged_rows
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.expression import evaluate_expression
 from faceum.evaluate.identification import evaluate_identification
 from faceum.evaluate.record import Evaluation
 from faceum.evaluate.samples import CutFace, cut_faces
 from faceum.evaluate.thresholds import measure_thresholds, threshold_table
-from faceum.evaluate.verification import Embeddings, embed, evaluate_verification, masked_rows, masked_sides
+from faceum.evaluate.verification import Embeddings, embed, evaluate_verification, masked_rows, turn_pairs
 from faceum.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -33,7 +34,10 @@ if TYPE_CHECKING:
     from faceum.detect.base import Detector
     from faceum.runner import Runner
 
-TASK_OF = dict.fromkeys(("verification", "masked", "identification"), "recognition") | {
+OF_PAIRS = ("verification", "masked", *DAMAGES)
+"""The protocols that compare the faces of pairs."""
+
+TASK_OF = dict.fromkeys((*OF_PAIRS, "identification"), "recognition") | {
     name: name for name in TASKS if name != "recognition"
 }
 """Protocol -> the task whose answers it scores."""
@@ -111,16 +115,16 @@ def evaluate_set(
 
     detector: None cuts every face by the set's box. wanted: protocols, all that the labels allow where none
     is named, but for identification, which must be named. limit: only so many faces, or pairs, from all over
-    the set. seed: decides which face of a pair is masked, and how. Masks are left out unless wanted where
-    neither the set nor a detector tells where to paint them. Raises DataError as `chosen_protocols` and the
-    metrics do, and for a face whose label cannot be right.
+    the set. seed: decides which face of a pair is masked or damaged. Masks are left out unless wanted
+    where neither the set nor a detector tells where to paint them. Raises DataError as `chosen_protocols`
+    and the metrics do, and for a face whose label cannot be right.
     """
     asked = None if labelled.aligned else detector
     paintable = labelled.pointed or asked is not None or "masked" in wanted
     available = [word for word in labelled.protocols if word != "masked" or paintable]
     protocols = chosen_protocols(available, wanted, runner.card.tasks, labelled.name)
     cut = partial(cut_faces, runner=runner, detector=asked, tight=labelled.tight)
-    if "verification" in protocols or "masked" in protocols:
+    if any(protocol in OF_PAIRS for protocol in protocols):
         faces = partial(cut, task="recognition")
         for evaluation in _verify(labelled, runner, faces, asked, protocols, (limit, seed)):
             yield _noted(evaluation, labelled)
@@ -175,7 +179,7 @@ def _verify(
         wanted = set(names)
         return (read_face(one, parsing=False) for one in labelled.faces() if one.id in wanted)
 
-    sides = masked_sides(pairs, seed)
+    sides = turn_pairs(pairs, seed)
     bare = [*pairs.a, *pairs.b] if "verification" in protocols else sides.a
     plain = embed(runner, cut(rows(bare)))
     if "verification" in protocols:
@@ -188,6 +192,10 @@ def _verify(
         masked.found.update(dict.fromkeys(unpainted, "missed"))
         evaluation = evaluate_verification(plain, masked, sides, labelled.name, "masked")
         yield _with_thresholds(evaluation, plain, masked, sides, labelled)
+    for damage in DAMAGES:
+        if damage in protocols:
+            damaged = embed(runner, cut(damaged_rows(rows(sides.b), damage)))
+            yield evaluate_verification(plain, damaged, sides, labelled.name, damage)
 
 
 def _with_thresholds(

@@ -115,11 +115,15 @@ COUNTS = {"detector": "faces_found", "given": "faces_given", "missed": "faces_mi
 """How a face was found -> the word of its count among the headline scores."""
 
 
+CHANGED = ("masked", "stretched", "small")
+"""The protocols that change one side of each pair."""
+
+
 def headline_scores(evaluations: Iterable[Evaluation]) -> dict[str, float]:
     """Return every defined score under one flat name, rounded to three decimals, for a weights file's header.
 
-    A name is the set's and the score's: "lfw_accuracy", "utkface_mae", "celebamask_f1_18"; the masked
-    protocol puts its word between: "lfw_masked_accuracy". Shares are per cent, ages years. The bounds of
+    A name is the set's and the score's: "lfw_accuracy", "utkface_mae", "celebamask_f1_18"; a protocol
+    of `CHANGED` puts its name between: "lfw_masked_accuracy". Shares are per cent, ages years. The bounds of
     a score's 95 % interval, where it has one, follow it as "lfw_accuracy_low" and "lfw_accuracy_high".
     Whole numbers close a protocol: "lfw_faces_found" by our detector, "lfw_faces_given" cut by the set's
     box because no detector was asked or the images are too tight for one, "lfw_faces_missed". A miss
@@ -131,7 +135,8 @@ def headline_scores(evaluations: Iterable[Evaluation]) -> dict[str, float]:
     """
     flat: dict[str, float] = {}
     for evaluation in evaluations:
-        prefix = evaluation.dataset + ("_masked" if evaluation.protocol == "masked" else "")
+        changed = evaluation.protocol in CHANGED
+        prefix = evaluation.dataset + (f"_{evaluation.protocol}" if changed else "")
         for name, value in _flat(evaluation).items():
             word = f"{prefix}_{name}"
             flat[word if word not in flat else f"{evaluation.dataset}_{evaluation.protocol}_{name}"] = value

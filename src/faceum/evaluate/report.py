@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from faceum.data.face import LEAST_IOU
+from faceum.evaluate.damage import SMALL, STRETCH
 from faceum.evaluate.overlays import write_overlays
 from faceum.evaluate.plots import write_expert_load, write_plots
+from faceum.evaluate.protocols import OF_PAIRS
 from faceum.evaluate.record import Evaluation, Score, Table, headline_scores
 from faceum.evaluate.samples import SOURCES
 from faceum.evaluate.thresholds import thresholds_of
@@ -32,6 +34,10 @@ PROTOCOLS = {
     "judged by the threshold, in steps of 0.01, that is best on the other folds.",
     "masked": "Verification with a face mask painted on one face of each pair, on which one the seed "
     "decides, before it is detected; a face that was not found to paint one on is a miss.",
+    "stretched": "Verification with one face of each pair, on which one the seed decides, in an image made "
+    f"wider by {STRETCH:g}.",
+    "small": "Verification with one face of each pair, on which one the seed decides, in a gray image shrunk "
+    f"until the face is {SMALL} pixels high.",
     "age": "Age: expectation of the predicted distribution, in years.",
     "attributes": "Attributes: yes above a probability of 0.5; means over the attributes.",
     "expression": "Expression: majority of the votes, ties dropped.",
@@ -128,7 +134,7 @@ def markdown_table(table: Table) -> list[str]:
 def _section(evaluation: Evaluation, images: Sequence[Path]) -> list[str]:
     lines = [f"## {evaluation.dataset}: {evaluation.protocol}", "", PROTOCOLS[evaluation.protocol], ""]
     rows = tuple((name, _score(score), _interval(score)) for name, score in evaluation.scores.items())
-    title = f"{evaluation.count} {'pairs' if evaluation.protocol in ('verification', 'masked') else 'faces'}"
+    title = f"{evaluation.count} {'pairs' if evaluation.protocol in OF_PAIRS else 'faces'}"
     lines += markdown_table(Table(title=title, columns=("score", "value", "95 % interval"), rows=rows))
     if evaluation.notes:
         lines += ["", *(f"- {note}" for note in evaluation.notes)]

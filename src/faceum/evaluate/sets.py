@@ -13,6 +13,7 @@ from faceum.data.sample import Sample
 from faceum.datasets.lapa import TO_OURS
 from faceum.datasets.registry import DATASETS, PAIR_SETS
 from faceum.errors import DataError
+from faceum.evaluate.damage import DAMAGES
 from faceum.evaluate.protocols import BY_FACE, LabelledSet
 from faceum.tasks import EXPRESSIONS, TASKS
 
@@ -143,7 +144,8 @@ def _protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[
     """What the labels of its first faces, and its pairs, allow; faces that wear masks get no second one."""
     protocols = [protocol for protocol in BY_FACE if any(sample.has_label(protocol) for sample in first)]
     if labelled.pairs is not None:
-        protocols += ["verification", *([] if any(sample.wears_mask for sample in first) else ["masked"])]
+        masked = [] if any(sample.wears_mask for sample in first) else ["masked"]
+        protocols += ["verification", *masked, *DAMAGES]
     if not protocols and all(sample.identity is None for sample in first):
         raise DataError(
             f"There is nothing to score in {place}: it has no list of pairs and none of the labels "

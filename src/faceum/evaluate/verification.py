@@ -86,8 +86,8 @@ def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
     )
 
 
-def masked_sides(pairs: Pairs, seed: int = 0) -> Pairs:
-    """Return the pairs, each turned so that its side b is the face to be masked.
+def turn_pairs(pairs: Pairs, seed: int = 0) -> Pairs:
+    """Return the pairs, each turned so that its side b is the face to be masked or damaged.
 
     Which one that is depends on the seed and the two faces' ids alone.
     """
