@@ -364,7 +364,7 @@ def test_help_and_version_load_nothing_heavy():
 def test_the_main_job_needs_no_torch(tiny_model, portrait_path, tmp_path):
     code = (
         "import sys\n"
-        "for name in ('torch', 'torchvision', 'PIL', 'onnx', 'pyarrow'): sys.modules[name] = None\n"
+        "for name in ('torch', 'torchvision', 'onnx', 'pyarrow'): sys.modules[name] = None\n"
         f"sys.argv = ['faceum', 'analyze', {str(portrait_path)!r}, '--out', {str(tmp_path)!r}, '--model', "
         f"{str(tiny_model.with_suffix('.onnx'))!r}]\n"
         "from faceum.cli.app import main\n"
