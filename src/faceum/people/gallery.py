@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from types import TracebackType
-from typing import TYPE_CHECKING, Any
+from typing import Any, TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -112,10 +112,10 @@ class Gallery:
         images: one image or several, as `FaceAnalyzer.analyze` takes them, each with one face. largest: of
         several faces take the largest; otherwise such an image is refused, because the others might be meant.
         """
-        one = isinstance(images, (str, os.PathLike, bytes, bytearray, np.ndarray)) or hasattr(
+        one = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)) or hasattr(
             images, "getexif"
         )
-        sources = [images] if one else images
+        sources = [cast("Source", images)] if one else cast("Iterable[Source]", images)
         return list(self.enroll_many(((name, source) for source in sources), largest=largest))
 
     def enroll_many(
