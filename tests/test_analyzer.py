@@ -378,5 +378,5 @@ def test_with_options_shares_the_networks_and_changes_the_answers(portrait: np.n
     assert face.landmarks is None and face.age == whole.analyze(portrait)[0].age
     with pytest.raises(ModelError, match="min_score"):
         whole.with_options(min_score=2)
-    with pytest.raises(ModelError, match="task"):
+    with pytest.raises(ModelError, match="landmarks"):
         other.with_options(tasks=["landmarks"])

@@ -79,6 +79,8 @@ def output_stem(source: str | None) -> str:
 
 def check_folder(folder: Path) -> None:
     """Make an output folder and write a file into it for a trial; raises OutputError if that fails."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} cannot be used as the output folder: it is a file; give another name.")
     with whole_file(folder / ".faceum-trial") as trial:
         trial.write_bytes(b"")
     (folder / ".faceum-trial").unlink()

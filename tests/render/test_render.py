@@ -98,7 +98,7 @@ def test_faces_at_and_beyond_the_rim_are_drawn(photo):
 
 def test_the_legend_names_only_what_lies_in_the_image(photo, monkeypatch):
     named = []
-    monkeypatch.setattr(render, "draw_legend", lambda classes, width, letters: named.extend(classes))
+    monkeypatch.setattr(render, "draw_legend", lambda classes, width, letters, hatched: named.extend(classes))
     class_map = np.zeros((4, 4), np.uint8)
     class_map[:, 0], class_map[1, 2], class_map[3, 3] = 14, 1, 13
     matrix = np.array([[10, 0, -11], [0, 10, 100]], np.float64)  # the hat is left of it, the hair below it
