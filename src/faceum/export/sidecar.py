@@ -42,6 +42,8 @@ CROP_RULES = {
     f"x0 y0 x1 y1 is known, upright, with the eyes' middle at (x0 + x1) / 2, y0 + {BOX_EYES} height and the "
     f"eye distance (width + 0.74 height) / {2 * BOX_SCALE:g}. Bilinear, blocks averaged where it shrinks to "
     "half or less; outside the image its edge repeats.",
+    "arcface": "The similarity (turn, scale, shift, no mirror) that brings the five points nearest to the "
+    "ArcFace template (arXiv 1801.07698) of 112 x 112 pixels, in least squares.",
     "box": "The box x0 y0 x1 y1 of the face, widened by margin of its width and height on each side, "
     "truncated to whole pixels, clipped to the image and stretched to the square, bicubic with "
     "antialiasing.",
@@ -52,12 +54,12 @@ FACE_RULES = {
     "centre": "A patch is face where its centre, taken back to the image, lies in the face's box.",
     "touched": "A patch is face where the face's box, taken to the crop, touches it.",
 }
-"""A crop spec's face_tokens -> which patches are True in the face mask."""
+"""A crop spec's face_tokens -> which patches are face tokens."""
 
 
 def describe_inputs(spec: CropSpec) -> dict[str, Any]:
     """Return the inputs of the file, and how to make them from a face."""
-    rule: dict[str, Any] = {"rule": CROP_RULES[spec.policy], "face_mask": FACE_RULES[spec.face_tokens]}
+    rule: dict[str, Any] = {"rule": CROP_RULES[spec.policy], "face_tokens_rule": FACE_RULES[spec.face_tokens]}
     if spec.policy == "similarity":
         middle = np.array([spec.size / 2, spec.size * spec.eye_height])
         points = TEMPLATE * spec.size * spec.eye_distance + middle
