@@ -70,7 +70,8 @@ def row(number: int) -> dict[str, object]:
     return {
         "id": face.id, "source": face.source, "image": face.image, "height": 96, "width": 96,
         "box": face.box.tolist(), "points5": face.points5.ravel().tolist(), "detector_score": 0.9,
-        "age": face.age, "age_sigma": 1.0, "gender": 1, "attributes": face.attributes.tolist(),
+        "age": face.age, "age_sigma": 1.0, "gender": 1, "smile": True,
+        "attributes": face.attributes.tolist(),
         "expression_votes": face.expression_votes.tolist(), "parsing": GRAY,
         "landmarks68": face.landmarks68.ravel().tolist(), "identity": face.identity, "person": "a",
         "wears_mask": False, "rough_landmarks": True, "embedding": [1.0] * 256,

@@ -43,6 +43,8 @@ def measure_thresholds(
             for a, b in zip(pairs.a, pairs.b, strict=True)
         ]
     )
+    if not (found & pairs.same).any() or not (found & ~pairs.same).any():
+        return None
     cosines = np.array(
         [first.single[a] @ second.single[b] for a, b in zip(pairs.a, pairs.b, strict=True)], np.float32
     )
