@@ -27,7 +27,7 @@ from faceum.model.router import RouterConfig
 from faceum.model.vit import BlockConfig, StemConfig
 from faceum.tasks import PARSING_CLASSES, TASKS
 from faceum.train import RunConfig, Trainer, train
-from faceum.train.checkpoints import Checkpoints
+from faceum.train.checkpoints import REQUIRED, Checkpoints
 from faceum.train.trainer import class_weights, expression_shares, taught_batches
 
 pa = pytest.importorskip("pyarrow")
@@ -143,7 +143,7 @@ def test_every_loss_falls_on_a_handful_of_faces(run: RunConfig) -> None:
     batch = MixtureDataset(faces, shares, spec=NETWORK.crops[0][0], seed=0, batches=1)[0]
     trainer = Trainer(still, faces)
     history = [trainer.train_step([(batch,)]) for _ in range(still.steps)]
-    assert set(TASKS) | {"switch", "z", "mutual_information", "total"} <= set(history[0])
+    assert set(TASKS) | {"balance", "z", "mutual_information", "total"} <= set(history[0])
     for name in (*TASKS, "total"):
         first, last = float(history[0][name]), np.mean([float(losses[name]) for losses in history[-5:]])
         assert last < 0.6 * first, f"{name}: {first:.3f} to {last:.3f}"
@@ -156,6 +156,11 @@ def last_state(run: RunConfig) -> dict[str, Any]:
     state = Checkpoints(Path(run.out) / "checkpoints").load()
     assert state is not None
     return state
+
+
+def state_at(step: int) -> dict[str, Any]:
+    """A training state with nothing in it but its step."""
+    return {**dict.fromkeys(REQUIRED, None), "step": step}
 
 
 class Cut(Exception):
@@ -264,7 +269,7 @@ def test_a_cut_while_saving_leaves_the_old_checkpoint(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     checkpoints = Checkpoints(tmp_path)
-    path = checkpoints.save({"step": 1})
+    path = checkpoints.save(state_at(1))
 
     def cut(state: object, beside: Path) -> None:
         Path(beside).write_bytes(b"half")
@@ -272,18 +277,18 @@ def test_a_cut_while_saving_leaves_the_old_checkpoint(
 
     monkeypatch.setattr(torch, "save", cut)
     with pytest.raises(Cut):
-        checkpoints.save({"step": 2})
-    assert checkpoints.load() == {"step": 1}
+        checkpoints.save(state_at(2))
+    assert checkpoints.load() == state_at(1)
     assert list(tmp_path.iterdir()) == [path]
 
 
 def test_only_the_last_checkpoints_are_kept_and_a_broken_one_is_passed_over(tmp_path: Path) -> None:
     checkpoints, told = Checkpoints(tmp_path, keep=2), []
     assert checkpoints.load() is None
-    paths = [checkpoints.save({"step": step}) for step in (5, 90, 100)]
+    paths = [checkpoints.save(state_at(step)) for step in (5, 90, 100)]
     assert list(checkpoints.steps().values()) == paths[1:]
     paths[2].write_bytes(paths[2].read_bytes()[:300])
-    assert checkpoints.load(told.append) == {"step": 90}
+    assert checkpoints.load(told.append) == state_at(90)
     assert str(paths[2]) in told[0]
     paths[1].write_bytes(b"")
     with pytest.raises(FaceumError, match="start over"):
@@ -326,12 +331,14 @@ def test_a_compiled_network_takes_the_same_step(run: RunConfig, monkeypatch: pyt
 
 
 def test_total_loss(run: RunConfig) -> None:
-    config = dataclasses.replace(run, task_weights={"age": 3.0}, switch=0.5, z=0.0, mutual_information=0.25)
+    config = dataclasses.replace(
+        run, task_weights={"age": 3.0}, balance_weight=0.5, z=0.0, mutual_information=0.25
+    )
     trainer = Trainer(config, faces_of(run))
     losses = {
         "age": torch.tensor(2.0),
         "landmarks": torch.tensor(6.0),
-        "switch": torch.tensor(1.0),
+        "balance": torch.tensor(1.0),
         "z": torch.tensor(100.0),
         "mutual_information": torch.tensor(-0.4),
     }
@@ -365,4 +372,4 @@ def test_a_run_keeps_where_it_came_from(run: RunConfig) -> None:
     told = record["recipe"]
     assert record["data"]["drawn"]["faces"] == 8 and len(record["data"]["drawn"]["sha256"]) == 64
     assert record["environment"]["packages"]["torch"] == torch.__version__
-    assert told["network"]["name"] == "tiny" and told["sources"]["drawn"]["count"] == 6
+    assert told["network"]["name"] == "tiny" and told["sources"]["drawn"]["batch_size"] == 6
