@@ -57,7 +57,7 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("torchrun") / "whole"
     done = torchrun(["-m", "faceum"], out)
     assert done.returncode == 0, done.stderr
-    assert done.stdout.count("trained to step 6") == 1, "the first process alone speaks"
+    assert done.stdout.count("trained for 6 steps") == 1, "the first process alone speaks"
     return out
 
 
