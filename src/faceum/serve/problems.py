@@ -1,4 +1,4 @@
-"""Errors that a client is told: a status, a code for programs, and a sentence for people."""
+"""The errors in answers to clients: a status, a code for programs, and a sentence for people."""
 
 from __future__ import annotations
 
