@@ -139,7 +139,7 @@ def test_what_cannot_be_written_raises(tmp_path):
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot be written"):
         save_result(result, None, tmp_path / "file", "x")
-    with pytest.raises(OutputError, match="cannot be written"):
+    with pytest.raises(OutputError, match="it is a file"):
         check_folder(tmp_path / "file")
     check_folder(tmp_path / "new")
     assert list((tmp_path / "new").iterdir()) == []
