@@ -11,7 +11,7 @@ import weakref
 
 import pytest
 
-from faceum.batching import Pace, in_order
+from faceum.batching import Pace, run_in_order
 
 PACE = Pace(workers=3, group=4)
 
@@ -32,7 +32,7 @@ def negated(numbers):
 @pytest.mark.parametrize("pace", [PACE, Pace(workers=1, group=1), Pace(workers=9, group=2)])
 def test_results_are_those_of_a_loop_in_its_order(count, pace):
     expected = [-number * number for number in range(count)]
-    assert list(in_order(range(count), square, negated, pace)) == expected
+    assert list(run_in_order(range(count), square, negated, pace)) == expected
     assert not workers()
 
 
@@ -41,7 +41,7 @@ def test_the_order_is_kept_when_later_entries_are_ready_first():
         time.sleep(0.02 * (number % 5 == 0))
         return number
 
-    assert list(in_order(range(30), slow_at_first, negated, PACE)) == [-number for number in range(30)]
+    assert list(run_in_order(range(30), slow_at_first, negated, PACE)) == [-number for number in range(30)]
 
 
 def test_several_threads_prepare_and_the_callers_finishes():
@@ -56,15 +56,17 @@ def test_several_threads_prepare_and_the_callers_finishes():
         finished.add(threading.get_ident())
         return numbers
 
-    assert list(in_order(iter(range(20)), prepare, finish, PACE)) == list(range(20))
+    assert list(run_in_order(iter(range(20)), prepare, finish, PACE)) == list(range(20))
     assert len(prepared) == 3 and finished == {threading.get_ident()}
 
 
 def test_one_entry_alone_needs_no_thread():
     here = []
-    results = in_order([7], square, negated, PACE, alone=lambda n: here.append(threading.get_ident()) or n)
+    results = run_in_order(
+        [7], square, negated, PACE, alone=lambda n: here.append(threading.get_ident()) or n
+    )
     assert list(results) == [-7] and here == [threading.get_ident()]
-    assert list(in_order([7, 8], square, negated, PACE, alone=lambda n: 0)) == [-49, -64]
+    assert list(run_in_order([7, 8], square, negated, PACE, alone=lambda n: 0)) == [-49, -64]
 
 
 def test_few_entries_are_held_however_many_there_are():
@@ -79,7 +81,7 @@ def test_few_entries_are_held_however_many_there_are():
             living.add(entry)
             yield entry
 
-    for _ in in_order(entries(), lambda entry: entry, lambda group: [None] * len(group), PACE):
+    for _ in run_in_order(entries(), lambda entry: entry, lambda group: [None] * len(group), PACE):
         most = max(most, len(living))
     assert PACE.group < most <= PACE.group * (PACE.ahead + 2)
     gc.collect()
@@ -92,7 +94,7 @@ def test_a_failure_waits_until_its_turn():
             raise ZeroDivisionError("six")
         return number
 
-    results = in_order(range(50), prepare, negated, PACE)
+    results = run_in_order(range(50), prepare, negated, PACE)
     got = []
     with pytest.raises(ZeroDivisionError, match="six"):
         for result in results:
@@ -108,7 +110,7 @@ def test_entries_that_cannot_be_taken_fail_after_those_before(good):
 
     got = []
     with pytest.raises(OSError, match="disk"):
-        for result in in_order(entries(), square, negated, PACE, alone=square):
+        for result in run_in_order(entries(), square, negated, PACE, alone=square):
             got.append(result)
     assert got == [-number * number for number in range(good)] and not workers()
 
@@ -119,7 +121,7 @@ def test_an_interruption_while_taking_does_not_wait():
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        list(in_order(entries(), square, negated, PACE))
+        list(run_in_order(entries(), square, negated, PACE))
     assert not workers()
 
 
@@ -131,7 +133,7 @@ def test_closing_leaves_no_worker():
         time.sleep(0.01)
         return number
 
-    results = in_order(range(10_000), prepare, negated, PACE)
+    results = run_in_order(range(10_000), prepare, negated, PACE)
     assert next(results) == 0
     assert workers()
     results.close()
@@ -140,13 +142,13 @@ def test_closing_leaves_no_worker():
 
 INTERRUPTED = """
 import time
-from faceum.batching import Pace, in_order
+from faceum.batching import Pace, run_in_order
 
 def prepare(number):
     time.sleep(0.05)
     return number
 
-for result in in_order(range(100_000), prepare, list, Pace(workers=4, group=4)):
+for result in run_in_order(range(100_000), prepare, list, Pace(workers=4, group=4)):
     print(result, flush=True)
 """
 

@@ -62,8 +62,8 @@ def old_tensor(name: str) -> str:
 def test_network_configs() -> None:
     config = config_to_dict(COMPACT)
     assert old_network(config) != config
-    assert old_names.network_config(old_network(config)) == config
-    assert old_names.network_config(config) == config
+    assert old_names.rename_network_config(old_network(config)) == config
+    assert old_names.rename_network_config(config) == config
 
 
 def test_the_shipped_network_loads_and_keeps_its_values(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_damaged_run_records(tmp_path: Path, text: str) -> None:
 def test_training_states() -> None:
     network = {"mixtures.0.moe.shared.expand.bias": 2}
     old = {"step": 3, "centres": {"weight": 1}, "network": network, "average": {}}
-    new = old_names.training_state(old)
+    new = old_names.rename_training_state(old)
     assert new["network"] == {"moe_blocks.0.moe.shared.fc1.bias": 2}
     assert {**new, "network": {}} == {"step": 3, "partial_fc": {"weight": 1}, "network": {}, "average": {}}
 
@@ -120,4 +120,4 @@ def test_training_states() -> None:
     ],
 )
 def test_settings(old: str, new: str) -> None:
-    assert old_names.setting(old) == new
+    assert old_names.rename_setting(old) == new

@@ -75,11 +75,11 @@ def test_absurd_numbers_of_threads_raise(threads):
 def test_the_interpreter_waits_for_calls_and_holds_daemon_threads():
     code = """
 import threading, time
-from faceum.threads import finished_before_exit
+from faceum.threads import finish_before_exit
 entered = threading.Event()
 def work():
     while True:
-        with finished_before_exit():
+        with finish_before_exit():
             entered.set()
             time.sleep(0.2)
             print("whole", flush=True)

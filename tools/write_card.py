@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceum.old_names import run_config
+from faceum.old_names import rename_run_config
 
 ROOT = Path(__file__).resolve().parents[1]
 MARKS = ("<!-- scores:start -->", "<!-- scores:end -->")
@@ -218,7 +218,7 @@ def data_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
 def recipe_lines(recipes: Iterable[Mapping[str, Any]]) -> list[str]:
     """Return one line per stage of training; the whole recipe is in the header of the weights file."""
     lines = []
-    for number, recipe in enumerate(map(run_config, recipes), 1):
+    for number, recipe in enumerate(map(rename_run_config, recipes), 1):
         shares = {name: source["batch_size"] for name, source in recipe["sources"].items()}
         begun = f"from {recipe['initial']}" if recipe.get("initial") else "from nothing"
         lines.append(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from faceum.crop import CropSpec, crop_face, points5_from_landmarks, points_from_box, spread_out
+from faceum.crop import CropSpec, are_spread_out, crop_face, points5_from_landmarks, points_from_box
 from faceum.decode import decode_answers
 from faceum.detect.base import Detection, Detector
 from faceum.runner import Runner
@@ -49,7 +49,7 @@ class Aligner:
         if self._spec is not None and unknown:
             points = self._points(image, [faces[i].box for i in unknown], [None] * len(unknown))
             for i, one in zip(unknown, points, strict=True):
-                if spread_out(one, faces[i].box):
+                if are_spread_out(one, faces[i].box):
                     known[i] = replace(faces[i], points5=one)
         return known
 
@@ -65,15 +65,17 @@ class Aligner:
         if self._spec is None or self._spec.policy != "similarity":
             return faces
         if faces:
-            return self._corrected(image, faces, detector)
+            return self._correct_points(image, faces, detector)
         turned = np.ascontiguousarray(image[::-1, ::-1])
         size = np.array([image.shape[1], image.shape[0]], np.float32)
-        seen = [_turned_over(face, size) for face in detector.detect(turned, min_score=min_score)[:max_faces]]
+        seen = [_turn_over(face, size) for face in detector.detect(turned, min_score=min_score)[:max_faces]]
         seen = [face for face in seen if face.points5 is not None]
         agreements = self._disagreements(image, seen)
         return [face for face, apart in zip(seen, agreements, strict=True) if apart <= MAX_CORRECTED]
 
-    def _corrected(self, image: np.ndarray, faces: list[Detection], detector: Detector) -> list[Detection]:
+    def _correct_points(
+        self, image: np.ndarray, faces: list[Detection], detector: Detector
+    ) -> list[Detection]:
         known = [i for i, face in enumerate(faces) if face.points5 is not None]
         disagreements = self._disagreements(image, [faces[i] for i in known])
         worst = dict(zip(known, disagreements, strict=True))
@@ -81,10 +83,10 @@ class Aligner:
         if not suspects:
             return faces
         boxes = [faces[i].box for i in suspects for _ in QUARTER_TURNS]
-        starts = [_turned_points(faces[i].box, turns) for i in suspects for turns in QUARTER_TURNS]
+        starts = [_rotate_mean_points(faces[i].box, turns) for i in suspects for turns in QUARTER_TURNS]
         points = np.stack(self._points(image, boxes, starts))
         refine = getattr(detector, "refine_points", None)
-        plausible = [spread_out(one, box) for one, box in zip(points, boxes, strict=True)]
+        plausible = [are_spread_out(one, box) for one, box in zip(points, boxes, strict=True)]
         if refine is not None and any(plausible):
             points[plausible] = refine(image, points[plausible])
         rows = np.repeat(suspects, len(QUARTER_TURNS))
@@ -128,7 +130,7 @@ def disagreement(points5: np.ndarray, others: np.ndarray) -> float:
     return apart / eyes if np.isfinite(apart) and eyes > 0 else float("inf")
 
 
-def _turned_points(box: np.ndarray, turns: int) -> np.ndarray:
+def _rotate_mean_points(box: np.ndarray, turns: int) -> np.ndarray:
     """Return the mean five points of a face in a box, turned by quarter turns about the box's centre."""
     centre = (box[:2] + box[2:]) / 2
     half = (box[2:] - box[:2]) / 2
@@ -139,7 +141,7 @@ def _turned_points(box: np.ndarray, turns: int) -> np.ndarray:
     return np.asarray(points @ np.array([[cosine, sine], [-sine, cosine]]) + centre)
 
 
-def _turned_over(face: Detection, size: np.ndarray) -> Detection:
+def _turn_over(face: Detection, size: np.ndarray) -> Detection:
     """Return a face found in the image turned by 180 degrees, in pixels of the image itself."""
     box = np.concatenate([size - face.box[2:], size - face.box[:2]]).astype(np.float32)
     points5 = None if face.points5 is None else (size - face.points5).astype(np.float32)

@@ -17,11 +17,11 @@ import cv2
 import numpy as np
 
 from faceum.align import Aligner
-from faceum.batching import Pace, in_order
+from faceum.batching import Pace, run_in_order
 from faceum.crop import Crop, crop_face
 from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
-from faceum.detect.candidates import given_faces, whole_image
+from faceum.detect.candidates import make_candidates, whole_image
 from faceum.errors import FaceumError, ModelError, unknown_name
 from faceum.image import MAX_PIXELS, Source, read_image, source_name
 from faceum.match import FMR, Match, match_faces
@@ -29,7 +29,7 @@ from faceum.recognizer import Recognizer, RecognizerRunner
 from faceum.results import Face, Result
 from faceum.runner import Runner, load_runner
 from faceum.tasks import TASKS
-from faceum.threads import finished_before_exit, usable_threads
+from faceum.threads import finish_before_exit, usable_threads
 from faceum.weights.thresholds import Thresholds, thresholds
 
 MAX_CROPS = 32
@@ -134,7 +134,7 @@ class FaceAnalyzer:
         self._min_score = min_score
         self._max_faces = max_faces
         self._max_pixels = max_pixels
-        self.tasks = _chosen_tasks(tasks, self._runner.card.tasks)
+        self.tasks = _choose_tasks(tasks, self._runner.card.tasks)
         """The tasks that are answered, in the order of `faceum.tasks.TASKS`."""
         self._aligner = Aligner(self._runner, self.tasks)
 
@@ -163,9 +163,9 @@ class FaceAnalyzer:
         Raises FaceumError if an image shows no face, ModelError if the network has no thresholds.
         """
         measured = self.thresholds()
-        return match_faces(self._largest(a), self._largest(b), measured, fmr, masked=masked)
+        return match_faces(self._find_largest(a), self._find_largest(b), measured, fmr, masked=masked)
 
-    def _largest(self, source: Source | Face) -> Face:
+    def _find_largest(self, source: Source | Face) -> Face:
         if isinstance(source, Face):
             return source
         faces = self.analyze(source).faces
@@ -190,7 +190,7 @@ class FaceAnalyzer:
         other = object.__new__(type(self))
         vars(other).update(vars(self))
         if tasks is not None:
-            other.tasks = _chosen_tasks(tasks, self.tasks)
+            other.tasks = _choose_tasks(tasks, self.tasks)
         other._min_score = self._min_score if min_score is None else min_score
         other._max_faces = self._max_faces if max_faces is None else max_faces
         _check_limits(other._min_score, other._max_faces)
@@ -217,7 +217,7 @@ class FaceAnalyzer:
         cropped: the image is one face that fills it; no detector is used.
         Raises ImageError if the image cannot be read, FaceumError if boxes or points do not fit.
         """
-        with finished_before_exit():
+        with finish_before_exit():
             image = read_image(source, bgr=bgr, max_pixels=self._max_pixels)
             faces = self._faces(image, self._find(self._detector, image, boxes, points5, cropped))
         height, width = image.shape[:2]
@@ -250,8 +250,8 @@ class FaceAnalyzer:
                 "analyze_many takes an iterable of images; give a list, or use analyze for one."
             )
         prepare = partial(self._prepare, cropped=cropped, bgr=bgr, keep_image=keep_images)
-        return in_order(
-            _together(sources, boxes, points5),
+        return run_in_order(
+            _zip_strictly(sources, boxes, points5),
             partial(prepare, detector=self._lone_detector),
             self._finish,
             Pace(workers=min(self._threads, MAX_WORKERS), group=GROUP_SIZES[self._runner.device]),
@@ -282,7 +282,7 @@ class FaceAnalyzer:
 
     def _finish(self, images: Sequence[_Prepared]) -> list[Result]:
         """Return the results of neighbouring images, whose faces the network sees together."""
-        with finished_before_exit():
+        with finish_before_exit():
             answered = iter(self._answer([image.cut for image in images if image.cut is not None]))
         results = []
         for image in images:
@@ -306,7 +306,7 @@ class FaceAnalyzer:
                 raise FaceumError("A cropped image is its own box; leave out boxes and points5, or cropped.")
             return [whole_image(size)]
         if boxes is not None or points5 is not None:
-            return given_faces(boxes, points5, size)
+            return make_candidates(boxes, points5, size)
         return self._aligner.detect(image, detector, min_score=self._min_score, max_faces=self._max_faces)
 
     def _faces(self, image: np.ndarray, found: Sequence[Detection]) -> list[Face]:
@@ -371,7 +371,7 @@ def _check_limits(min_score: float, max_faces: int | None) -> None:
         raise ModelError(f"max_faces is {max_faces}; give at least 1, or leave it out for all faces.")
 
 
-def _chosen_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[str, ...]:
+def _choose_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[str, ...]:
     if tasks is None:
         return tuple(offered)
     chosen = list(tasks)
@@ -385,7 +385,7 @@ def _chosen_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[
     return tuple(task for task in TASKS if task in chosen)
 
 
-def _together(
+def _zip_strictly(
     sources: Iterable[Source], boxes: Iterable[Any] | None, points5: Iterable[Any] | None
 ) -> Iterator[_Entry]:
     """Yield images with their boxes and points; raises FaceumError if one iterable ends before another."""

@@ -39,7 +39,7 @@ class Pace:
         return max(GROUPS_AHEAD, 1 + -(-2 * self.workers // self.group))
 
 
-def in_order(
+def run_in_order(
     entries: Iterable[E],
     prepare: Callable[[E], P],
     finish: Callable[[list[P]], list[R]],

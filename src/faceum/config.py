@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from faceum import old_names
-from faceum.errors import FaceumError, RecipeError, listed, unknown_name
+from faceum.errors import FaceumError, RecipeError, join_names, unknown_name
 
 LOG = logging.getLogger("faceum")
 
@@ -56,7 +56,7 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Any:
             f"The recipe {name} defines a {type(record).__name__}; expected a dataclass of settings."
         )
     check_types(record)
-    return override(record, _with_new_names(record, changes))
+    return override(record, _rename_old_keys(record, changes))
 
 
 def override(record: Any, changes: Mapping[str, str]) -> Any:
@@ -75,14 +75,14 @@ def check_types(value: Any, kind: Any = None, path: str = "") -> None:
     kind = type(value) if kind is None else kind
     if _is_record(value):
         if not _fits(value, kind):
-            raise _misfit(path, value, kind)
+            raise _make_type_error(path, value, kind)
         for name, hint in typing.get_type_hints(type(value)).items():
             check_types(getattr(value, name), hint, f"{path}.{name}" if path else name)
     elif typing.get_origin(kind) in (dict, Mapping) and isinstance(value, Mapping):
         for name, part in value.items():
             check_types(part, typing.get_args(kind)[1], f"{path}.{name}")
     elif not _fits(value, kind):
-        raise _misfit(path, value, kind)
+        raise _make_type_error(path, value, kind)
 
 
 def to_plain(value: Any) -> Any:
@@ -186,9 +186,9 @@ def _call(recipe: Callable[..., Any], changes: dict[str, str]) -> Any:
     return recipe(**arguments)
 
 
-def _with_new_names(record: Any, changes: Mapping[str, str]) -> dict[str, str]:
+def _rename_old_keys(record: Any, changes: Mapping[str, str]) -> dict[str, str]:
     """Replace keys that older versions used, and log the renamed ones once."""
-    renamed = {key: old_names.setting(key) for key in changes if not _exists(record, key.split("."))}
+    renamed = {key: old_names.rename_setting(key) for key in changes if not _exists(record, key.split("."))}
     renamed = {old: new for old, new in renamed.items() if old != new}
     if renamed:
         LOG.warning("renamed settings: %s", ", ".join(f"{old} is now {new}" for old, new in renamed.items()))
@@ -212,7 +212,7 @@ def _replace(value: Any, kind: Any, path: list[str], text: str, key: str) -> Any
     if _is_record(value):
         hints = typing.get_type_hints(type(value))
         if name not in hints:
-            raise _unknown_key(key, name, hints)
+            raise _make_key_error(key, name, hints)
         return dataclasses.replace(
             value, **{name: _replace(getattr(value, name), hints[name], rest, text, key)}
         )
@@ -220,7 +220,7 @@ def _replace(value: Any, kind: Any, path: list[str], text: str, key: str) -> Any
         inner = typing.get_args(kind)[1] if typing.get_args(kind) else Any
         has_records = any(map(_is_record, value.values()))
         if name not in value and (rest or has_records):
-            raise _unknown_key(key, name, value)
+            raise _make_key_error(key, name, value)
         if has_records and not rest and text.lower() == "none":
             return {other: part for other, part in value.items() if other != name}
         return {**value, name: _replace(value.get(name), inner, rest, text, key)}
@@ -236,10 +236,10 @@ def _replace_in_tuple(value: tuple[Any, ...], kind: Any, path: list[str], text: 
     if not name.isdecimal():  # a field of the one record in the tuple
         records = [index for index, part in enumerate(value) if _is_record(part)]
         if len(records) != 1:
-            raise _unknown_key(key, name, map(str, range(len(value))))
+            raise _make_key_error(key, name, map(str, range(len(value))))
         name, rest = str(records[0]), path
     if int(name) >= len(value):
-        raise _unknown_key(key, name, map(str, range(len(value))))
+        raise _make_key_error(key, name, map(str, range(len(value))))
     index = int(name)
     inner = kinds[0] if kinds[-1] is Ellipsis else kinds[index]
     return (*value[:index], _replace(value[index], inner, rest, text, key), *value[index + 1 :])
@@ -263,7 +263,7 @@ def _parse(text: str, kind: Any, key: str) -> Any:
     if isinstance(value, list):
         value = tuple(value)
     if not _fits(value, kind):
-        raise _misfit(key, value, kind)
+        raise _make_type_error(key, value, kind)
     return value
 
 
@@ -296,7 +296,9 @@ def _record_from_plain(kind: Any, value: Any, path: str) -> Any:
     }
     unknown, absent = sorted(map(str, value.keys() - hints)), sorted(required - value.keys())
     if unknown or absent:
-        raise RecipeError(f"{path} has unknown keys: {listed(unknown)}; and lacks keys: {listed(absent)}.")
+        raise RecipeError(
+            f"{path} has unknown keys: {join_names(unknown)}; and lacks keys: {join_names(absent)}."
+        )
     return kind(**{name: from_plain(hints[name], part, f"{path}.{name}") for name, part in value.items()})
 
 
@@ -315,11 +317,11 @@ def _spell(value: Any) -> str:
     return value if isinstance(value, str) else repr(value)
 
 
-def _unknown_key(key: str, name: str, known: Iterable[str]) -> RecipeError:
+def _make_key_error(key: str, name: str, known: Iterable[str]) -> RecipeError:
     return RecipeError(f"Cannot set {key!r}. {unknown_name(name, 'key', known)}")
 
 
-def _misfit(path: str, value: Any, kind: Any) -> RecipeError:
+def _make_type_error(path: str, value: Any, kind: Any) -> RecipeError:
     return RecipeError(f"{path} is {_shorten(value)}; expected {_type_name(kind)}.")
 
 

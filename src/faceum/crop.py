@@ -100,7 +100,7 @@ def cut(image: np.ndarray, spec: CropSpec, box: np.ndarray, matrix: np.ndarray) 
     inverse = invert(matrix)
     shape = image.shape[:2]
     if spec.policy == "box" and np.array_equal(matrix, crop_matrix(spec, box, None, shape)):
-        x0, y0, x1, y1 = _widened(spec, np.asarray(box, np.float64), shape)
+        x0, y0, x1, y1 = _widen_box(spec, np.asarray(box, np.float64), shape)
         crop = stretch(image[y0:y1, x0:x1], spec.size)
     else:
         border = "zero" if spec.policy == "arcface" else "edge"
@@ -124,37 +124,37 @@ def crop_matrix(
             f"The box {box.tolist()} of a face has no size: give x0, y0, x1, y1 with x1 > x0 and y1 > y0."
         )
     if spec.policy == "box":
-        return _stretched_box(spec, box, shape)
+        return _stretch_box(spec, box, shape)
     unit = spec.size * spec.eye_distance
     middle = np.array([spec.size / 2, spec.size * spec.eye_height])
     if points5 is not None and spec.policy == "arcface":
         return similarity_from_points(np.asarray(points5, dtype=np.float64), ARCFACE * (spec.size / 112))
     if points5 is not None:
         return similarity_from_points(np.asarray(points5, dtype=np.float64), TEMPLATE * unit + middle)
-    eyes, eye_distance = _eyes_in(box)
+    eyes, eye_distance = _locate_eyes(box)
     scale = unit / eye_distance
     return np.array([[scale, 0, middle[0] - scale * eyes[0]], [0, scale, middle[1] - scale * eyes[1]]])
 
 
 def points_from_box(box: np.ndarray) -> np.ndarray:
     """Return the mean five points (5, 2) of an upright face in a detected box (4,)."""
-    eyes, eye_distance = _eyes_in(np.asarray(box, np.float64))
+    eyes, eye_distance = _locate_eyes(np.asarray(box, np.float64))
     return TEMPLATE * eye_distance + eyes
 
 
-def _eyes_in(box: np.ndarray) -> tuple[np.ndarray, float]:
+def _locate_eyes(box: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the middle between the eyes of an upright face in a detected box, and their distance."""
     eye_distance = ((box[2] - box[0]) + 0.74 * (box[3] - box[1])) / 2 / BOX_SCALE
     return np.array([(box[0] + box[2]) / 2, box[1] + BOX_EYES * (box[3] - box[1])]), eye_distance
 
 
-def _stretched_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
-    x0, y0, x1, y1 = _widened(spec, box, shape)
+def _stretch_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> np.ndarray:
+    x0, y0, x1, y1 = _widen_box(spec, box, shape)
     scale_x, scale_y = spec.size / (x1 - x0), spec.size / (y1 - y0)
     return np.array([[scale_x, 0, -scale_x * x0], [0, scale_y, -scale_y * y0]])
 
 
-def _widened(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
+def _widen_box(spec: CropSpec, box: np.ndarray, shape: tuple[int, int]) -> tuple[int, int, int, int]:
     """Return the box with its margin, clipped to the image and truncated, at least one pixel."""
     margin = spec.margin * (box[2:] - box[:2])
     limit = np.array([shape[1], shape[0]])
@@ -196,7 +196,7 @@ def box_from_points(points: np.ndarray) -> np.ndarray:
     return np.concatenate([middle - half, middle + half])
 
 
-def spread_out(points5: np.ndarray, box: np.ndarray) -> bool:
+def are_spread_out(points5: np.ndarray, box: np.ndarray) -> bool:
     """Return whether predicted points (5, 2) lie far enough apart in their face's box to turn the face by.
 
     A network's wild guess, with all points in one place or not finite, does not.

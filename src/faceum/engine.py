@@ -44,9 +44,9 @@ def choose_engine(model: str | Path, runtime: str = "auto", device: str = "auto"
     if runtime.startswith("torch") and not torch_is_installed():
         raise ModelError(f"The torch runtime needs torch: {INSTALL_TORCH}.")
     if device == "cpu":
-        return _on_cpu(model, runtime)
+        return _choose_on_cpu(model, runtime)
     if device == "coreml":
-        return _on_coreml(model, runtime)
+        return _choose_coreml(model, runtime)
     candidates = [name for name in AUTO_RUNTIMES if _matches(model, name)] if runtime == "auto" else [runtime]
     cuda = [name for name in candidates if _can_run(model, name) and _has_cuda(name)]
     if cuda:
@@ -58,7 +58,7 @@ def choose_engine(model: str | Path, runtime: str = "auto", device: str = "auto"
             f"Cannot use the device 'cuda': {reason}; use --device cpu, or install torch or onnxruntime with "
             "CUDA on a machine with a GPU."
         )
-    return _on_cpu(model, runtime)
+    return _choose_on_cpu(model, runtime)
 
 
 def gpu_is_present() -> bool:
@@ -66,7 +66,7 @@ def gpu_is_present() -> bool:
     return any(Path(place).exists() for place in ("/dev/nvidia0", "/dev/dxg", "/proc/driver/nvidia/version"))
 
 
-def _on_cpu(model: str | Path, runtime: str) -> Engine:
+def _choose_on_cpu(model: str | Path, runtime: str) -> Engine:
     if runtime != "auto":
         return Engine(runtime=runtime, device="cpu", reason="as asked")
     if not _matches(model, "onnxruntime") and _matches(model, "torch"):
@@ -82,7 +82,7 @@ def _on_cpu(model: str | Path, runtime: str) -> Engine:
     return Engine(runtime="torch", device="cpu", reason="the model has no ONNX file")
 
 
-def _on_coreml(model: str | Path, runtime: str) -> Engine:
+def _choose_coreml(model: str | Path, runtime: str) -> Engine:
     if runtime not in ("auto", "onnxruntime"):
         raise ModelError(f"The device 'coreml' needs the onnxruntime runtime, got {runtime!r}.")
     if is_available("coreml"):

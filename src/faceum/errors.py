@@ -39,9 +39,9 @@ def unknown_name(name: str, what: str, names: Iterable[str]) -> str:
     known = list(names)
     near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
     hint = f"did you mean {near[0]!r}? " if near else ""
-    return f"There is no {what} {name!r}; {hint}known: {listed(known)}."
+    return f"There is no {what} {name!r}; {hint}known: {join_names(known)}."
 
 
-def listed(names: Iterable[str]) -> str:
+def join_names(names: Iterable[str]) -> str:
     """Return the names with commas, or "none"."""
     return ", ".join(names) or "none"

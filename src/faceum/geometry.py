@@ -107,7 +107,7 @@ def warp(
     back = invert(matrix)
     pixels_per_result = 1 / np.maximum(np.linalg.norm(np.asarray(matrix, np.float64)[:, :2], axis=0), 1e-9)
     blocks = np.ones(2, int) if interpolation == "nearest" else np.maximum(pixels_per_result.astype(int), 1)
-    low, high = _needed(back, size, blocks, image.shape[:2])
+    low, high = _find_needed_part(back, size, blocks, image.shape[:2])
     part = image[low[1] : high[1], low[0] : high[0]]
     blocks = np.minimum(blocks, high - low)
     part = _block_means(part, blocks, BORDERS[border])
@@ -126,10 +126,10 @@ def stretch(image: np.ndarray, side: int) -> np.ndarray:
     Keys' kernel (IEEE ASSP 29(6), 1981), widened by as much as the image shrinks, along the rows and then
     along the columns, rounded after each: what Pillow's antialiased bicubic resize does.
     """
-    return _resampled(_resampled(image.transpose(1, 0, 2), side).transpose(1, 0, 2), side)
+    return _resample_lines(_resample_lines(image.transpose(1, 0, 2), side).transpose(1, 0, 2), side)
 
 
-def _resampled(lines: np.ndarray, count: int) -> np.ndarray:
+def _resample_lines(lines: np.ndarray, count: int) -> np.ndarray:
     """Resample n lines (n, ...) uint8 to (count, ...) uint8."""
     step = len(lines) / count
     width = max(step, 1.0)
@@ -144,7 +144,7 @@ def _resampled(lines: np.ndarray, count: int) -> np.ndarray:
     return np.clip(np.floor(result + 0.5), 0, 255).astype(np.uint8)
 
 
-def _needed(
+def _find_needed_part(
     back: np.ndarray, size: tuple[int, int], blocks: np.ndarray, shape: tuple[int, int]
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return lower and upper x, y of the part of the image that the result shows, at least one pixel."""

@@ -22,7 +22,7 @@ from faceum.files import write_bytes
 from faceum.image_colour import Transform, srgb_transform
 from faceum.image_decode import (
     PILLOW_ERRORS,
-    captured_stderr,
+    capture_stderr,
     check_memory,
     decode_with_opencv,
     open_with_pillow,
@@ -72,12 +72,12 @@ def read_image(source: Source, *, bgr: bool = False, max_pixels: int = MAX_PIXEL
 
     Raises ImageError, one sentence with the image's name, if it cannot be read.
     """
-    name = _spoken_name(source)
+    name = _name_source(source)
     try:
         if isinstance(source, np.ndarray):
             return _from_array(source, bgr=bgr, max_pixels=max_pixels)
         if isinstance(source, (bytes, bytearray, memoryview, str, os.PathLike)):
-            with _opened(source) as file:
+            with _open_source(source) as file:
                 return _from_file(file, name, max_pixels=max_pixels)
         if _is_pil(source):
             return _from_pil(source, max_pixels=max_pixels)
@@ -119,7 +119,7 @@ def write_image(path: str | os.PathLike[str], rgb: np.ndarray) -> None:
     write_bytes(path, encoded.tobytes())
 
 
-def _spoken_name(source: Source) -> str:
+def _name_source(source: Source) -> str:
     """Return how a sentence names this source."""
     name = source_name(source)
     if name is not None:
@@ -147,7 +147,7 @@ def _check_size(width: int, height: int, max_pixels: int) -> None:
 
 
 @contextlib.contextmanager
-def _opened(source: Any) -> Iterator[BinaryIO]:
+def _open_source(source: Any) -> Iterator[BinaryIO]:
     """Open a path or bytes for reading; ImageError for what is no regular file."""
     if isinstance(source, (bytes, bytearray, memoryview)):
         try:
@@ -197,7 +197,7 @@ def _from_file(file: BinaryIO, name: str, *, max_pixels: int) -> np.ndarray:
     stored = decode_with_opencv(file, header)
     transform = srgb_transform(header.icc) if stored.ndim == 3 else None
     if transform is None and stored.dtype == np.uint8 and stored.ndim == 3 and stored.shape[2] == 3:
-        return _upright(_red_first(stored), header.orientation)
+        return _turn_upright(_red_first(stored), header.orientation)
 
     def read_part(rows: slice, columns: slice) -> np.ndarray:
         part = stored[rows, columns]
@@ -209,14 +209,14 @@ def _from_file(file: BinaryIO, name: str, *, max_pixels: int) -> np.ndarray:
             return np.where(clear, part.dtype.type(top), part)
         return part
 
-    rgb = _in_parts(
+    rgb = _convert_in_parts(
         header.height,
         header.width,
         read_part,
         premultiplied=not header.straight_alpha,
         transform=transform,
     )
-    return _upright(rgb, header.orientation)
+    return _turn_upright(rgb, header.orientation)
 
 
 def _say_first(name: str, format: str) -> None:
@@ -226,7 +226,7 @@ def _say_first(name: str, format: str) -> None:
         LOG.warning("%s holds several images; of such %s files the first is read", name, format)
 
 
-def _in_parts(
+def _convert_in_parts(
     height: int,
     width: int,
     read_part: Callable[[slice, slice], np.ndarray],
@@ -282,7 +282,7 @@ def _from_pil(image: Any, *, max_pixels: int) -> np.ndarray:
         raise ImageError("holds floating-point values: expected 8 or 16 bits a channel")
     noise: list[str] = []
     try:
-        with captured_stderr(noise) if image.format == "TIFF" else contextlib.nullcontext():
+        with capture_stderr(noise) if image.format == "TIFF" else contextlib.nullcontext():
             image.load()  # before the EXIF: Pillow turns TIFF by itself while loading, and then drops the tag
         width, height = image.size
         orientation = _orientation_of_pil(image)
@@ -297,17 +297,17 @@ def _from_pil(image: Any, *, max_pixels: int) -> np.ndarray:
         def read_part(rows: slice, columns: slice) -> np.ndarray:
             part = image.crop((columns.start, rows.start, columns.stop, rows.stop))
             if sixteen:
-                return _sixteen_bits(np.asarray(part))
+                return _convert_to_uint16(np.asarray(part))
             return np.asarray((part.convert("LA") if part.mode == "La" else part).convert(mode))
 
-        rgb = _in_parts(height, width, read_part, transform=transform)
+        rgb = _convert_in_parts(height, width, read_part, transform=transform)
     except ImageError:
         raise
     except PILLOW_ERRORS as error:
         raise ImageError(f"cannot be decoded by Pillow ({error}): get a complete copy of it") from error
     finally:
         say_noise(noise)
-    return _upright(rgb, orientation)
+    return _turn_upright(rgb, orientation)
 
 
 def _orientation_of_pil(image: Any) -> int:
@@ -322,7 +322,7 @@ def _orientation_of_pil(image: Any) -> int:
     return find_orientation([], [text.encode() if isinstance(text, str) else text for text in texts if text])
 
 
-def _sixteen_bits(values: np.ndarray) -> np.ndarray:
+def _convert_to_uint16(values: np.ndarray) -> np.ndarray:
     """Return Pillow's integer images (16-bit gray, in older versions as 32-bit numbers) as uint16."""
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ImageError("holds integers beyond 16 bits: expected 8 or 16 bits a channel")
@@ -353,7 +353,7 @@ def _to_rgb(stored: np.ndarray, *, premultiplied: bool, transform: Transform | N
     return ((colour * alpha + 255 * (255 - alpha) + 127) // 255).astype(np.uint8)
 
 
-def _upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
+def _turn_upright(rgb: np.ndarray, orientation: int) -> np.ndarray:
     """Undo an EXIF orientation: 2 and 4 are mirrored, 3, 6 and 8 turned, 5 and 7 both; others are upright."""
     if orientation in (5, 6, 7, 8):
         rgb = rgb.transpose(1, 0, 2)

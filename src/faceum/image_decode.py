@@ -59,7 +59,7 @@ def decode_with_opencv(file: BinaryIO, header: Header) -> np.ndarray:
     noise: list[str] = []
     try:
         # As it is: no conversion by OpenCV, whose choices differ from format to format, and no EXIF turn.
-        with captured_stderr(noise) if header.format == "TIFF" else contextlib.nullcontext():
+        with capture_stderr(noise) if header.format == "TIFF" else contextlib.nullcontext():
             stored = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
     except cv2.error:
         stored = None
@@ -82,7 +82,7 @@ def open_with_pillow(file: BinaryIO, format: str) -> Any:
     noise: list[str] = []
     try:
         if format != "HEIC":
-            with captured_stderr(noise) if format == "TIFF" else contextlib.nullcontext():
+            with capture_stderr(noise) if format == "TIFF" else contextlib.nullcontext():
                 return Image.open(file, formats=(_PILLOW_NAMES[format],))
         try:
             import pillow_heif
@@ -118,7 +118,7 @@ def check_memory(image: Any, format: str) -> None:
 
 
 @contextlib.contextmanager
-def captured_stderr(lines: list[str]) -> Iterator[None]:
+def capture_stderr(lines: list[str]) -> Iterator[None]:
     """Collect in `lines` what libtiff and OpenCV write to the process's stderr meanwhile.
 
     One thread at a time. What others wrote to it meanwhile is passed on at the end.

@@ -388,7 +388,7 @@ def _read_tiff(source: ByteSource) -> Header:
     if orientation is None:
         orientation = find_orientation([], [read_blob(source, XMP_TAG) or b""])
     elif deep:
-        parts = _without_orientation(source)
+        parts = _replace_orientation(source)
     return Header(
         format="TIFF",
         width=width,
@@ -403,7 +403,7 @@ def _read_tiff(source: ByteSource) -> Header:
     )
 
 
-def _without_orientation(source: ByteSource) -> tuple[bytes | tuple[int, int], ...]:
+def _replace_orientation(source: ByteSource) -> tuple[bytes | tuple[int, int], ...]:
     """Return the parts of a TIFF file with orientation 1: OpenCV turns TIFF alone by itself."""
     position, value = orientation_field(source, 1)
     return (0, position), value, (position + len(value), source.size)

@@ -48,23 +48,23 @@ INPUTS: dict[str, str] = {"face_mask_BN": "face_tokens_BN", "picture": "image"}
 """Old input of an ONNX file -> new input."""
 
 
-def tensor_name(name: str) -> str:
+def rename_tensor(name: str) -> str:
     """Return today's name of a tensor in a network's state dict; today's names pass through."""
     for pattern, new in TENSORS:
         name = pattern.sub(new, name)
     return name
 
 
-def training_state(state: Mapping[str, Any]) -> dict[str, Any]:
+def rename_training_state(state: Mapping[str, Any]) -> dict[str, Any]:
     """Return a training checkpoint's state with today's keys and tensor names."""
     new = _rename_keys(state, STATE)
     for part in ("network", "average"):
         if isinstance(new.get(part), Mapping):
-            new[part] = {tensor_name(name): value for name, value in new[part].items()}
+            new[part] = {rename_tensor(name): value for name, value in new[part].items()}
     return new
 
 
-def setting(key: str) -> str:
+def rename_setting(key: str) -> str:
     """Return today's key of a training setting such as "lr"; new keys pass through."""
     first, *rest = key.split(".")
     first = RUN.get(first, first)
@@ -77,33 +77,33 @@ def setting(key: str) -> str:
     return ".".join([first, *rest])
 
 
-def network_config(values: Mapping[str, Any]) -> dict[str, Any]:
+def rename_network_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a network's config, as plain values, with today's field names."""
-    return _renamed(values, "")
+    return _rename_config(values, "")
 
 
-def run_config(values: Mapping[str, Any]) -> dict[str, Any]:
+def rename_run_config(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return a training run's settings, as plain values, with today's field names."""
     run = _rename_keys(values, RUN)
     if isinstance(run.get("network"), Mapping):
-        run["network"] = network_config(run["network"])
+        run["network"] = rename_network_config(run["network"])
     if isinstance(run.get("sources"), Mapping):
         run["sources"] = {name: _rename_source(source) for name, source in run["sources"].items()}
     return run
 
 
-def columns(values: Mapping[str, Any]) -> dict[str, Any]:
+def rename_columns(values: Mapping[str, Any]) -> dict[str, Any]:
     """Return values by column, or by label of a source's fingerprint, with today's names."""
     return _rename_keys(values, COLUMNS)
 
 
-def _renamed(values: Mapping[str, Any], path: str) -> dict[str, Any]:
+def _rename_config(values: Mapping[str, Any], path: str) -> dict[str, Any]:
     names = CONFIG.get(path, {})
     result = {}
     for name, value in values.items():
         inner = f"{path}.{name}".lstrip(".")
         if isinstance(value, Mapping) and any(known.startswith(inner) for known in CONFIG):
-            value = _renamed(value, inner)
+            value = _rename_config(value, inner)
         result[names.get(name, name)] = value
     return result
 

@@ -161,7 +161,7 @@ def _graph_with_outputs(graph: memoryview, outputs: Collection[str]) -> Iterator
         number, node, _ = fields[index]
         if number == GRAPH_NODE and not needed.isdisjoint(_texts(node, NODE_OUTPUT)):
             kept[index] = True
-            needed.update(_values_taken(node))
+            needed.update(_find_used_values(node))
     named = {GRAPH_OUTPUT: VALUE_NAME, GRAPH_INITIALIZER: TENSOR_NAME, GRAPH_VALUE: VALUE_NAME}
     used = {GRAPH_OUTPUT: set(outputs), GRAPH_INITIALIZER: needed, GRAPH_VALUE: needed}
     for (number, value, whole), keep in zip(fields, kept, strict=True):
@@ -169,20 +169,20 @@ def _graph_with_outputs(graph: memoryview, outputs: Collection[str]) -> Iterator
             yield whole
 
 
-def _values_taken(node: memoryview) -> Iterator[str]:
+def _find_used_values(node: memoryview) -> Iterator[str]:
     """Yield the names of the values that a node takes, also those that graphs inside it take from outside."""
     yield from _texts(node, NODE_INPUT)
     for number, attribute, _ in _fields(node):
         if number == NODE_ATTRIBUTE:
             for kind, graph, _ in _fields(attribute):
                 if kind in (ATTRIBUTE_GRAPH, ATTRIBUTE_GRAPHS):
-                    yield from _values_taken_inside(graph)
+                    yield from _find_used_inside(graph)
 
 
-def _values_taken_inside(graph: memoryview) -> Iterator[str]:
+def _find_used_inside(graph: memoryview) -> Iterator[str]:
     for number, value, _ in _fields(graph):
         if number == GRAPH_NODE:
-            yield from _values_taken(value)
+            yield from _find_used_values(value)
         elif number == GRAPH_OUTPUT:  # may be a value from outside, as it is
             yield from _texts(value, VALUE_NAME)
 

@@ -195,7 +195,7 @@ class OnnxRunner:
             model = self._path if whole else with_outputs(self._path.read_bytes(), tasks)
             session = open_session(model, threads=self._threads, device=self.device)
         except SESSION_ERRORS as error:
-            raise ModelError(_not_a_network(self._path, error)) from None
+            raise ModelError(_describe_failure(self._path, error)) from None
         missing = set(tasks) - {output.name for output in session.get_outputs()}
         if missing:
             raise ModelError(
@@ -331,7 +331,7 @@ def _onnx_card(path: Path) -> tuple[NetworkCard, str | None]:
     try:
         text = metadata_of(path.read_bytes()).get("faceum")
     except ValueError as error:
-        raise ModelError(_not_a_network(path, error)) from None
+        raise ModelError(_describe_failure(path, error)) from None
     if text is None:
         raise ModelError(
             f"The file {path} is an ONNX network, but not one of faceum: it has no faceum metadata."
@@ -345,5 +345,5 @@ def _onnx_card(path: Path) -> tuple[NetworkCard, str | None]:
         ) from None
 
 
-def _not_a_network(path: Path, error: Exception) -> str:
+def _describe_failure(path: Path, error: Exception) -> str:
     return f"The file {path} is not an ONNX network that onnxruntime can load ({error})."

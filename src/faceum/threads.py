@@ -48,8 +48,10 @@ def _cgroup_processors(root: Path, own: Path) -> float | None:
 
     In version 2 the tightest of the process's own cgroup and all above it counts; in version 1 the root.
     """
-    granted = [_granted(_read(folder / "cpu.max").split()) for folder in _own_and_above(root, own)]
-    granted.append(_granted([_read(root / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")]))
+    granted = [_count_granted(_read(folder / "cpu.max").split()) for folder in _own_and_above(root, own)]
+    granted.append(
+        _count_granted([_read(root / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")])
+    )
     return min((quota for quota in granted if quota is not None), default=None)
 
 
@@ -63,7 +65,7 @@ def _own_and_above(root: Path, own: Path) -> list[Path]:
     return [root.joinpath(*parts[:depth]) for depth in range(len(parts), -1, -1)]
 
 
-def _granted(both: Sequence[str]) -> float | None:
+def _count_granted(both: Sequence[str]) -> float | None:
     """Return the processors that a quota and a period mean."""
     both = [word.strip() for word in both]
     if len(both) != 2 or not all(word.isdigit() for word in both) or int(both[1]) == 0:
@@ -91,7 +93,7 @@ _CALLS = _Calls()
 
 
 @contextmanager
-def finished_before_exit() -> Iterator[None]:
+def finish_before_exit() -> Iterator[None]:
     """Let the interpreter's end wait for this block, and hold daemon threads that enter it after that.
 
     A daemon thread that returns from native code while the interpreter is finalized is unwound through it,

@@ -8,7 +8,7 @@ import pytest
 from faceum.detect.candidates import (
     Candidates,
     concatenate,
-    given_faces,
+    make_candidates,
     suppress_overlaps,
     whole_image,
 )
@@ -82,14 +82,14 @@ POINTS = [[70, 40], [90, 40], [80, 52], [72, 62], [88, 62]]
 
 def test_given_faces_keep_order_and_values() -> None:
     boxes = [[10, 10, 50, 60], [-5, 20, 300, 90]]
-    faces = given_faces(boxes, [POINTS, POINTS], SIZE)
+    faces = make_candidates(boxes, [POINTS, POINTS], SIZE)
     assert [face.box.tolist() for face in faces] == boxes
     assert faces[0].box.dtype == np.float32 and faces[0].score is None
     assert faces[1].points5.tolist() == POINTS
 
 
 def test_points_alone_make_a_box_around_them() -> None:
-    (face,) = given_faces(None, [POINTS], SIZE)
+    (face,) = make_candidates(None, [POINTS], SIZE)
     x0, y0, x1, y1 = face.box
     assert x0 < 70 and x1 > 90 and y0 < 40 and y1 > 62
     assert (x0 + x1) / 2 == pytest.approx(80, abs=1)
@@ -97,8 +97,8 @@ def test_points_alone_make_a_box_around_them() -> None:
 
 @pytest.mark.parametrize("boxes", [[], np.zeros((0, 4))])
 def test_no_boxes_mean_no_faces(boxes: object) -> None:
-    assert given_faces(boxes, None, SIZE) == []
-    assert given_faces(None, boxes, SIZE) == []
+    assert make_candidates(boxes, None, SIZE) == []
+    assert make_candidates(None, boxes, SIZE) == []
 
 
 @pytest.mark.parametrize(
@@ -126,7 +126,7 @@ def test_no_boxes_mean_no_faces(boxes: object) -> None:
 )
 def test_wrong_boxes_and_points_raise(boxes: object, points5: object, sentence: str) -> None:
     with pytest.raises(FaceumError, match=sentence):
-        given_faces(boxes, points5, SIZE)
+        make_candidates(boxes, points5, SIZE)
 
 
 def test_a_whole_image_is_a_box() -> None:

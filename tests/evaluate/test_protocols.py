@@ -13,7 +13,7 @@ from faceum.evaluate.protocols import (
     OF_PAIRS,
     TASK_OF,
     LabelledSet,
-    chosen_protocols,
+    choose_protocols,
     evaluate_set,
 )
 from faceum.evaluate.report import PROTOCOLS
@@ -29,15 +29,15 @@ def test_every_protocol_is_known_everywhere():
 
 def test_chosen_protocols():
     available = ("age", "verification", "masked")
-    assert chosen_protocols(available, (), tuple(TASKS), "toy") == ["age", "verification", "masked"]
-    assert chosen_protocols(available, ("masked",), tuple(TASKS), "toy") == ["masked"]
-    assert chosen_protocols(available, (), ("age",), "toy") == ["age"]
+    assert choose_protocols(available, (), tuple(TASKS), "toy") == ["age", "verification", "masked"]
+    assert choose_protocols(available, ("masked",), tuple(TASKS), "toy") == ["masked"]
+    assert choose_protocols(available, (), ("age",), "toy") == ["age"]
     with pytest.raises(DataError, match="no protocol ages; choose among verification, masked"):
-        chosen_protocols(available, ("ages",), tuple(TASKS), "toy")
+        choose_protocols(available, ("ages",), tuple(TASKS), "toy")
     with pytest.raises(DataError, match="on toy: its labels allow age.*wanted are parsing"):
-        chosen_protocols(available, ("parsing",), tuple(TASKS), "toy")
+        choose_protocols(available, ("parsing",), tuple(TASKS), "toy")
     with pytest.raises(DataError, match="the network answers landmarks"):
-        chosen_protocols(available, (), ("landmarks",), "toy")
+        choose_protocols(available, (), ("landmarks",), "toy")
 
 
 def test_a_whole_set(corpus, runner, toy):

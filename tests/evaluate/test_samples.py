@@ -8,7 +8,7 @@ import pytest
 from faceum.crop import crop_face, points5_from_landmarks
 from faceum.data.face import find_labelled, read_face
 from faceum.errors import DataError
-from faceum.evaluate.samples import answers, cut_faces, mirrored
+from faceum.evaluate.samples import answers, cut_faces, mirror_crop
 from faceum.geometry import invert, transform_points
 
 
@@ -92,8 +92,8 @@ def test_an_answer_that_is_no_number_is_named(toy, runner):
 def test_a_mirror_turns_pixels_and_face_patches(toy):
     crop = crop_face(toy.row("a", 0).image, toy.SPEC, np.array([20.0, 20, 50, 80]), toy.face_points())
     crop.image[5, 3] = 200
-    turned = mirrored(crop, toy.SPEC)
+    turned = mirror_crop(crop, toy.SPEC)
     assert (turned.image[5, 28] == 200).all()
     assert turned.face_tokens_N.reshape(4, 4)[:, ::-1].tolist() == crop.face_tokens_N.reshape(4, 4).tolist()
     assert turned.face_tokens_N.tolist() != crop.face_tokens_N.tolist()
-    assert (mirrored(turned, toy.SPEC).image == crop.image).all()
+    assert (mirror_crop(turned, toy.SPEC).image == crop.image).all()

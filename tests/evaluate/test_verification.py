@@ -8,7 +8,7 @@ import pytest
 from faceum.data.pairs import Pairs
 from faceum.errors import DataError
 from faceum.evaluate.samples import cut_faces
-from faceum.evaluate.verification import embed, evaluate_verification, masked_rows, turn_pairs
+from faceum.evaluate.verification import embed, evaluate_verification, mask_rows, turn_pairs
 
 COLOURS = {"red1": (200, 10, 10), "red2": (220, 30, 20), "blue1": (10, 10, 200), "blue2": (30, 20, 220)}
 
@@ -106,35 +106,35 @@ def test_unknown_faces_and_lost_embeddings_are_sentences(toy, runner):
 def test_masks_cover_the_wanted_faces_the_same_way_each_time(toy):
     rows = [toy.row("b", 120), toy.row("c", 120)]
     points = {name: toy.landmarks68() for name in "abc"}
-    first, second = (list(masked_rows(rows, points, seed=3)) for _ in range(2))
+    first, second = (list(mask_rows(rows, points, seed=3)) for _ in range(2))
     assert [one.id for one in first] == ["b", "c"]
     assert all((one.image == two.image).all() for one, two in zip(first, second, strict=True))
     assert (first[0].image != rows[0].image).any()
     assert (first[0].image != first[1].image).any()
-    (alone,) = masked_rows(rows[1:], points, seed=3)
+    (alone,) = mask_rows(rows[1:], points, seed=3)
     assert (alone.image == first[1].image).all()
-    (other,) = masked_rows(rows[1:], points, seed=4)
+    (other,) = mask_rows(rows[1:], points, seed=4)
     assert (other.image != first[1].image).any()
 
 
 def test_masks_hang_on_what_points_there_are(toy):
     labelled = toy.row("b", 120, landmarks68=toy.landmarks68())
-    (by_file,) = masked_rows([toy.row("b", 120)], {"b": toy.landmarks68()})
-    (by_label,) = masked_rows([labelled], {})
-    (by_five,) = masked_rows([toy.row("b", 120)], {})
+    (by_file,) = mask_rows([toy.row("b", 120)], {"b": toy.landmarks68()})
+    (by_label,) = mask_rows([labelled], {})
+    (by_five,) = mask_rows([toy.row("b", 120)], {})
     assert (by_label.image == by_file.image).all()
     assert (by_five.image != by_label.image).any() and (by_five.image != labelled.image).any()
     with pytest.raises(DataError, match="b has no landmarks"):
-        list(masked_rows([replace(labelled, points5=None, labels={})], {}))
+        list(mask_rows([replace(labelled, points5=None, labels={})], {}))
 
 
 def test_masks_are_painted_by_detected_points(toy):
     bare = replace(toy.row("b", 120), points5=None)
-    (by_five,) = masked_rows([toy.row("b", 120)], {})
-    (by_detector,) = masked_rows([bare], {}, 0, toy.Detector(toy.detection()))
+    (by_five,) = mask_rows([toy.row("b", 120)], {})
+    (by_detector,) = mask_rows([bare], {}, 0, toy.Detector(toy.detection()))
     assert np.abs(by_detector.image.astype(int) - by_five.image).max() <= 8  # float32 points
     unpainted: list[str] = []
-    (missed,) = masked_rows([bare], {}, 0, toy.Detector(), unpainted)
+    (missed,) = mask_rows([bare], {}, 0, toy.Detector(), unpainted)
     assert unpainted == ["b"] and (missed.image == bare.image).all()
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faceum.errors import ModelError
-from faceum.export.parity import LIMITS, MEASURES, UNITS, distances, limits_for, too_far
+from faceum.export.parity import LIMITS, MEASURES, UNITS, describe_excess, distances, limits_for
 from faceum.tasks import KINDS, TASKS
 
 
@@ -20,7 +20,7 @@ def test_equal_outputs_are_no_distance_apart():
     outputs |= {"parsing": rng.normal(size=(3, 19, 8, 8)), "landmarks": rng.uniform(size=(3, 68, 2))}
     found = distances(outputs, outputs, size=16)
     assert found == pytest.approx(dict.fromkeys(TASKS, 0.0), abs=1e-12)
-    assert too_far(found, limits_for("fp32")) == ""
+    assert describe_excess(found, limits_for("fp32")) == ""
 
 
 def test_distances_by_hand():
@@ -49,12 +49,12 @@ def test_distances_by_hand():
 
 def test_what_is_not_finite_is_infinitely_far():
     found = distances({"age": np.zeros((1, 101))}, {"age": np.full((1, 101), np.nan)}, size=1)
-    assert found["age"] == np.inf and "age is off by inf" in too_far(found, limits_for("int8"))
+    assert found["age"] == np.inf and "age is off by inf" in describe_excess(found, limits_for("int8"))
 
 
 def test_given_limits_replace_those_of_the_precision():
     assert limits_for("int8", {"age": 3.0})["age"] == 3.0 and limits_for("int8")["age"] == 1.0
-    assert "years" in too_far({"age": 2.0}, limits_for("int8"))
-    assert too_far({"age": 2.0}, limits_for("int8", {"age": 3.0})) == ""
+    assert "years" in describe_excess({"age": 2.0}, limits_for("int8"))
+    assert describe_excess({"age": 2.0}, limits_for("int8", {"age": 3.0})) == ""
     with pytest.raises(ModelError, match="'agee'"):
         limits_for("int8", {"agee": 1.0})

@@ -14,7 +14,7 @@ from typer.testing import CliRunner  # noqa: E402
 
 from faceum.cli.app import app  # noqa: E402
 from faceum.errors import ModelError  # noqa: E402
-from faceum.export.subset import extract_file, extract_tasks, extracted_config  # noqa: E402
+from faceum.export.subset import extract_config, extract_file, extract_tasks  # noqa: E402
 from faceum.model.checkpoint import load_checkpoint, read_metadata, save_checkpoint  # noqa: E402
 from faceum.model.configs import BASE, REFERENCE  # noqa: E402
 from faceum.model.experts import ExpertsConfig  # noqa: E402
@@ -150,13 +150,13 @@ def test_the_command_line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.
 def test_what_cannot_be_cut_out_is_a_sentence(tiny_model: Path, tmp_path: Path) -> None:
     config = load_model(tiny_model).config
     with pytest.raises(ModelError, match="No task was given"):
-        extracted_config(config, [])
+        extract_config(config, [])
     with pytest.raises(ModelError, match="did you mean 'landmarks'"):
-        extracted_config(config, ["landmark"])
+        extract_config(config, ["landmark"])
     with pytest.raises(ModelError, match="must end in .safetensors"):
         extract_file(tiny_model, ["age"], tmp_path / "age.onnx")
     with pytest.raises(ModelError, match="model itself"):
         extract_file(tiny_model, ["age"], tiny_model)
-    only_age = extracted_config(config, ["age"])
+    only_age = extract_config(config, ["age"])
     with pytest.raises(ModelError, match="no task 'parsing'"):
         only_age.crop_of("parsing")

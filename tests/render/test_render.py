@@ -9,9 +9,9 @@ import pytest
 from faceum import render
 from faceum.render import LARGEST, PAINTERS, SHORTEST, render_faces
 from faceum.render.layout import MARGIN
-from faceum.render.lettering import PlotterLetters, Typeface, best_lettering, fitted
+from faceum.render.lettering import PlotterLetters, Typeface, best_lettering, shorten_to_width
 from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS, PALETTE, face_colour
-from faceum.render.panel import attribute_words, notable
+from faceum.render.panel import attribute_words, select_notable
 from faceum.results import Age, Expression, Face, Parsing
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS, KINDS, PARSING_CLASSES
 
@@ -154,13 +154,13 @@ def test_the_typeface_measures_what_it_draws():
 
 def test_long_text_is_cut_with_an_ellipsis():
     letters = PlotterLetters()
-    short = fitted(letters, "a very long line indeed", 80, 16)
+    short = shorten_to_width(letters, "a very long line indeed", 80, 16)
     assert short.endswith("…") and letters.width(short, 16) <= 80
-    assert fitted(letters, "short", 80, 16) == "short"
+    assert shorten_to_width(letters, "short", 80, 16) == "short"
 
 
 def test_notable_attributes_are_the_most_certain_ones():
     values = {"Bald": 0.2, "Smiling": 0.7, "Young": 0.9, "Attractive": 0.99}
-    assert notable(values) == [("Young", 0.9), ("Smiling", 0.7)]
+    assert select_notable(values) == [("Young", 0.9), ("Smiling", 0.7)]
     assert attribute_words("5_o_Clock_Shadow") == "5 o'clock shadow"
     assert attribute_words("Wearing_Hat") == "Wearing hat"

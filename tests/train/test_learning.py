@@ -165,7 +165,7 @@ def test_32_real_images_are_learned_by_heart() -> None:
     batch = MixtureDataset(faces, sources, spec=spec, seed=0, batches=1)[0]
     history = [trainer.train_step([(batch,)]) for _ in range(run.steps)]
     numbers = HeldOut(run, Data(faces=faces), trainer.network, torch.ones(19))
-    scores = numbers(trainer.averaged(), trainer.objective.distillation.state_dict())
+    scores = numbers(trainer.average_network(), trainer.objective.distillation.state_dict())
     last = history[-1]
     assert last["recognition"] < 0.1, last
     assert scores["landmarks_nme"] < 0.045, scores

@@ -28,7 +28,7 @@ from faceum.model.vit import BlockConfig, StemConfig
 from faceum.tasks import PARSING_CLASSES, TASKS
 from faceum.train import RunConfig, Trainer, train
 from faceum.train.checkpoints import REQUIRED, Checkpoints
-from faceum.train.trainer import class_weights, expression_shares, taught_batches
+from faceum.train.trainer import class_weights, expression_shares, read_taught_batches
 
 pa = pytest.importorskip("pyarrow")
 parquet = pytest.importorskip("pyarrow.parquet")
@@ -227,16 +227,18 @@ def test_the_projection_is_fitted_to_what_the_network_knows(run: RunConfig) -> N
     faces = faces_of(run)
     for fold in (False, True):
         trainer = Trainer(dataclasses.replace(run, fit_projection=8, fold_projection=fold), faces)
-        before = trainer.averaged()
+        before = trainer.average_network()
         cosine = trainer.fit_projection(faces)
         assert cosine > 0.9, "eight faces are fewer than the numbers of an embedding"
-        batch = next(taught_batches(trainer.config, before, faces))
+        batch = next(read_taught_batches(trainer.config, before, faces))
         crops = batch.crop_BCHW.float() / 255
         with torch.inference_mode():
-            embedding = trainer.averaged()(crops, batch.face_tokens_BN, ("recognition",))["recognition"]
+            embedding = trainer.average_network()(crops, batch.face_tokens_BN, ("recognition",))[
+                "recognition"
+            ]
             seen = trainer.objective.distillation(embedding, batch.labels["recognition"])
         assert float(seen) == pytest.approx(1 - cosine, abs=1e-3)
-        assert same(trainer.averaged().state_dict(), before.state_dict()) is not fold
+        assert same(trainer.average_network().state_dict(), before.state_dict()) is not fold
 
 
 def test_a_run_without_teachers_cannot_fit_a_projection(run: RunConfig) -> None:

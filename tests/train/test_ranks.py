@@ -30,7 +30,7 @@ from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS
 from faceum.model.experts import ExpertsConfig
 from faceum.tasks import TASKS
 from faceum.train import Trainer
-from faceum.train.distributed import average_gradients, joined, rank
+from faceum.train.distributed import average_gradients, join_processes, rank
 from faceum.train.loop import stream
 from faceum.train.trainer import tasks_of_all_ranks
 
@@ -121,7 +121,7 @@ def work(path: str) -> None:
     """What one rank does in each case: gradients of every loss, then two whole steps."""
     torch.set_num_threads(1)
     told = {}
-    with joined():
+    with join_processes():
         for network, kind in CASES:
             trainer, parts = built(network, SHARES[kind])
             found = gradients(trainer, parts)

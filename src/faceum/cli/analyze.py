@@ -17,7 +17,7 @@ from faceum.cli.options import (
     ThreadsOption,
     parse_tasks,
 )
-from faceum.cli.terminal import console, print_json, printable, say
+from faceum.cli.terminal import console, escape, print_json, say
 from faceum.errors import FaceumError
 
 if TYPE_CHECKING:
@@ -114,5 +114,5 @@ def _save(result: "Result", out: Path, stems: "OutputStems", overwrite: bool, js
         say(f"The results of {name} were not written: {reason.rstrip('.') or type(error).__name__}.")
         return False
     if not json and result.error is None:
-        typer.echo(f"  -> {printable(', '.join(str(path) for path in written))}")
+        typer.echo(f"  -> {escape(', '.join(str(path) for path in written))}")
     return True

@@ -60,11 +60,11 @@ def calibrate_command(
         if evaluation.thresholds is not None:
             table = threshold_table(evaluation.thresholds)
             console().print(f"{evaluation.dataset}, {evaluation.protocol}")
-            console().print(_plain(table.columns, table.rows))
+            console().print(_make_table(table.columns, table.rows))
     typer.echo(f"Thresholds: {path}")
 
 
-def _plain(columns: tuple[str, ...], rows: tuple[tuple[str | int | float | None, ...], ...]) -> "Table":
+def _make_table(columns: tuple[str, ...], rows: tuple[tuple[str | int | float | None, ...], ...]) -> "Table":
     from rich import box
     from rich.table import Table
 

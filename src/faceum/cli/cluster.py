@@ -7,7 +7,7 @@ import typer
 
 from faceum.cli.options import DetectorOption, ModelOption, ThreadsOption
 from faceum.cli.people import RecognizerOption
-from faceum.cli.terminal import printable, say
+from faceum.cli.terminal import escape, say
 from faceum.errors import DataError
 
 RATE = 0.5
@@ -66,6 +66,6 @@ def cluster_command(
         )
         page = write_clusters(faces, clustering, out)
     people = int(clustering.labels.max()) + 1
-    typer.echo(f"{len(faces.vectors)} faces in {people} groups: {printable(str(page))}")
+    typer.echo(f"{len(faces.vectors)} faces in {people} groups: {escape(str(page))}")
     if faces.problems:
         raise typer.Exit(1)

@@ -84,7 +84,7 @@ def _add(path: Path, images: ImageList, leave_out: Path | None) -> None:
     if not os.path.isdir(path):
         images.sources[str(path)] = path
         return
-    if leave_out is not None and _same(path, leave_out):
+    if leave_out is not None and _are_same(path, leave_out):
         raise ImageError(
             f"The results would be written to {leave_out}, the folder that is read; "
             f"choose another, for example --out {leave_out / 'faceum'}."
@@ -160,7 +160,7 @@ def _images_below(folder: Path, leave_out: Path | None, left_out: Counter[str]) 
                 left_out["hidden"] += 1
             elif below.is_symlink():
                 left_out["linked folders"] += 1
-            elif leave_out is None or not _same(below, leave_out):
+            elif leave_out is None or not _are_same(below, leave_out):
                 inside.append(name)
         folders[:] = inside
         for name in sorted(files):
@@ -193,5 +193,5 @@ def _is_pipe(path: Path) -> bool:
         return False
 
 
-def _same(one: Path, other: Path) -> bool:
+def _are_same(one: Path, other: Path) -> bool:
     return one.resolve() == other.resolve()

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faceum.cli.options import DetectorOption, JsonOption, ModelOption, ThreadsOption
-from faceum.cli.terminal import console, print_json, printable, say
+from faceum.cli.terminal import console, escape, print_json, say
 
 if TYPE_CHECKING:
     from faceum.analyzer import FaceAnalyzer
@@ -122,7 +122,7 @@ def search_command(
     if json:
         print_json({"image": str(image), "faces": [one.to_dict() for one in found]})
     elif not found:
-        typer.echo(f"There is no face in {printable(str(image))}.")
+        typer.echo(f"There is no face in {escape(str(image))}.")
     else:
         from faceum.cli.people_tables import search_table
 
@@ -140,7 +140,7 @@ def list_command(gallery: GalleryOption = None, json: JsonOption = False) -> Non
         print_json([person.to_dict() for person in people])
         return
     for person in people:
-        typer.echo(f"{printable(person.name)}  {person.samples}")
+        typer.echo(f"{escape(person.name)}  {person.samples}")
     typer.echo(f"{len(people)} people, {sum(person.samples for person in people)} samples")
 
 
@@ -161,7 +161,7 @@ def show_command(
         print_json([sample.to_dict() for sample in samples])
     else:
         for sample in samples:
-            typer.echo(f"{sample.id}  {sample.added}  {sample.model}  {printable(sample.source)}")
+            typer.echo(f"{sample.id}  {sample.added}  {sample.model}  {escape(sample.source)}")
     for sample in samples:
         if crops is not None and sample.crop is not None:
             write_bytes(crops / f"{sample.id}.jpg", sample.crop)
@@ -175,7 +175,7 @@ def rename_command(
 ) -> None:
     """Give a person another name."""
     _open(gallery).rename(name, new)
-    typer.echo(f"{printable(name)} is now {printable(new)}.")
+    typer.echo(f"{escape(name)} is now {escape(new)}.")
 
 
 @people_app.command("merge")
@@ -186,14 +186,14 @@ def merge_command(
 ) -> None:
     """Give all samples of one person to another, and remove the first."""
     moved = _open(gallery).merge(name, into)
-    typer.echo(f"{moved} samples of {printable(name)} are now {printable(into)}'s.")
+    typer.echo(f"{moved} samples of {escape(name)} are now {escape(into)}'s.")
 
 
 @people_app.command("remove")
 def remove_command(name: NameArgument, gallery: GalleryOption = None) -> None:
     """Remove a person for good: vectors and crops are overwritten in the gallery's file."""
     removed = _open(gallery).remove(name)
-    typer.echo(f"{printable(name)} was removed with {removed} samples.")
+    typer.echo(f"{escape(name)} was removed with {removed} samples.")
 
 
 @people_app.command("export")
@@ -204,7 +204,7 @@ def export_people_command(
 ) -> None:
     """Write all people to one file, for another store or machine; `import` reads it."""
     count = _open(gallery).export(out, crops=crops)
-    typer.echo(f"{count} samples were written to {printable(str(out))}.")
+    typer.echo(f"{count} samples were written to {escape(str(out))}.")
 
 
 @people_app.command("doctor")
@@ -223,7 +223,7 @@ def doctor_people_command(
         print_json([finding.to_dict() for finding in findings])
     else:
         for finding in findings:
-            typer.echo(f"{'ok' if finding.ok else '!!'}  {finding.name}: {printable(finding.detail)}")
+            typer.echo(f"{'ok' if finding.ok else '!!'}  {finding.name}: {escape(finding.detail)}")
     if not all(finding.ok for finding in findings):
         raise typer.Exit(1)
 

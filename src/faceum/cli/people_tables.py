@@ -17,7 +17,7 @@ SAME = {True: Text("same", style="green"), False: Text("different", style="yello
 
 
 def search_table(search: Search, number: int) -> RenderableType:
-    """One face of an image: who it is, the nearest people, and what the verdict rests on."""
+    """Return a table of one face: who it is, the nearest people, and what the verdict rests on."""
     head = Text(f"face {number}: ")
     known = any(one.same for one in search.candidates)
     head.append(search.name, style="bold green" if known else "bold yellow")
@@ -30,7 +30,7 @@ def search_table(search: Search, number: int) -> RenderableType:
 
 
 def search_basis(search: Search) -> str:
-    """What a search's threshold rests on, in one sentence."""
+    """Return a sentence that says what a search's threshold rests on."""
     size = f"{search.people:,} people, {search.samples:,} samples"
     if search.threshold is None:
         return f"{size}; without measured thresholds nobody is recognized: run `faceum calibrate`."
@@ -42,7 +42,7 @@ def search_basis(search: Search) -> str:
 
 
 def match_table(matches: Sequence[tuple[int, int, Match]]) -> RenderableType:
-    """Every face of one image with every face of another: a row a pair."""
+    """Return a table with a row for each pair of a face of one image and a face of the other."""
     table = Table(box=box.SIMPLE)
     for column in ("A", "B", "cosine", "threshold", "verdict"):
         table.add_column(column)

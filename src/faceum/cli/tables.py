@@ -15,11 +15,11 @@ from rich.table import Table
 from rich.text import Text
 
 from faceum.cli.findings import Finding
-from faceum.cli.terminal import printable
+from faceum.cli.terminal import escape
 from faceum.model.routing_stats import NOT_TAKEN, REGIONS, Inspection
 from faceum.onnx_session import metadata_of
 from faceum.render.palette import expert_colour
-from faceum.render.panel import attribute_words, notable, percent
+from faceum.render.panel import attribute_words, percent, select_notable
 from faceum.results import Face, Result
 from faceum.tasks import TASKS
 from faceum.weights.registry import Asset, asset_path
@@ -38,7 +38,7 @@ def result_table(result: Result) -> RenderableType:
     """Return one image's table: a line about the image, and a row per face with the answers."""
     faces = result.faces or []
     head = Text()
-    head.append(printable(result.source or "image"), style="bold")
+    head.append(escape(result.source or "image"), style="bold")
     head.append(f"  {result.width} x {result.height}", style="dim")
     count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
     head.append(f"  {count}", style="" if faces else "yellow")
@@ -214,11 +214,11 @@ def _expression(face: Face) -> str:
 def _attributes(face: Face) -> str:
     if face.attributes is None:
         return ""
-    seen = notable(face.attributes)[:MOST_ATTRIBUTES]
+    seen = select_notable(face.attributes)[:MOST_ATTRIBUTES]
     return ", ".join(attribute_words(name) for name, _ in seen) or "none above 50 %"
 
 
-def _also(face: Face) -> str:
+def _describe_rest(face: Face) -> str:
     """Return the sizes of the answers that are too long for a table."""
     said = []
     if face.landmarks is not None:
@@ -237,7 +237,7 @@ COLUMNS: dict[str, Callable[[Face], str]] = {
     "age": _age,
     "expression": _expression,
     "attributes": _attributes,
-    "also": _also,
+    "also": _describe_rest,
 }
 """Heading -> the text of a face's cell; a column without any text is left out."""
 

@@ -19,14 +19,14 @@ CONTROLS_IN_JSON = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u202a-\u202e\u2066-\
 """Characters that JSON leaves as they are and that a terminal may obey: C1 controls and text direction."""
 
 
-def printable(text: str) -> str:
+def escape(text: str) -> str:
     """Escape every character that is not printable, such as line breaks and colour codes in a file's name."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def say(sentence: str) -> None:
     """Print one line to stderr."""
-    typer.echo(f"faceum: {printable(sentence)}", err=True)
+    typer.echo(f"faceum: {escape(sentence)}", err=True)
 
 
 def print_json(value: Any) -> None:

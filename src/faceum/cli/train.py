@@ -32,7 +32,7 @@ def train_command(
         raise RecipeError(missing("Training", "torch"))
     run = load_recipe(recipe, changes or ())
     from faceum.train import RunConfig, train
-    from faceum.train.distributed import joined, rank
+    from faceum.train.distributed import join_processes, rank
 
     if not isinstance(run, RunConfig):
         raise RecipeError(
@@ -42,7 +42,7 @@ def train_command(
         for line in flatten(run):
             typer.echo(line)
         return
-    with joined():
+    with join_processes():
         train(run)
         if rank() == 0:
             typer.echo(f"{run.out}: trained for {run.steps} steps; wrote {run.out}/network.safetensors")

@@ -15,7 +15,7 @@ from faceum.tasks import PARSING_CLASSES
 
 
 def _mirror_words(words: tuple[str, ...]) -> np.ndarray:
-    """The place of each word after a flip: l_x and r_x swap."""
+    """Return the place of each word after a flip: l_x and r_x swap."""
     swap = {"l_": "r_", "r_": "l_"}
     mirrored = [swap[word[:2]] + word[2:] if word[:2] in swap else word for word in words]
     return np.array([words.index(other) if other in words else i for i, other in enumerate(mirrored)])
@@ -141,7 +141,7 @@ def augment(
 def _jitter(
     face: LabelledFace, spec: CropSpec, config: AugmentConfig, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
-    """A matrix from image to crop near the one that inference uses, and a box near the face's."""
+    """Return a matrix from image to crop near the one that inference uses, and a box near the face's."""
     labelled = face.place.astype(np.float32)
     size = labelled[2:] - labelled[:2]
     box = labelled + config.shift * 2 * rng.standard_normal(4) * np.tile(size, 2)

@@ -176,7 +176,7 @@ def person_number(person: str) -> int:
 def _locate_face(
     image: np.ndarray, sample: Sample, detector: Detector | None
 ) -> tuple[np.ndarray, np.ndarray | None, float | None]:
-    """Box, five points and score of the face; the score is None if labelled, 0 if a guess or not detected."""
+    """Return the face's box, five points and score: None if labelled, 0 if guessed or not detected."""
     box, points5 = sample.box, sample.points5
     points = sample.landmarks68 if sample.landmarks68 is not None else points5
     if box is None and points is not None:

@@ -160,7 +160,7 @@ def open_parquet(path: Path) -> Any:
 
 
 def _has_faces(path: Path) -> bool:
-    """Whether a file has one face per row, unlike lists of pairs, other networks' answers and photos."""
+    """Return whether a file has one face per row, unlike pairs, other networks' answers and photos."""
     return REQUIRED <= set(open_parquet(path).schema_arrow.names)
 
 
@@ -189,7 +189,7 @@ def _read_columns(path: Path, needed: set[str], what: str) -> dict[str, list[Any
 
 
 def _read_answers(path: Path) -> dict[str, dict[str, Any]]:
-    """Another network's answers by id; none if there is no such file."""
+    """Return another network's answers by id; none if there is no such file."""
     if not path.exists():
         return {}
     file = open_parquet(path)
@@ -197,7 +197,7 @@ def _read_answers(path: Path) -> dict[str, dict[str, Any]]:
 
 
 def _sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
-    """One row as a sample; what its cells cannot be is its `problem`."""
+    """Return a row as a sample; a cell that cannot be right becomes its `problem`."""
     name = str(row.get("id") or "")
     where = f"{path}, row {name or number}"
     problems = [] if name else [f"row {number} has no id"]
@@ -235,7 +235,7 @@ def _sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
 
 
 def _numbers(values: list[Any] | None) -> tuple[np.ndarray | None, str | None]:
-    """A list's numbers, and what is wrong with them; a list of a wrong length is for check_sample to name."""
+    """Return a list's numbers and what is wrong with them; `check_sample` names wrong lengths."""
     if values is None:
         return None, None
     if any(value is None for value in values):

@@ -108,7 +108,7 @@ class Sample:
         return values
 
     def has_label(self, task: str) -> bool:
-        """Whether the sample has a label of a task."""
+        """Return whether the sample has a label of a task."""
         return any(getattr(self, column) is not None for column in TASKS[task].label_columns)
 
     def read(self) -> np.ndarray:

@@ -140,7 +140,7 @@ def read_sources(
 
 
 def has_split(source: str, config: SourceConfig, data: str | Path, split: str) -> bool:
-    """Whether a source has a split; a source of the corpus may lack its file, readers have every split."""
+    """Return whether a source has a split; a corpus source may lack its file, readers have every split."""
     return config.reader is not None or (Path(config.path or data) / f"{source}.{split}.parquet").exists()
 
 
@@ -157,7 +157,7 @@ def _samples(
 
 
 def _pixels(sample: Sample) -> bytes:
-    """A hash of the image, or of its file if it cannot be decoded, which the check will report."""
+    """Return a hash of the image, or of its file if it cannot be decoded; the check reports that."""
     try:
         content = sample.read().tobytes()
     except DataError:
@@ -178,7 +178,7 @@ def _number_people(
 def _keep_present(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]) -> Iterator[Sample]:
     """Yield the samples whose images have bytes, though perhaps none that can be decoded."""
     for sample in samples:
-        problem = _absence(sample.image)
+        problem = _describe_absence(sample.image)
         if problem is None:
             yield sample
             continue
@@ -188,8 +188,8 @@ def _keep_present(samples: Iterator[Sample], *, refuse: bool, skipped: list[str]
         skipped.append(sentence)
 
 
-def _absence(image: Path | bytes | ImagePart) -> str | None:
-    """What is wrong if an image is not there, else None. Readers have checked parts of larger files."""
+def _describe_absence(image: Path | bytes | ImagePart) -> str | None:
+    """Return what is wrong if an image is missing, else None; readers have checked parts of larger files."""
     try:
         size = image.stat().st_size if isinstance(image, Path) else image != b""
         return None if size else "is empty"
@@ -256,7 +256,7 @@ class _Fingerprint:
 
     @staticmethod
     def _image_print(image: Path | bytes | ImagePart) -> bytes:
-        """What is hashed of an image without opening its file."""
+        """Return what identifies an image, ready to be hashed, without opening its file."""
         if isinstance(image, bytes):
             return f"{len(image)}".encode() + image
         if not isinstance(image, Path):

@@ -172,7 +172,7 @@ def _lips(
 
 
 def _pose(rng: np.random.Generator) -> np.ndarray:
-    """(2, 3) from eye distances to pixels."""
+    """Return the matrix (2, 3) from eye distances to pixels."""
     turn, unit = np.deg2rad(rng.normal(0, 6)), SIDE * rng.uniform(0.2, 0.25)
     rotation = unit * np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
     return np.column_stack([rotation, SIDE * np.array([0.5, 0.44]) + rng.normal(0, 2, 2)])

@@ -9,7 +9,15 @@ import numpy as np
 
 from faceum.crop import points5_from_landmarks
 from faceum.data.sample import Sample, one_vote
-from faceum.datasets.tables import NO_VOTES, choose, counted, find, numbers, value_or_problem, whole_number
+from faceum.datasets.tables import (
+    NO_VOTES,
+    choose,
+    find,
+    parse_numbers,
+    parse_whole_number,
+    require_one_per_name,
+    value_or_problem,
+)
 from faceum.datasets.text import read_columns
 from faceum.errors import DataError
 
@@ -50,7 +58,7 @@ def read_affectnet(root: str | Path, split: str = "train") -> Iterator[Sample]:
 
 
 def _sample(where: str, images: Path, words: list[str], header: list[str]) -> Sample | None:
-    columns, wrong_count = value_or_problem(counted, words, tuple(header), where, default=words)
+    columns, wrong_count = value_or_problem(require_one_per_name, words, tuple(header), where, default=words)
     if wrong_count:
         return Sample(
             id=f"affectnet-{Path(words[0]).stem}",
@@ -66,7 +74,7 @@ def _sample(where: str, images: Path, words: list[str], header: list[str]) -> Sa
     # Faces that the makers' detector missed have no box; its columns then hold -1 or NULL.
     box = [row[name] for name in COLUMNS[1:5]]
     found = all(value.isdecimal() for value in box)
-    corner_size = numbers(box, where).reshape(2, 2) if found else None
+    corner_size = parse_numbers(box, where).reshape(2, 2) if found else None
     points, wrong_points = value_or_problem(_points, row["facial_landmarks"], where, default=None)
     return Sample(
         id=f"affectnet-{Path(row[COLUMNS[0]]).stem}",
@@ -80,7 +88,7 @@ def _sample(where: str, images: Path, words: list[str], header: list[str]) -> Sa
 
 
 def _label(word: str, where: str) -> int:
-    label = whole_number(word, where)
+    label = parse_whole_number(word, where)
     if not 0 <= label <= NO_FACE:
         raise DataError(f"{where} has expression {label}; AffectNet's are 0 to {NO_FACE}.")
     return label
@@ -93,4 +101,4 @@ def _points(words: str, where: str) -> np.ndarray | None:
         raise DataError(
             f"{where} has {len(landmarks)} numbers for its landmarks; expected 136 for 68 of x and y."
         )
-    return numbers(landmarks, where).reshape(68, 2) if len(landmarks) == 136 else None
+    return parse_numbers(landmarks, where).reshape(68, 2) if len(landmarks) == 136 else None

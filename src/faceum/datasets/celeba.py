@@ -12,13 +12,13 @@ from faceum.data.sample import Sample
 from faceum.datasets.tables import (
     NO_SIGNS,
     choose,
-    counted,
     find,
     find_any,
-    numbers,
-    signs,
+    parse_numbers,
+    parse_signs,
+    parse_whole_number,
+    require_one_per_name,
     value_or_problem,
-    whole_number,
 )
 from faceum.datasets.text import read_named_lines
 from faceum.errors import DataError
@@ -57,7 +57,7 @@ def read_celeba(root: str | Path, split: str = "train") -> Iterator[Sample]:
         known = partition.numbers.get(name)
         if part is not None and known is not None and known[0] != part:
             continue
-        shown, problem = value_or_problem(signs, words, where, default=NO_SIGNS)
+        shown, problem = value_or_problem(parse_signs, words, where, default=NO_SIGNS)
         if part is not None and known is None:  # it is in every split, so that it is not lost
             problem = partition.problems.get(name, f"{name} is not in CelebA's list of partitions")
         tables = (boxes, points, identities)
@@ -106,8 +106,10 @@ def _read_table(root: str | Path, stem: str, columns: tuple[str, ...], *, whole:
         if name is None:
             continue  # the row's image is unknown
         try:
-            counted(words, columns, where)
-            values = [whole_number(word, where) for word in words] if whole else numbers(words, where)
+            require_one_per_name(words, columns, where)
+            values = (
+                [parse_whole_number(word, where) for word in words] if whole else parse_numbers(words, where)
+            )
             table.numbers[name] = np.array(values)
         except DataError as error:
             table.problems[name] = str(error).rstrip(".")

@@ -13,13 +13,13 @@ from faceum.data.sample import Sample
 from faceum.datasets.tables import (
     NO_SIGNS,
     choose,
-    counted,
     find,
     find_any,
+    parse_signs,
+    parse_whole_number,
     read_parsing,
-    signs,
+    require_one_per_name,
     value_or_problem,
-    whole_number,
 )
 from faceum.datasets.text import read_lines, read_named_lines
 from faceum.errors import DataError
@@ -98,8 +98,8 @@ def _mapping(root: str | Path, *, needed: bool) -> Mapping[int, int]:
     mapping = {}
     for where, words in read_lines(path):
         if words[0] != "idx":  # the header
-            index, _, file = counted(words, ("idx", "orig_idx", "orig_file"), where)
-            mapping[whole_number(index, where)] = whole_number(Path(file).stem, where)
+            index, _, file = require_one_per_name(words, ("idx", "orig_idx", "orig_file"), where)
+            mapping[parse_whole_number(index, where)] = parse_whole_number(Path(file).stem, where)
     return mapping
 
 
@@ -111,6 +111,6 @@ def _attributes(root: str | Path) -> dict[int, tuple[np.ndarray, str | None]]:
     attributes = {}
     for where, name, words in read_named_lines(path):
         if name is not None:
-            number = whole_number(Path(name).stem, where)
-            attributes[number] = value_or_problem(signs, words, where, default=NO_SIGNS)
+            number = parse_whole_number(Path(name).stem, where)
+            attributes[number] = value_or_problem(parse_signs, words, where, default=NO_SIGNS)
     return attributes

@@ -14,11 +14,11 @@ from faceum.datasets.tables import (
     choose,
     find,
     find_any,
-    folders_in,
-    images_in,
-    numbers,
+    list_folders,
+    list_images,
+    parse_numbers,
+    parse_whole_number,
     value_or_problem,
-    whole_number,
 )
 from faceum.datasets.text import read_csv
 from faceum.errors import DataError
@@ -103,13 +103,13 @@ _TABLES = ("fer2013.csv", "icml_face_data.csv", "fer2013/fer2013.csv")
 
 
 def _from_folders(root: Path, split: str) -> Iterator[Sample]:
-    for folder in folders_in(root):
+    for folder in list_folders(root):
         expression = FOLDER_WORDS.get(folder.name.lower())
         if expression is None:
             raise DataError(
                 f"{folder} is not named after an expression; expected one of {', '.join(FOLDER_WORDS)}."
             )
-        for path in images_in(folder):
+        for path in list_images(folder):
             yield Sample(
                 id=f"fer2013-{split}-{folder.name}-{path.stem}",
                 source="fer2013",
@@ -127,7 +127,7 @@ def _is_used(word: str, usage: str, where: str) -> bool:
 
 
 def _votes(word: str, where: str) -> np.ndarray:
-    label = whole_number(word, where)
+    label = parse_whole_number(word, where)
     if not 0 <= label < len(LABELS):
         raise DataError(f"{where} has emotion {label}; expected 0 to {len(LABELS) - 1}.")
     return one_vote(LABELS[label])
@@ -135,15 +135,15 @@ def _votes(word: str, where: str) -> np.ndarray:
 
 def _many_votes(row: dict[str, str], where: str) -> np.ndarray:
     """Return the votes of FERPlus for our expressions; zeros if all went to the others, or may have."""
-    votes = numbers([row[name] for name in EXPRESSIONS], where)
+    votes = parse_numbers([row[name] for name in EXPRESSIONS], where)
     if not votes.any() and all(name in row for name in OTHERS):
-        if not numbers([row[name] for name in OTHERS], where).any():
+        if not parse_numbers([row[name] for name in OTHERS], where).any():
             raise DataError(f"{where} has no votes, not even for {' or '.join(OTHERS)}.")
     return votes
 
 
 def _png(pixels: str, where: str) -> bytes:
-    values = numbers(pixels.split(), where)
+    values = parse_numbers(pixels.split(), where)
     if len(values) != SIDE * SIDE or values.min() < 0 or values.max() > 255:
         raise DataError(
             f"{where}: {SIDE * SIDE} gray values from 0 to 255 were expected, got {len(values)} values."

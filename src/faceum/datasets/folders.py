@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faceum.data.sample import Sample
-from faceum.datasets.tables import find_any, folders_in, images_in, in_split
+from faceum.datasets.tables import find_any, is_in_split, list_folders, list_images
 from faceum.errors import DataError
 
 
@@ -18,18 +18,18 @@ def read_folders(root: str | Path, split: str = "train") -> Iterator[Sample]:
     """
     source = Path(root).name
     inner = find_any(root, split)
-    people = folders_in(inner or Path(root))
-    if not any(images_in(person) for person in people[:10]):
+    people = list_folders(inner or Path(root))
+    if not any(list_images(person) for person in people[:10]):
         raise DataError(f"No people were found: looked for <person>/<image> in {inner or root}.")
     for person in people:
-        if inner or in_split(person.name, split, source):
+        if inner or is_in_split(person.name, split, source):
             yield from read_person(person, source)
 
 
 def read_person(folder: Path, source: str, wears_mask: bool | None = None) -> Iterator[Sample]:
     """Read the images of one person's folder. wears_mask: whether the person wears a face mask in them."""
     kind = {None: "", False: "bare-", True: "masked-"}[wears_mask]
-    for path in images_in(folder):
+    for path in list_images(folder):
         name = path.relative_to(folder).with_suffix("").as_posix().replace("/", "-")
         yield Sample(
             id=f"{source}-{kind}{folder.name}-{name}",

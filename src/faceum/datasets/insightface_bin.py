@@ -96,14 +96,14 @@ class _DType:
 
 
 def _scalar(dtype: _DType, value: bytes) -> bool:
-    """Replaces numpy's scalar: the bytes of a boolean or an integer."""
+    """Replace numpy's scalar: return the bytes of a boolean or an integer."""
     if dtype.letters not in ("b1", "?", "i1", "u1", "i4", "i8") or not isinstance(value, bytes):
         raise pickle.UnpicklingError(f"it holds a number of kind {dtype.letters}; expected booleans")
     return any(value)
 
 
 def _encode(text: str, encoding: str | bytes) -> bytes:
-    """Replaces _codecs.encode, by which Python 3 writes bytes for Python 2."""
+    """Replace _codecs.encode, with which Python 3 writes bytes for Python 2."""
     if encoding not in ("latin1", b"latin1"):
         raise pickle.UnpicklingError(f"it encodes text as {encoding!r}; expected latin1")
     return text.encode("latin1")

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from faceum.data.sample import Sample, box_by_points
-from faceum.datasets.tables import choose, find, images_in, numbers, read_parsing, value_or_problem
+from faceum.datasets.tables import choose, find, list_images, parse_numbers, read_parsing, value_or_problem
 from faceum.datasets.text import read_lines
 from faceum.errors import DataError
 from faceum.tasks import PARSING_CLASSES
@@ -40,7 +40,7 @@ SIDES = (((2, 3), slice(33, 42), slice(42, 51)), ((4, 5), slice(66, 75), slice(7
 def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
     """Yield the faces of LaPa: root has {train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}."""
     for part in choose(split, SPLITS, "LaPa"):
-        for image in images_in(find(root, f"LaPa's {part} images", f"{part}/images")):
+        for image in list_images(find(root, f"LaPa's {part} images", f"{part}/images")):
             folder = image.parent.parent
             path = folder / "landmarks" / f"{image.stem}.txt"
             points, problem = value_or_problem(_landmarks, path, default=np.full((106, 2), np.nan))
@@ -59,7 +59,7 @@ def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
 def _landmarks(path: Path) -> np.ndarray:
     if not path.exists():
         raise DataError(f"LaPa's landmarks are missing: looked for {path}.")
-    rows = [numbers(words, where) for where, words in read_lines(path)]
+    rows = [parse_numbers(words, where) for where, words in read_lines(path)]
     points = [row for row in rows if len(row) == 2]
     if len(rows) != 107 or rows[0].tolist() != [106] or len(points) != 106:
         raise DataError(f"{path} holds {len(points)} points; expected the number 106 and 106 points.")

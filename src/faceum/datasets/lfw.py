@@ -7,7 +7,7 @@ from pathlib import Path
 
 from faceum.data.pairs import Pairs, PairSet
 from faceum.data.sample import Sample
-from faceum.datasets.tables import choose, find, whole_number
+from faceum.datasets.tables import choose, find, parse_whole_number
 from faceum.datasets.text import read_text_lines
 from faceum.errors import DataError
 
@@ -38,7 +38,7 @@ def read_lfw(root: str | Path, split: str = "test") -> PairSet:
             )
         same = len(words) == 3
         ends = ((words[0], words[1]), (words[0] if same else words[2], words[-1]))
-        a, b = (_lfw_face(people, person, whole_number(count, where), faces) for person, count in ends)
+        a, b = (_lfw_face(people, person, parse_whole_number(count, where), faces) for person, count in ends)
         rows.append((index // (2 * size), a, b, same))
     return PairSet(samples=list(faces.values()), pairs=Pairs.from_rows(rows))
 
@@ -53,7 +53,7 @@ def _read_words(path: Path) -> Iterator[tuple[str, list[str]]]:
 
 def _read_counts(where: str, words: list[str]) -> tuple[int, int]:
     """Return the number of folds, and of equal pairs in each, by the first line of the list."""
-    counts = [whole_number(word, where) for word in words]
+    counts = [parse_whole_number(word, where) for word in words]
     if len(counts) not in (1, 2) or min(counts) < 1:
         raise DataError(
             f"{where} should say the number of folds, if there are any, and of pairs in each, "

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faceum.data.sample import Sample
-from faceum.datasets.tables import find, in_split, number, value_or_problem
+from faceum.datasets.tables import find, is_in_split, parse_number, value_or_problem
 from faceum.datasets.text import read_csv
 
 GENDERS = {"M": 0, "F": 1}
@@ -24,9 +24,9 @@ def read_morph(root: str | Path, split: str = "train") -> Iterator[Sample]:
     path = find(root, "MORPH II's table", name, f"MORPH_nonCommercial/{name}", "morph.csv")
     for where, row, short in read_csv(path, ("id_num", "gender", "age", "photo")):
         person = row["id_num"].strip()
-        if in_split(person, split, "MORPH II") or (short and not person):
+        if is_in_split(person, split, "MORPH II") or (short and not person):
             photo = path.parent / row["photo"].strip().replace("\\", "/")
-            age, wrong_age = value_or_problem(number, row["age"], where, default=math.nan)
+            age, wrong_age = value_or_problem(parse_number, row["age"], where, default=math.nan)
             yield Sample(
                 id=f"morph-{photo.stem}",
                 source="morph",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from faceum.data.sample import Sample, box_by_points
-from faceum.datasets.tables import choose, find, images_in, numbers, value_or_problem
+from faceum.datasets.tables import choose, find, list_images, parse_numbers, value_or_problem
 from faceum.datasets.text import read_text_lines
 from faceum.errors import DataError
 
@@ -44,7 +44,7 @@ def read_pts(path: Path) -> np.ndarray:
     body, closed, _ = body.partition("}")
     if not (opened and closed and "n_points" in header):
         raise DataError(f"{path} is not a .pts file: expected 'n_points: 68' and points between braces.")
-    coordinates = numbers(body.split(), path)
+    coordinates = parse_numbers(body.split(), path)
     if len(coordinates) % 2:
         raise DataError(f"{path} holds {len(coordinates)} numbers; expected pairs of x and y.")
     return coordinates.reshape(-1, 2) - 0.5
@@ -56,7 +56,7 @@ def _read(source: str, root: str | Path, folders: tuple[str, ...]) -> Iterator[S
         files = sorted(path for path in folder.rglob("*") if path.suffix.lower() == ".pts")
         if not files:
             raise DataError(f"{source}'s {name} has no landmarks: looked for *.pts in {folder}.")
-        images = {path.with_suffix(""): path for path in images_in(folder)}
+        images = {path.with_suffix(""): path for path in list_images(folder)}
         for path in files:
             landmarks, problem = value_or_problem(read_pts, path, default=np.zeros((0, 2)))
             image = images.get(path.with_suffix(""))

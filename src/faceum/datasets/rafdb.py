@@ -11,12 +11,12 @@ from faceum.data.sample import Sample, one_vote
 from faceum.datasets.tables import (
     NO_VOTES,
     choose,
-    counted,
     find,
     find_any,
-    numbers,
+    parse_numbers,
+    parse_whole_number,
+    require_one_per_name,
     value_or_problem,
-    whole_number,
 )
 from faceum.datasets.text import read_lines, read_named_lines
 from faceum.errors import DataError
@@ -63,8 +63,8 @@ def read_rafdb(root: str | Path, split: str = "train") -> Iterator[Sample]:
 
 
 def _votes(words: list[str], where: str) -> np.ndarray:
-    (word,) = counted(words, ("the label",), where)
-    label = whole_number(word, where)
+    (word,) = require_one_per_name(words, ("the label",), where)
+    label = parse_whole_number(word, where)
     if not 1 <= label <= len(LABELS):
         raise DataError(f"{where} has label {label}; RAF-DB's are 1 to {len(LABELS)}.")
     return one_vote(LABELS[label - 1])
@@ -79,11 +79,11 @@ def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:
         raise DataError(
             f"{path} holds {len(words)} numbers; expected 13 for five points, gender, race and age."
         )
-    gender = whole_number(words[10], path)
-    return numbers(words[:10], path).reshape(5, 2), gender if gender in (0, 1) else None  # 2 is unsure
+    gender = parse_whole_number(words[10], path)
+    return parse_numbers(words[:10], path).reshape(5, 2), gender if gender in (0, 1) else None  # 2 is unsure
 
 
 def _box(path: Path) -> np.ndarray | None:
     if not path.exists():
         return None
-    return numbers([word for _, line in read_lines(path) for word in line], path)
+    return parse_numbers([word for _, line in read_lines(path) for word in line], path)

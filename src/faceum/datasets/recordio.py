@@ -20,7 +20,7 @@ import numpy as np
 
 from faceum.data.sample import Sample
 from faceum.datasets.aligned import aligned_points5
-from faceum.datasets.tables import choose, counted, find, value_or_problem, whole_number
+from faceum.datasets.tables import choose, find, parse_whole_number, require_one_per_name, value_or_problem
 from faceum.datasets.text import read_lines
 from faceum.errors import DataError, ImageError
 from faceum.image_header import read_header
@@ -66,11 +66,11 @@ def read_recordio(root: str | Path, split: str = "train") -> Iterator[Sample]:
     records = find(root, "the set's records", "train.rec")
     offsets = {}
     for where, words in read_lines(index):
-        key, offset = counted(words, ("the record's key", "its first byte"), where)
-        number = whole_number(key, where)
+        key, offset = require_one_per_name(words, ("the record's key", "its first byte"), where)
+        number = parse_whole_number(key, where)
         if number in offsets:
             raise DataError(f"{where} has the key {number} a second time; keys are unique.")
-        offsets[number] = whole_number(offset, where)
+        offsets[number] = parse_whole_number(offset, where)
     source = Path(root).name
     unread: tuple[float, np.ndarray | None] = (math.nan, None)
     with records.open("rb", buffering=0) as file:

@@ -10,7 +10,7 @@ import numpy as np
 from faceum.data.pairs import Pairs, PairSet
 from faceum.data.sample import Sample
 from faceum.datasets.folders import read_person
-from faceum.datasets.tables import choose, find, folders_in, in_split
+from faceum.datasets.tables import choose, find, is_in_split, list_folders
 from faceum.errors import DataError
 
 TREES = {False: "AFDB_face_dataset", True: "AFDB_masked_face_dataset"}
@@ -28,8 +28,8 @@ def read_rmfd(root: str | Path, split: str = "all") -> Iterator[Sample]:
     choose(split, dict.fromkeys(("train", "val", "test", "all")), "RMFD")
     for wears_mask, tree in TREES.items():
         outer = f"self-built-masked-face-recognition-dataset/{tree}"
-        for person in folders_in(find(root, f"RMFD's {tree}", tree, outer)):
-            if in_split(person.name, split, "RMFD"):
+        for person in list_folders(find(root, f"RMFD's {tree}", tree, outer)):
+            if is_in_split(person.name, split, "RMFD"):
                 yield from read_person(person, "rmfd", wears_mask=wears_mask)
 
 

@@ -51,23 +51,23 @@ def hashed_split(key: str) -> str:
     return {0: "val", 1: "test"}.get(tenth, "train")
 
 
-def in_split(key: str, split: str, source: str) -> bool:
+def is_in_split(key: str, split: str, source: str) -> bool:
     """Return whether the hashed split of the key is `split`; every key is in "all"."""
     choose(split, dict.fromkeys(("train", "val", "test", "all")), source)
     return split in ("all", hashed_split(key))
 
 
-def images_in(folder: Path) -> list[Path]:
+def list_images(folder: Path) -> list[Path]:
     """Return the images in a folder and its subfolders, sorted, without hidden ones."""
     return sorted(path for path in folder.rglob("*") if is_image_name(path) and not path.name.startswith("."))
 
 
-def folders_in(folder: Path) -> list[Path]:
+def list_folders(folder: Path) -> list[Path]:
     """Return the folders directly in a folder, sorted, without hidden ones."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
-def counted(words: list[str], names: tuple[str, ...], where: object) -> list[str]:
+def require_one_per_name(words: list[str], names: tuple[str, ...], where: object) -> list[str]:
     """Return the words if there is one per name; raises DataError naming `where` and the names otherwise."""
     if len(words) != len(names):
         raise DataError(f"{where} has {len(words)} words; expected {len(names)}: {', '.join(names)}.")
@@ -85,7 +85,7 @@ def value_or_problem(read: Callable[..., T], *arguments: object, default: T) -> 
         return default, str(error).rstrip(".")
 
 
-def numbers(words: Iterable[str], where: object) -> np.ndarray:
+def parse_numbers(words: Iterable[str], where: object) -> np.ndarray:
     """Return words as float64 numbers; raises DataError naming `where` if a word is not a number."""
     words = list(words)
     try:
@@ -94,22 +94,22 @@ def numbers(words: Iterable[str], where: object) -> np.ndarray:
         raise DataError(f"{where}: {_shorten(' '.join(words))!r} should be numbers.") from error
 
 
-def number(word: str, where: object) -> float:
+def parse_number(word: str, where: object) -> float:
     """Return one word as a number; raises DataError naming `where` if it is not a number."""
-    return float(numbers([word], where)[0])
+    return float(parse_numbers([word], where)[0])
 
 
-def whole_number(word: str, where: object) -> int:
+def parse_whole_number(word: str, where: object) -> int:
     """Return one word as a whole number below 2**63, "3.0" too; raises DataError naming `where` otherwise."""
     if word.isdecimal() and len(word) <= 18:  # the usual case, of which there may be millions
         return int(word)
-    value = number(word, where)
+    value = parse_number(word, where)
     if not value.is_integer() or abs(value) >= 1 << 63:
         raise DataError(f"{where}: {_shorten(word)!r} should be a whole number.")
     return int(value)
 
 
-def signs(words: list[str], where: object) -> np.ndarray:
+def parse_signs(words: list[str], where: object) -> np.ndarray:
     """Return CelebA's attributes (40,) bool from words 1 and -1 (or 0); raises DataError naming `where`."""
     if len(words) != len(ATTRIBUTES):
         raise DataError(f"{where} has {len(words)} attributes; expected {len(ATTRIBUTES)}.")

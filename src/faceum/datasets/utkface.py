@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from faceum.data.sample import Sample
-from faceum.datasets.tables import find, images_in, in_split
+from faceum.datasets.tables import find, is_in_split, list_images
 from faceum.errors import DataError
 
 NAME = re.compile(r"(?P<age>\d+)_(?P<gender>\d*)_")
@@ -21,12 +21,12 @@ def read_utkface(root: str | Path, split: str = "train") -> Iterator[Sample]:
     The set has no split of its own: images go to train, val and test 80:10:10 by a hash of their name.
     """
     find(root, "UTKFace", ".")
-    paths = images_in(Path(root))
+    paths = list_images(Path(root))
     if not any(NAME.match(path.name) for path in paths):
         raise DataError(f"UTKFace was not found: looked for [age]_[gender]_[race]_[date].jpg in {root}.")
     for path in paths:
         name = NAME.match(path.name)
-        if in_split(path.name, split, "UTKFace"):
+        if is_in_split(path.name, split, "UTKFace"):
             yield Sample(
                 id=f"utkface-{path.name.partition('.')[0]}",
                 source="utkface",

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from faceum.data.sample import Sample
-from faceum.datasets.tables import choose, find, numbers, value_or_problem
+from faceum.datasets.tables import choose, find, parse_numbers, value_or_problem
 from faceum.datasets.text import read_text_lines
 from faceum.errors import DataError
 from faceum.image_header import is_image_name
@@ -62,4 +62,4 @@ def _numbers(words: list[str], where: str) -> np.ndarray:
         raise DataError(f"{where} has {len(words)} words; expected {NUMBERS} numbers and a name.")
     if not is_image_name(words[-1].strip()):
         raise DataError(f"{where} does not end with the name of an image.")
-    return numbers(words[:-1], where)
+    return parse_numbers(words[:-1], where)

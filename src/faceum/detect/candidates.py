@@ -78,7 +78,7 @@ def suppress_overlaps(candidates: Candidates, max_iou: float) -> Candidates:
     return candidates.where(np.array(kept, dtype=np.intp))
 
 
-def given_faces(boxes: Any, points5: Any, size: tuple[int, int]) -> list[Detection]:
+def make_candidates(boxes: Any, points5: Any, size: tuple[int, int]) -> list[Detection]:
     """Return the faces that a user gives by boxes, points, or both, in their order.
 
     boxes: (n, 4) numbers, x0 y0 x1 y1 in pixels, or None. points5: (n, 5, 2) numbers, see `Detection`, or

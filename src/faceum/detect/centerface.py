@@ -102,10 +102,12 @@ class CenterFace:
             parts = list(looks)
             if scales[0] < 1:
                 parts.append(self._look_close(image, parts[0], scales[0], lowest))
-            faces.append(self._chosen(image, concatenate(parts), min_score))
+            faces.append(self._refine_chosen(image, concatenate(parts), min_score))
         return faces
 
-    def _chosen(self, image_HWC: np.ndarray, candidates: Candidates, min_score: float) -> list[Detection]:
+    def _refine_chosen(
+        self, image_HWC: np.ndarray, candidates: Candidates, min_score: float
+    ) -> list[Detection]:
         """Return the candidates that are reported, with their points measured again."""
         kept = suppress_overlaps(candidates.where(candidates.scores >= min_score), MAX_IOU)
         points = self._five_points.refine(image_HWC, kept.points)

@@ -52,7 +52,7 @@ class SCRFD:
             self._session = open_session(self.path, threads=threads, device=device)
         except SESSION_ERRORS as error:
             raise ModelError(f"The detector {path} cannot be loaded by onnxruntime ({error}).") from None
-        self._input, self._size = _checked(self._session, self.path)
+        self._input, self._size = _check_input(self._session, self.path)
 
     def detect(self, image_HWC: np.ndarray, *, min_score: float = MIN_SCORE) -> list[Detection]:
         """Return all faces of an upright RGB uint8 image (H, W, 3); see `Detector.detect`."""
@@ -104,7 +104,7 @@ def decode_stride(
     )
 
 
-def _checked(session: InferenceSession, path: Path) -> tuple[str, tuple[int, int]]:
+def _check_input(session: InferenceSession, path: Path) -> tuple[str, tuple[int, int]]:
     """Return the input's name and its height and width."""
     inputs, outputs = session.get_inputs(), session.get_outputs()
     shape = [side if isinstance(side, int) else SIDE for side in inputs[0].shape] if len(inputs) == 1 else []

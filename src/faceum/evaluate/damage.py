@@ -38,7 +38,7 @@ DAMAGES: dict[str, Callable[[LabelledFace], LabelledFace]] = {"stretched": stret
 """Protocol -> the damage to one side of each pair."""
 
 
-def damaged_rows(rows: Iterable[LabelledFace], damage: str) -> Iterator[LabelledFace]:
+def damage_rows(rows: Iterable[LabelledFace], damage: str) -> Iterator[LabelledFace]:
     """Yield the faces after one of `DAMAGES`."""
     return map(DAMAGES[damage], rows)
 

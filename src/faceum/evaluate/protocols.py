@@ -19,14 +19,14 @@ from faceum.data.pairs import Pairs
 from faceum.errors import DataError
 from faceum.evaluate.age import evaluate_age
 from faceum.evaluate.attributes import evaluate_attributes
-from faceum.evaluate.damage import DAMAGES, damaged_rows
+from faceum.evaluate.damage import DAMAGES, damage_rows
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.expression import evaluate_expression
 from faceum.evaluate.identification import evaluate_identification
 from faceum.evaluate.record import Evaluation
 from faceum.evaluate.samples import CutFace, cut_faces
 from faceum.evaluate.thresholds import measure_thresholds, threshold_table
-from faceum.evaluate.verification import Embeddings, embed, evaluate_verification, masked_rows, turn_pairs
+from faceum.evaluate.verification import Embeddings, embed, evaluate_verification, mask_rows, turn_pairs
 from faceum.tasks import TASKS
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class LabelledSet:
     notes: tuple[str, ...] = ()
 
 
-def chosen_protocols(
+def choose_protocols(
     available: Sequence[str], wanted: Sequence[str], tasks: Sequence[str], name: str
 ) -> list[str]:
     """Return the set's protocols that were asked for, or all, as far as the network can answer them.
@@ -116,41 +116,42 @@ def evaluate_set(
     detector: None cuts every face by the set's box. wanted: protocols, all that the labels allow where none
     is named, but for identification, which must be named. limit: only so many faces, or pairs, from all over
     the set. seed: decides which face of a pair is masked or damaged. Masks are left out unless wanted
-    where neither the set nor a detector tells where to paint them. Raises DataError as `chosen_protocols`
+    where neither the set nor a detector tells where to paint them. Raises DataError as `choose_protocols`
     and the metrics do, and for a face whose label cannot be right.
     """
     asked = None if labelled.aligned else detector
     paintable = labelled.pointed or asked is not None or "masked" in wanted
     available = [word for word in labelled.protocols if word != "masked" or paintable]
-    protocols = chosen_protocols(available, wanted, runner.card.tasks, labelled.name)
+    protocols = choose_protocols(available, wanted, runner.card.tasks, labelled.name)
     cut = partial(cut_faces, runner=runner, detector=asked, tight=labelled.tight)
     if any(protocol in OF_PAIRS for protocol in protocols):
         faces = partial(cut, task="recognition")
         for evaluation in _verify(labelled, runner, faces, asked, protocols, (limit, seed)):
-            yield _noted(evaluation, labelled)
+            yield _add_notes(evaluation, labelled)
     if "identification" in protocols:
         named = (read_face(one, parsing=False) for one in labelled.faces() if one.identity is not None)
         embedded = embed(runner, cut(named, task="recognition"))
-        yield _noted(evaluate_identification(embedded, labelled.name), labelled)
+        yield _add_notes(evaluate_identification(embedded, labelled.name), labelled)
     for protocol in protocols:
         if protocol in BY_FACE:
             rows = (
-                read_face(one, parsing=protocol == "parsing") for one in _known(labelled, protocol, limit)
+                read_face(one, parsing=protocol == "parsing")
+                for one in _select_labelled(labelled, protocol, limit)
             )
             score = BY_FACE[protocol]
             if protocol == "parsing":
                 score = partial(evaluate_parsing, classes=labelled.classes)
             if protocol == "expression":
                 score = partial(evaluate_expression, classes=labelled.expressions)
-            yield _noted(score(runner, cut(rows, task=TASK_OF[protocol]), labelled.name), labelled)
+            yield _add_notes(score(runner, cut(rows, task=TASK_OF[protocol]), labelled.name), labelled)
 
 
-def _noted(evaluation: Evaluation, labelled: LabelledSet) -> Evaluation:
+def _add_notes(evaluation: Evaluation, labelled: LabelledSet) -> Evaluation:
     return replace(evaluation, notes=(*labelled.notes, *evaluation.notes))
 
 
-def _known(labelled: LabelledSet, protocol: str, limit: int | None) -> Iterator[Sample]:
-    """The samples with the protocol's label, given by people; at most `limit`, evenly spaced."""
+def _select_labelled(labelled: LabelledSet, protocol: str, limit: int | None) -> Iterator[Sample]:
+    """Return the samples with a label of the protocol made by people; at most `limit`, evenly spaced."""
 
     def known() -> Iterator[Sample]:
         for sample in labelled.faces():
@@ -173,7 +174,7 @@ def _verify(
     if labelled.pairs is None:
         raise DataError(f"Verification on {labelled.name} needs its list of pairs.")
     limit, seed = limit_and_seed
-    pairs = labelled.pairs if limit is None else _thinned(labelled.pairs, limit)
+    pairs = labelled.pairs if limit is None else _thin_pairs(labelled.pairs, limit)
 
     def rows(names: Iterable[str]) -> Iterator[LabelledFace]:
         wanted = set(names)
@@ -184,24 +185,24 @@ def _verify(
     plain = embed(runner, cut(rows(bare)))
     if "verification" in protocols:
         evaluation = evaluate_verification(plain, plain, pairs, labelled.name)
-        yield _with_thresholds(evaluation, plain, plain, pairs, labelled)
+        yield _add_thresholds(evaluation, plain, plain, pairs, labelled)
     if "masked" in protocols:
         unpainted: list[str] = []
-        painted = masked_rows(rows(sides.b), labelled.landmarks, seed, detector, unpainted)
+        painted = mask_rows(rows(sides.b), labelled.landmarks, seed, detector, unpainted)
         masked = embed(runner, cut(painted))
         masked.found.update(dict.fromkeys(unpainted, "missed"))
         evaluation = evaluate_verification(plain, masked, sides, labelled.name, "masked")
-        yield _with_thresholds(evaluation, plain, masked, sides, labelled)
+        yield _add_thresholds(evaluation, plain, masked, sides, labelled)
     for damage in DAMAGES:
         if damage in protocols:
-            damaged = embed(runner, cut(damaged_rows(rows(sides.b), damage)))
+            damaged = embed(runner, cut(damage_rows(rows(sides.b), damage)))
             yield evaluate_verification(plain, damaged, sides, labelled.name, damage)
 
 
-def _with_thresholds(
+def _add_thresholds(
     evaluation: Evaluation, first: Embeddings, second: Embeddings, pairs: Pairs, labelled: LabelledSet
 ) -> Evaluation:
-    """The evaluation with the thresholds for `faceum compare` and their table."""
+    """Return the evaluation with the thresholds for `faceum compare` and their table."""
     measured = measure_thresholds(first, second, pairs, labelled.name, disjoint_folds=labelled.disjoint_folds)
     if measured is None:
         return evaluation
@@ -209,7 +210,7 @@ def _with_thresholds(
     return replace(evaluation, thresholds=measured, tables=tables)
 
 
-def _thinned(pairs: Pairs, limit: int) -> Pairs:
-    """At most `limit` pairs, evenly spaced, so that every fold and both kinds are still there."""
+def _thin_pairs(pairs: Pairs, limit: int) -> Pairs:
+    """Return at most `limit` pairs, evenly spaced, so that every fold and both kinds are still there."""
     kept = np.unique(np.linspace(0, len(pairs) - 1, min(limit, len(pairs))).astype(int))
     return Pairs(fold=pairs.fold[kept], a=pairs.a[kept], b=pairs.b[kept], same=pairs.same[kept])

@@ -77,7 +77,7 @@ class Evaluation:
     worst: tuple[Example, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON, without the images."""
+        """Return plain values, ready for JSON, without the images."""
         return {
             "protocol": self.protocol,
             "dataset": self.dataset,
@@ -130,21 +130,21 @@ def headline_scores(evaluations: Iterable[Evaluation]) -> dict[str, float]:
     makes its pair wrong in "accuracy" of verification and its face wrong in "accuracy" of other tasks,
     fails cs5, fr10 and auc10, is background in parsing, and is left out of "mae", "bias" and "nme";
     "accuracy_with_set_box", "mae_with_set_box" and "nme_with_set_box" hold it cut by the set's box. Where
-    two protocols of a set have a score of one name, the later one's protocol stands between:
+    two protocols of a set have a score of the same name, the later one's protocol is put in between:
     "celeba_landmarks_faces_found".
     """
     flat: dict[str, float] = {}
     for evaluation in evaluations:
         changed = evaluation.protocol in CHANGED
         prefix = evaluation.dataset + (f"_{evaluation.protocol}" if changed else "")
-        for name, value in _flat(evaluation).items():
+        for name, value in _flatten(evaluation).items():
             word = f"{prefix}_{name}"
             flat[word if word not in flat else f"{evaluation.dataset}_{evaluation.protocol}_{name}"] = value
     return flat
 
 
-def _flat(evaluation: Evaluation) -> dict[str, float]:
-    """One protocol's scores, bounds and counts, without the set's name."""
+def _flatten(evaluation: Evaluation) -> dict[str, float]:
+    """Return one protocol's scores, bounds and counts, without the set's name."""
     numbers: dict[str, float] = {}
     for name, score in evaluation.scores.items():
         for word, value in ((name, score.value), (f"{name}_low", score.low), (f"{name}_high", score.high)):

@@ -108,7 +108,7 @@ def summary_table(evaluations: Sequence[Evaluation]) -> Table:
     """Return one row an evaluation with its main scores, at most three."""
     return Table(
         title="Scores",
-        columns=("set", "protocol", "count", "found", "given", "missed", "main score", "beside it"),
+        columns=("set", "protocol", "count", "found", "given", "missed", "main score", "other scores"),
         rows=tuple(
             (
                 one.dataset,

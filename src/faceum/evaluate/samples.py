@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from faceum.crop import Crop, CropSpec, crop_face, points5_from_landmarks, spread_out
+from faceum.crop import Crop, CropSpec, are_spread_out, crop_face, points5_from_landmarks
 from faceum.data.face import find_labelled
 from faceum.decode import decode_answers
 from faceum.errors import DataError
@@ -110,7 +110,7 @@ def batches(samples: Iterable[CutFace], size: int = BATCH) -> Iterator[list[CutF
         yield group
 
 
-def mirrored(crop: Crop, spec: CropSpec) -> Crop:
+def mirror_crop(crop: Crop, spec: CropSpec) -> Crop:
     """Return the mirrored crop: its pixels and face tokens are flipped, its matrices are unchanged."""
     mask = crop.face_tokens_N.reshape(spec.grid, spec.grid)[:, ::-1]
     return Crop(
@@ -128,4 +128,4 @@ def _crop_by_label(row: LabelledFace, runner: Runner, spec: CropSpec) -> Crop:
     rough = crop_face(row.image, runner.card.crop_of("landmarks"), row.place)
     (answer,) = decode_answers(run(runner, [rough], "landmarks"), [rough])
     points5 = points5_from_landmarks(answer["landmarks"])
-    return crop_face(row.image, spec, row.place, points5 if spread_out(points5, row.place) else None)
+    return crop_face(row.image, spec, row.place, points5 if are_spread_out(points5, row.place) else None)

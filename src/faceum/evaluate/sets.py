@@ -49,27 +49,27 @@ NOTES_OF = {
 """Sets whose scores are not what their name promises -> the sentences that say so."""
 
 PEEKED = 64
-"""Faces that are looked at to tell which labels a set has."""
+"""Number of faces from which the labels of a set are determined."""
 
 
 def load_set(name: str, place: str | Path) -> LabelledSet:
     """Return a set, ready to be read.
 
-    name: its word in the report. place: a packed Parquet file, a folder that holds `<name>.val.parquet`, an
+    name: its name in the report. place: a packed Parquet file, a folder that holds `<name>.val.parquet`, an
     insightface `.bin` file, or LAYOUT/SPLIT:FOLDER for a layout of `faceum.datasets.registry`, such as
-    300w/common:/data/300w or lfw:/data/lfw (the split is test where none is said).
+    300w/common:/data/300w or lfw:/data/lfw (the split is test if it is left out).
     AffectNet is scored by its eight classes, or as affectnet-7=affectnet/val:FOLDER without contempt;
-    RAF-DB and FER2013 by their seven. Beside a packed `lfw.val.parquet` a list of pairs
-    `lfw-pairs.val.parquet` allows verification; points in `teacher-landmarks.lfw.val.parquet` serve to
-    paint masks by.
-    Raises DataError for a missing file, another layout, and a set without labels.
+    RAF-DB and FER2013 by their seven. Verification of a packed `lfw.val.parquet` needs the list of pairs
+    `lfw-pairs.val.parquet` in the same folder; masks are painted by the points of
+    `teacher-landmarks.lfw.val.parquet`, if that file is there.
+    Raises DataError for a missing file, an unknown layout, and a set without labels.
     """
     layout, split, path = _parse_place(place)
     word = name.lower().replace("-", "").replace("_", "")
     kind = layout or VARIANT_OF.get(word, name)
     labelled = LabelledSet(
         name=name,
-        faces=_nothing,
+        faces=_yield_nothing,
         protocols=(),
         tight=kind in TIGHT_SETS,
         aligned=kind in ALIGNED_SETS,
@@ -84,11 +84,11 @@ def load_set(name: str, place: str | Path) -> LabelledSet:
     elif layout:
         labelled = replace(labelled, faces=partial(DATASETS[layout], path, split))
     else:
-        labelled = _packed(labelled, path)
+        labelled = _open_packed(labelled, path)
     first = list(islice(labelled.faces(), PEEKED))
     return replace(
         labelled,
-        protocols=_protocols(labelled, first, str(place)),
+        protocols=_list_protocols(labelled, first, str(place)),
         tight=labelled.tight or (kind in CHIPS_OR_WHOLE and _are_chips(first)),
         pointed=bool(labelled.landmarks)
         or any(sample.landmarks68 is not None or sample.points5 is not None for sample in first),
@@ -109,7 +109,7 @@ def parse_sets(entries: list[str]) -> dict[str, str]:
 
 
 def _parse_place(place: str | Path) -> tuple[str, str, Path]:
-    """Layout ("" for packed), split and path."""
+    """Return layout ("" for packed), split and path."""
     words, colon, path = str(place).partition(":")
     layout, _, split = words.partition("/")
     if colon and (layout in DATASETS or layout in PAIR_SETS):
@@ -119,7 +119,7 @@ def _parse_place(place: str | Path) -> tuple[str, str, Path]:
     return "", "", Path(place)
 
 
-def _packed(labelled: LabelledSet, path: Path) -> LabelledSet:
+def _open_packed(labelled: LabelledSet, path: Path) -> LabelledSet:
     file = packed_file(path / f"{labelled.name}.val.parquet" if path.is_dir() else path)
     source, dot, rest = file.name.partition(".")
     pairs, points = (
@@ -135,13 +135,13 @@ def _packed(labelled: LabelledSet, path: Path) -> LabelledSet:
 
 
 def _are_chips(first: list[Sample]) -> bool:
-    """Whether all images are squares of one size, as those that their makers aligned."""
+    """Return whether all images are squares of one size, as in sets that are already aligned."""
     sizes = {sample.read().shape[:2] for sample in first}
     return len(sizes) == 1 and all(height == width for height, width in sizes)
 
 
-def _protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[str, ...]:
-    """What the labels of its first faces, and its pairs, allow; faces that wear masks get no second one."""
+def _list_protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[str, ...]:
+    """Return the protocols that pairs and labels allow; faces that wear masks get no second one."""
     protocols = [protocol for protocol in BY_FACE if any(sample.has_label(protocol) for sample in first)]
     if labelled.pairs is not None:
         masked = [] if any(sample.wears_mask for sample in first) else ["masked"]
@@ -154,5 +154,5 @@ def _protocols(labelled: LabelledSet, first: list[Sample], place: str) -> tuple[
     return tuple(protocols)
 
 
-def _nothing() -> Iterator[Sample]:
+def _yield_nothing() -> Iterator[Sample]:
     return iter(())

@@ -22,7 +22,7 @@ from faceum.data.mask_painter import paint_mask, paint_mask_by_points5
 from faceum.errors import DataError
 from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, round_numbers
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
-from faceum.evaluate.samples import BATCH, CutFace, batches, mirrored, run
+from faceum.evaluate.samples import BATCH, CutFace, batches, mirror_crop, run
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
 from faceum.metrics.verification import OperatingPoint, operating_point, roc, squared_distances, verify_folds
 
@@ -66,7 +66,7 @@ def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
     spec = runner.card.crop_of("recognition")
     for group in batches(samples, BATCH):
         crops = [sample.crop for sample in group]
-        both = crops + [mirrored(crop, spec) for crop in crops]
+        both = crops + [mirror_crop(crop, spec) for crop in crops]
         outputs = run(runner, both, "recognition")["recognition"].astype(np.float64)
         summed = outputs[: len(group)] + outputs[len(group) :]
         for sample, vector, alone in zip(group, summed, outputs[: len(group)], strict=True):
@@ -100,7 +100,7 @@ def turn_pairs(pairs: Pairs, seed: int = 0) -> Pairs:
     return replace(pairs, a=np.where(turned, pairs.b, pairs.a), b=np.where(turned, pairs.a, pairs.b))
 
 
-def masked_rows(
+def mask_rows(
     rows: Iterable[LabelledFace],
     landmarks: Mapping[str, np.ndarray],
     seed: int = 0,
@@ -161,7 +161,7 @@ def evaluate_verification(
     verified = verify_folds(distances, pairs.same, pairs.fold, answered)
     curve = roc(judged, pairs.same)
     points = [operating_point(judged, pairs.same, rate) for rate in RATES]
-    found = _found(first, second, pairs)
+    found = _count_found(first, second, pairs)
     best, worst = _examples(first, second, pairs, distances, float(np.mean(verified.fold_thresholds)))
     return Evaluation(
         protocol=protocol,
@@ -197,8 +197,8 @@ def evaluate_verification(
     )
 
 
-def _found(first: Embeddings, second: Embeddings, pairs: Pairs) -> Counter[str]:
-    """How the faces that the pairs name were found, each face once, or once masked and once bare."""
+def _count_found(first: Embeddings, second: Embeddings, pairs: Pairs) -> Counter[str]:
+    """Count how the pairs' faces were found: each face once, or once masked and once bare."""
     if second is first:
         return Counter(first.found[name] for name in {*pairs.a, *pairs.b})
     found = Counter(first.found[name] for name in set(pairs.a))
@@ -207,7 +207,7 @@ def _found(first: Embeddings, second: Embeddings, pairs: Pairs) -> Counter[str]:
 
 
 def _accuracy_with_set_box(distances: np.ndarray, pairs: Pairs, answered: np.ndarray) -> dict[str, Score]:
-    """The accuracy with missed faces cut by the set's box, where there are any."""
+    """Return the accuracy with missed faces cut by the set's box; empty if no face was missed."""
     if answered.all():
         return {}
     verified = verify_folds(distances, pairs.same, pairs.fold)
@@ -283,7 +283,7 @@ def _threshold_table(points: list[OperatingPoint]) -> Table:
 
 
 def _pair_groups(first: Embeddings, second: Embeddings, pairs: Pairs) -> list[dict[str, str]]:
-    """The groups that both faces of a pair are in."""
+    """Return the groups that both faces of a pair are in."""
     return [
         dict(first.groups[a].items() & second.groups[b].items())
         for a, b in zip(pairs.a, pairs.b, strict=True)
@@ -302,7 +302,7 @@ def _histogram(distances: np.ndarray, same: np.ndarray) -> dict[str, list[float]
 def _examples(
     first: Embeddings, second: Embeddings, pairs: Pairs, distances: np.ndarray, threshold: float
 ) -> tuple[tuple[Example, ...], tuple[Example, ...]]:
-    """The pairs that lie farthest on the right and on the wrong side of the threshold."""
+    """Return the pairs farthest on the right side of the threshold, and those farthest on the wrong side."""
     extremes = Extremes()
     for a, b, same, distance in zip(pairs.a, pairs.b, pairs.same, distances, strict=True):
         words = "one person" if same else "two people"

@@ -13,8 +13,8 @@ import torch
 
 from faceum.errors import ModelError
 from faceum.export.evidence import Evidence, Inputs, evidence_in
-from faceum.export.onnx import chosen_tasks, crop_of_all, export_onnx
-from faceum.export.parity import UNITS, distances, limits_for, too_far
+from faceum.export.onnx import choose_tasks, crop_of_all, export_onnx
+from faceum.export.parity import UNITS, describe_excess, distances, limits_for
 from faceum.export.quantize import quantize
 from faceum.export.sidecar import describe_inputs, describe_outputs
 from faceum.files import sha256_of, whole_file
@@ -73,16 +73,16 @@ def export_file(
         raise ModelError(f"The file to write is {str(out)!r}; its name must end in .onnx.")
     limits = limits_for(precision, tolerance)
     network, metadata = load_checkpoint(resolve_model(model, "safetensors"))
-    chosen = chosen_tasks(network, tasks)
+    chosen = choose_tasks(network, tasks)
     spec = crop_of_all(network, chosen)
     evidence = evidence_in(images, spec, calibrate=precision == "int8")
     sidecar = out.with_suffix(".json")
     # The description is moved into place first, so that no file is without one.
     with whole_file(out) as partial, whole_file(sidecar) as partial_sidecar:
         _write_network(partial, network, metadata, chosen, precision, evidence)
-        answers = _by_onnx(partial, evidence.compared, chosen)
-        found = distances(_by_torch(network, evidence.compared, chosen), answers, size=spec.size)
-        if wrong := too_far(found, limits):
+        answers = _run_onnx(partial, evidence.compared, chosen)
+        found = distances(_run_torch(network, evidence.compared, chosen), answers, size=spec.size)
+        if wrong := describe_excess(found, limits):
             raise ModelError(
                 f"The answers of the {precision} file are too far from torch: {wrong}; nothing was written."
             )
@@ -95,7 +95,7 @@ def export_file(
             "provenance": metadata.get("provenance"),
             **describe_inputs(spec),
             "outputs": describe_outputs(answers, metadata["labels"]),
-            "compared_with_torch": _compared(evidence, found, limits),
+            "compared_with_torch": _compare_with_torch(evidence, found, limits),
             "scores": metadata.get("scores", {}),
         }
         partial_sidecar.write_text(json.dumps(about, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
@@ -123,17 +123,19 @@ def _write_network(
         plain.unlink(missing_ok=True)
 
 
-def _by_torch(network: FaceUM, inputs: Inputs, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+def _run_torch(network: FaceUM, inputs: Inputs, tasks: Sequence[str]) -> dict[str, np.ndarray]:
     with torch.inference_mode():
         output = network(torch.from_numpy(inputs[0]), torch.from_numpy(inputs[1]), tasks)
         return {task: output[task].numpy() for task in tasks}
 
 
-def _by_onnx(path: Path, inputs: Inputs, tasks: Sequence[str]) -> dict[str, np.ndarray]:
+def _run_onnx(path: Path, inputs: Inputs, tasks: Sequence[str]) -> dict[str, np.ndarray]:
     return OnnxRunner(path, "cpu", usable_threads()).run_input(*inputs, tasks)
 
 
-def _compared(evidence: Evidence, found: Mapping[str, float], limits: Mapping[str, float]) -> dict[str, Any]:
+def _compare_with_torch(
+    evidence: Evidence, found: Mapping[str, float], limits: Mapping[str, float]
+) -> dict[str, Any]:
     return {
         "on": evidence.on,
         "faces": evidence.faces,

@@ -116,7 +116,7 @@ def export_onnx(
         noise by default.
     Raises ModelError, and writes nothing, if the answers differ from torch or the batch size is fixed.
     """
-    tasks = chosen_tasks(model, tasks)
+    tasks = choose_tasks(model, tasks)
     spec = crop_of_all(model, tasks)
     network = copy.deepcopy(model).cpu().float().eval()
     if half:
@@ -126,7 +126,7 @@ def export_onnx(
         output = network(torch.from_numpy(crops), torch.from_numpy(masks), tasks)
         expected = {task: output[task].numpy() for task in tasks}
     program = _trace(network, tasks, *noise(spec))  # several crops, since the exporter makes one a constant
-    if fixed := _fixed_batch(program):
+    if fixed := _list_fixed(program):
         raise ModelError(
             f"The ONNX file would have a fixed batch size ({', '.join(fixed)}); nothing was written."
         )
@@ -168,7 +168,7 @@ def _trace(network: FaceUM, tasks: Sequence[str], crops: np.ndarray, masks: np.n
     return program.model_proto
 
 
-def _fixed_batch(program: onnx.ModelProto) -> list[str]:
+def _list_fixed(program: onnx.ModelProto) -> list[str]:
     """Return the inputs and outputs whose first dimension is fixed."""
     return [
         value.name
@@ -229,7 +229,7 @@ def _describe(
     entry.key, entry.value = "faceum", json.dumps({**metadata, **card.to_dict()})
 
 
-def chosen_tasks(model: FaceUM, tasks: Sequence[str] | None) -> tuple[str, ...]:
+def choose_tasks(model: FaceUM, tasks: Sequence[str] | None) -> tuple[str, ...]:
     """Return each requested task once, all of the model's for None; raises ModelError for an empty list."""
     if tasks is None:
         return model.config.tasks

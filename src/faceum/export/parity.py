@@ -76,7 +76,7 @@ def limits_for(precision: str, tolerance: Mapping[str, float] | None = None) -> 
     return {name: of_kind[task.kind] for name, task in TASKS.items()} | dict(tolerance or {})
 
 
-def too_far(measured: Mapping[str, float], limits: Mapping[str, float]) -> str:
+def describe_excess(measured: Mapping[str, float], limits: Mapping[str, float]) -> str:
     """Return a text that names the tasks beyond their limit; empty if there are none."""
     return "; ".join(
         f"{task} is off by {distance:.3g}, at most {limits[task]:g} is accepted ({UNITS[TASKS[task].kind]})"

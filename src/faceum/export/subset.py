@@ -86,7 +86,7 @@ def extract_tasks(model: FaceUM, tasks: Sequence[str]) -> FaceUM:
     """
     from faceum.model.network import FaceUM
 
-    config = extracted_config(model.config, tasks)
+    config = extract_config(model.config, tasks)
     part = FaceUM(config)
     expected = part.state_dict()
     state = {name: value for name, value in model.state_dict().items() if name in expected}
@@ -100,7 +100,7 @@ def extract_tasks(model: FaceUM, tasks: Sequence[str]) -> FaceUM:
     return part.eval()
 
 
-def extracted_config(config: FaceUMConfig, tasks: Sequence[str]) -> FaceUMConfig:
+def extract_config(config: FaceUMConfig, tasks: Sequence[str]) -> FaceUMConfig:
     """Return the config of the network that answers only these tasks, named after them."""
     for task in tasks:
         if task not in config.tasks:

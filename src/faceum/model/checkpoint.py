@@ -18,7 +18,7 @@ from torch import Tensor
 
 from faceum import old_names
 from faceum.config import from_plain, to_plain
-from faceum.errors import ModelError, RecipeError, listed
+from faceum.errors import ModelError, RecipeError, join_names
 from faceum.files import whole_file
 from faceum.model.network import FaceUM, FaceUMConfig
 from faceum.tasks import TASKS
@@ -68,7 +68,7 @@ def load_checkpoint(path: str | Path) -> tuple[FaceUM, dict[str, Any]]:
     header = read_metadata(path)
     try:
         with safe_open(path, framework="pt") as file:
-            stored = {old_names.tensor_name(name): name for name in file.keys()}
+            stored = {old_names.rename_tensor(name): name for name in file.keys()}
             shapes = {name: tuple(file.get_slice(old).get_shape()) for name, old in stored.items()}
             model = _build_empty(path, header, shapes)
             expected = model.state_dict()
@@ -111,7 +111,7 @@ def config_from_dict(values: Any) -> FaceUMConfig:
     Raises ModelError if a key is unknown or missing, or a value is not valid.
     """
     try:
-        renamed = old_names.network_config(values) if isinstance(values, Mapping) else values
+        renamed = old_names.rename_network_config(values) if isinstance(values, Mapping) else values
         return from_plain(FaceUMConfig, renamed)
     except RecipeError as error:
         raise ModelError(str(error)) from error
@@ -167,7 +167,7 @@ def _require_same_shapes(
 
 def _list_first(names: list[str]) -> str:
     more = f" and {len(names) - FIRST_NAMED} more" if len(names) > FIRST_NAMED else ""
-    return listed(names[:FIRST_NAMED]) + more
+    return join_names(names[:FIRST_NAMED]) + more
 
 
 def _first_line(error: BaseException) -> str:

@@ -242,7 +242,7 @@ def convert(
         parts = [state[one] for one in names]
         if name == "trunk.positions":
             parts = [_resize_to_grid(parts[0], ours[name])]
-        misfits = _of_wrong_shape(names, parts, _part_shape(name, ours[name].shape, len(names)))
+        misfits = _list_wrong_shapes(names, parts, _part_shape(name, ours[name].shape, len(names)))
         if not misfits:
             joined = torch.cat(parts) if len(parts) > 1 else parts[0].clone()
             ours[name] = joined.reshape(ours[name].shape).to(ours[name].dtype)
@@ -273,10 +273,10 @@ def _account(
     fresh: Sequence[str],
 ) -> Account:
     expected = {one for names in sources.values() for one in names}
-    idle = [prefix for prefix in drop if not any(_begins(name, [prefix]) for name in state)]
+    idle = [prefix for prefix in drop if not any(_has_prefix(name, [prefix]) for name in state)]
     if idle:
         raise ModelError(f"No tensor name begins with {_list(idle)}; leave out that --drop.")
-    by_name = {name for name in state if _begins(name, drop)}
+    by_name = {name for name in state if _has_prefix(name, drop)}
     rest = set(state) - expected - by_name
     by_rule = {name for name in rest if re.fullmatch(foreign.unused, name)}
     missing, unknown = sorted(expected - set(state) | expected & by_name), sorted(rest - by_rule)
@@ -293,7 +293,7 @@ def _account(
     )
 
 
-def _begins(name: str, prefixes: Iterable[str]) -> bool:
+def _has_prefix(name: str, prefixes: Iterable[str]) -> bool:
     return name.startswith(tuple(prefix.removeprefix("module.") for prefix in prefixes))
 
 
@@ -311,7 +311,7 @@ def _part_shape(name: str, shape: torch.Size, parts: int) -> tuple[int, ...]:
     return tuple(shape[2:]) if name.endswith("router.weight") else (shape[0] // parts, *shape[1:])
 
 
-def _of_wrong_shape(names: Sequence[str], parts: Sequence[Tensor], expected: tuple[int, ...]) -> list[str]:
+def _list_wrong_shapes(names: Sequence[str], parts: Sequence[Tensor], expected: tuple[int, ...]) -> list[str]:
     return [
         f"{name} is {tuple(part.shape)}, not {expected}"
         for name, part in zip(names, parts, strict=True)

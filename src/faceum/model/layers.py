@@ -15,7 +15,7 @@ from faceum.errors import ModelError, unknown_name
 
 
 def quick_gelu(x: Tensor) -> Tensor:
-    """CLIP's approximation of GELU, x * sigmoid(1.702 x) (Hendrycks and Gimpel, arXiv 1606.08415)."""
+    """Compute CLIP's approximation of GELU, x * sigmoid(1.702 x) (arXiv 1606.08415)."""
     if x.requires_grad:
         return x * torch.sigmoid(1.702 * x)
     # One new tensor instead of three: allocating a hidden layer costs more than the arithmetic.

@@ -18,7 +18,7 @@ POOLS = (1, 2, 3, 6)
 
 
 def as_map(x_BND: Tensor) -> Tensor:
-    """Row-major tokens of a square grid (B, N, D) -> (B, D, h, w)."""
+    """Reshape row-major tokens of a square grid (B, N, D) to (B, D, h, w)."""
     side = int(x_BND.shape[1] ** 0.5)
     return x_BND.transpose(1, 2).unflatten(2, (side, side))
 

@@ -61,7 +61,7 @@ def faces_of_images(
 
 
 def faces_of_parquet(path: Path) -> Faces:
-    """The embeddings of a Parquet file: the column `embedding`, of lists of numbers, and a row for each face.
+    """Read the embeddings of a Parquet file: a row for each face, lists of numbers in the column `embedding`.
 
     Columns `source` or `id`, `face`, `x0`, `y0`, `x1`, `y1` are taken over where they are there. Raises
     DataError where the file has no such column, or its rows have different lengths.
@@ -94,7 +94,7 @@ def faces_of_parquet(path: Path) -> Faces:
 
 
 def _matrix(column: Any, path: Path) -> np.ndarray:
-    """(n, D) float32 from a column of lists of numbers."""
+    """Return (n, D) float32 from a column of lists of numbers."""
     flat = column.flatten()
     values = np.asarray(flat.to_numpy(zero_copy_only=False), np.float32)
     count = len(column)
@@ -104,7 +104,7 @@ def _matrix(column: Any, path: Path) -> np.ndarray:
 
 
 def _offsets(column: Any, total: int) -> np.ndarray:
-    """Where each list begins and ends."""
+    """Return where each list begins and ends."""
     if hasattr(column, "offsets"):
         return np.asarray(column.offsets)
     return np.linspace(0, total, len(column) + 1).astype(np.int64)

@@ -73,7 +73,7 @@ def write_clusters(faces: Faces, clustering: Clustering, folder: Path) -> Path:
 
 
 def _figure(faces: Faces, number: int, rows: np.ndarray, folder: Path) -> str:
-    """A cluster's part of the page; its contact sheet is written where there are images."""
+    """Return a cluster's part of the page, and write its contact sheet if there are images."""
     shown = ""
     if faces.thumbnails:
         name = f"sheets/cluster-{number:04d}.jpg"
@@ -87,7 +87,7 @@ def _figure(faces: Faces, number: int, rows: np.ndarray, folder: Path) -> str:
 
 
 def contact_sheet(thumbnails: list[bytes]) -> np.ndarray:
-    """The faces side by side, `COLUMNS` a row, on white: RGB uint8; thumbnails: JPEG bytes."""
+    """Return the faces on white, `COLUMNS` per row, RGB uint8; thumbnails: JPEG bytes."""
     rows, columns = -(-len(thumbnails) // COLUMNS), min(COLUMNS, len(thumbnails))
     sheet = np.full((rows * THUMBNAIL, columns * THUMBNAIL, 3), 255, np.uint8)
     for place, data in enumerate(thumbnails):

@@ -93,11 +93,11 @@ def cluster_vectors(
         divided = _linkage(vectors[faces], threshold) if len(faces) > 2 else np.zeros(len(faces), np.int64)
         labels[faces] = divided + used
         used += int(divided.max()) + 1
-    return Clustering(labels=_by_size(labels), links=links, threshold=threshold)
+    return Clustering(labels=_sort_by_size(labels), links=links, threshold=threshold)
 
 
 def _components(links: Links, count: int, threshold: float) -> Iterator[np.ndarray]:
-    """The faces of each connected component, of at most `LARGEST` faces each."""
+    """Yield the faces of each connected component, of at most `LARGEST` faces each."""
     from scipy.sparse import coo_array
     from scipy.sparse.csgraph import connected_components
 
@@ -118,7 +118,7 @@ def _components(links: Links, count: int, threshold: float) -> Iterator[np.ndarr
 
 
 def _linkage(vectors: np.ndarray, threshold: float) -> np.ndarray:
-    """(n,) clusters, from 0: groups are one while the mean cosine between them reaches the threshold."""
+    """Return (n,) clusters, from 0: groups merge while the mean cosine between them reaches the threshold."""
     from scipy.cluster.hierarchy import fcluster, linkage
 
     unit = _unit(vectors)
@@ -129,14 +129,14 @@ def _linkage(vectors: np.ndarray, threshold: float) -> np.ndarray:
 
 def neighbour_pairs(vectors: np.ndarray, threshold: float) -> Iterator[tuple[int, Links]]:
     """Yield, block by block, how many faces are done and the pairs of faces with cosine >= threshold."""
-    turned, beyond = _turned(vectors)
+    turned, beyond = _project(vectors)
     # Ordered by their bounds, so that one bound for a whole block is nearly as sharp as one for each pair.
     order = np.argsort(beyond, kind="stable")
     turned, beyond = turned[order], beyond[order]
     count = len(turned)
     for start in range(0, count, BLOCK):
         for low in range(start, count, BLOCK):
-            i, j, cosines = _linked(turned, beyond, start, low, threshold)
+            i, j, cosines = _find_linked(turned, beyond, start, low, threshold)
             if low == start:
                 i, j, cosines = i[i < j], j[i < j], cosines[i < j]
             if len(i):
@@ -144,30 +144,30 @@ def neighbour_pairs(vectors: np.ndarray, threshold: float) -> Iterator[tuple[int
         yield min(start + BLOCK, count), _NO_LINKS
 
 
-def _linked(turned: np.ndarray, beyond: np.ndarray, start: int, low: int, threshold: float) -> Links:
-    """The pairs of two blocks whose cosine reaches the threshold."""
+def _find_linked(turned: np.ndarray, beyond: np.ndarray, start: int, low: int, threshold: float) -> Links:
+    """Return the pairs of two blocks whose cosine reaches the threshold."""
     a, b = turned[start : start + BLOCK], turned[low : low + BLOCK]
     cosines = a[:, :LEADING] @ b[:, :LEADING].T
     most = beyond[start : start + BLOCK].max() * beyond[low : low + BLOCK].max()
-    i, j = _nonzero(cosines >= threshold - SLACK - most)
+    i, j = _find_nonzero(cosines >= threshold - SLACK - most)
     if turned.shape[1] > LEADING and len(i) > SURVIVORS * cosines.size:
         cosines += a[:, LEADING:] @ b[:, LEADING:].T
-        i, j = _nonzero(cosines >= threshold)
+        i, j = _find_nonzero(cosines >= threshold)
         return i + start, j + low, cosines[i, j]
     exact = cosines[i, j] + np.einsum("nd,nd->n", a[i, LEADING:], b[j, LEADING:])
     kept = exact >= threshold
     return i[kept] + start, j[kept] + low, exact[kept]
 
 
-def _nonzero(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same as np.nonzero, quicker where little is marked."""
+def _find_nonzero(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Do the same as np.nonzero, but faster if little is marked."""
     rows = np.flatnonzero(marked.any(axis=1))
     i, j = np.nonzero(marked[rows])
     return rows[i], j
 
 
-def _turned(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Vectors (n, d') float32 of length 1 on their principal axes, and (n,) the length beyond `LEADING`.
+def _project(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Return unit vectors (n, d') float32 on their principal axes, and (n,) the length beyond `LEADING`.
 
     The axes are those of the second moments, without centring, so that cosines stay as they are; axes along
     which no vector extends are left out.
@@ -196,8 +196,8 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 _NO_LINKS: Links = (np.zeros(0, np.int32), np.zeros(0, np.int32), np.zeros(0, np.float32))
 
 
-def _by_size(labels: np.ndarray) -> np.ndarray:
-    """The same clusters, numbered from the largest; of equals, the one whose first face comes first."""
+def _sort_by_size(labels: np.ndarray) -> np.ndarray:
+    """Number the clusters from the largest; equal ones in the order of their first faces."""
     _, first, inverse, sizes = np.unique(labels, return_index=True, return_inverse=True, return_counts=True)
     order = np.lexsort((first, -sizes))
     numbers = np.empty(len(order), np.int64)

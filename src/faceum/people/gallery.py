@@ -98,7 +98,7 @@ class Gallery:
         return self._analyzer
 
     def thresholds(self) -> Thresholds | None:
-        """The analyzer's thresholds; None where its network has none."""
+        """Return the analyzer's thresholds; None where its network has none."""
         try:
             return self.analyzer.thresholds()
         except ModelError:
@@ -129,7 +129,7 @@ class Gallery:
 
         def sources() -> Iterator[Source]:
             for name, source in entries:
-                waiting.append((_checked_name(name), source))
+                waiting.append((_check_name(name), source))
                 yield source
 
         results = self.analyzer.analyze_many(sources(), keep_images=self._keep_crops)
@@ -180,7 +180,7 @@ class Gallery:
         return self.enroll_many(people_folders(Path(folder)), largest=largest)
 
     def search(self, image: Source, k: int = 5, *, fmr: float = FMR, masked: bool = False) -> list[Search]:
-        """For each face of an image, largest first, the k nearest people and a verdict on each.
+        """Return, for each face of an image, largest first, the k nearest people and a verdict on each.
 
         fmr: the share of strangers that the search as a whole may take for somebody. A gallery of n samples
         is n chances of a false match, so each pair is judged at a lower rate; see `Search.pair_fmr`.
@@ -200,7 +200,7 @@ class Gallery:
     def search_vectors(
         self, vectors: np.ndarray, k: int = 5, *, model: str, fmr: float = FMR, masked: bool = False
     ) -> list[Search]:
-        """The same for embeddings (n, D) of the network `model`."""
+        """Do the same for embeddings (n, D) of the network `model`."""
         if k < 1:
             raise GalleryError(f"A search returns at least 1 person, got k={k}.")
         binding = self.store.binding()
@@ -231,16 +231,16 @@ class Gallery:
         ]
 
     def people(self) -> list[Person]:
-        """Everyone, by name."""
+        """Return all people, sorted by name."""
         return self.store.people()
 
     def samples(self, name: str, *, crops: bool = False) -> list[Sample]:
-        """A person's samples in the order in which they were added; with their crops if asked."""
+        """Return a person's samples in the order in which they were added, with their crops if requested."""
         return self.store.samples(name, crops=crops)
 
     def rename(self, name: str, new: str) -> None:
         """Give a person another name."""
-        self.store.rename(name, _checked_name(new))
+        self.store.rename(name, _check_name(new))
 
     def remove(self, name: str) -> int:
         """Remove a person with all samples, and return how many; their bytes are gone when this returns."""
@@ -296,7 +296,7 @@ class Gallery:
 
 
 def default_url() -> str:
-    """What FACEUM_GALLERY names, else a file in the user's data folder."""
+    """Return the address in FACEUM_GALLERY, or else of a file in the user's data folder."""
     if named := os.environ.get(VARIABLE):
         return named
     data = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
@@ -324,7 +324,7 @@ def open_store(url: str | Path) -> Store:
 
 
 def _problem(result: Result, largest: bool) -> str | None:
-    """Why an image cannot be enrolled; None where it can."""
+    """Return why an image cannot be enrolled, None if it can."""
     name = result.source or "The image"
     if result.error is not None:
         return result.error
@@ -337,14 +337,14 @@ def _problem(result: Result, largest: bool) -> str | None:
     return None
 
 
-def _checked_name(name: Any) -> str:
+def _check_name(name: Any) -> str:
     if not isinstance(name, str) or not name.strip() or not name.isprintable():
         raise GalleryError(f"A person needs a name of printable characters, got {name!r}.")
     return name.strip()
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:
-    """Vectors (n, D) of length 1 in float16; GalleryError for one that is zero or not finite."""
+    """Return vectors (n, D) of length 1 in float16; GalleryError if one is zero or not finite."""
     vectors = np.asarray(vectors, np.float32)
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     if not (np.isfinite(lengths).all() and (lengths > 0).all()):

@@ -75,7 +75,7 @@ class VectorIndex:
         self._count = end
 
     def nearest(self, probes: np.ndarray, k: int) -> list[list[Hit]]:
-        """For each probe (n, D) the k people with the nearest samples, nearest first."""
+        """Return, for each probe (n, D), the k people with the nearest samples, nearest first."""
         hits: list[list[Hit]] = []
         for first in range(0, len(probes), PROBES):
             cosines = self.cosines(probes[first : first + PROBES])
@@ -83,7 +83,7 @@ class VectorIndex:
         return hits
 
     def cosines(self, probes: np.ndarray) -> np.ndarray:
-        """(n, N) float32 cosines of probes (n, D) with every vector."""
+        """Return (n, N) float32 cosines of probes (n, D) with every vector."""
         scaled = np.ascontiguousarray(probes, np.float32) / np.float32(SCALE)
         result = np.empty((len(probes), self._count), np.float32)
         share = -(-self._count // self._pool._max_workers // ROWS) * ROWS or ROWS

@@ -96,7 +96,7 @@ class PostgresStore(Store):
             return [self._nearest(query, np.asarray(vector, np.float16), k) for vector in vectors]
 
     def _nearest(self, query: Query, vector: np.ndarray, k: int) -> list[Neighbour]:
-        """The k nearest people: as many samples are asked for as it takes to see k people."""
+        """Return the k nearest people, asking for as many samples as it takes to see k people."""
         value, taken = self._encode(vector), 2 * k
         while True:
             rows = query(

@@ -46,7 +46,7 @@ class Sample:
     id: int = 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON, without the vector and the crop."""
+        """Return plain values, ready for JSON, without the vector and the crop."""
         return {
             "id": self.id,
             "person": self.person,
@@ -69,7 +69,7 @@ class Person:
     added: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {"name": self.name, "samples": self.samples, "added": self.added}
 
 
@@ -96,7 +96,7 @@ class Candidate:
     same: bool
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {"name": self.name, "sample": self.sample, "cosine": self.cosine, "same": self.same}
 
 
@@ -127,7 +127,7 @@ class Search:
         return best.name if best is not None and best.same else UNKNOWN
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {
             "name": self.name,
             "box": None if self.box is None else [float(value) for value in self.box],
@@ -150,5 +150,5 @@ class Finding:
     detail: str
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values, ready for JSON."""
+        """Return plain values, ready for JSON."""
         return {"name": self.name, "ok": self.ok, "detail": self.detail}

@@ -24,7 +24,7 @@ CROP = CropSpec(policy="similarity", size=160, grid=1)
 
 
 def people_folders(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Each person's name and image, of a folder with a folder of images a person, sorted by name.
+    """Yield each person's name and image, sorted by name, from a folder with one folder of images per person.
 
     Folders within a person's folder belong to the person; hidden files and folders are left out. GalleryError
     where there is no such folder.
@@ -45,7 +45,7 @@ def people_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def image_key(source: Any) -> str:
-    """The SHA-256 of an image: of a file's bytes, or of an array's values and shape."""
+    """Return the SHA-256 of an image: of a file's bytes, or of an array's values and shape."""
     if isinstance(source, (str, os.PathLike)):
         return sha256_of(source)
     if isinstance(source, (bytes, bytearray, memoryview)):
@@ -55,11 +55,11 @@ def image_key(source: Any) -> str:
 
 
 def face_crop(image: np.ndarray, face: Face) -> np.ndarray:
-    """The face cut out of its image, upright, (160, 160, 3) uint8 RGB."""
+    """Return the face cut out of its image, upright, (160, 160, 3) uint8 RGB."""
     return crop_face(image, CROP, face.box, face.points5).image
 
 
 def face_jpeg(image: np.ndarray, face: Face) -> bytes:
-    """The same as the bytes of a JPEG file."""
+    """Return the face's crop as the bytes of a JPEG file."""
     _, encoded = cv2.imencode(".jpg", face_crop(image, face)[..., ::-1], [cv2.IMWRITE_JPEG_QUALITY, 90])
     return bytes(encoded.tobytes())

@@ -54,7 +54,7 @@ class SQLiteStore(Store):
             )
         except (OSError, sqlite3.Error) as error:
             raise GalleryError(f"The gallery {path} cannot be opened ({error}); check the path.") from None
-        with self._spoken():
+        with self._translate_errors():
             self._open()
 
     def _open(self) -> None:
@@ -78,7 +78,7 @@ class SQLiteStore(Store):
     @contextmanager
     def transaction(self, *, write: bool = False) -> Iterator[Query]:
         """See `Store.transaction`."""
-        with self._lock, self._spoken():
+        with self._lock, self._translate_errors():
             self._connection.execute("BEGIN IMMEDIATE" if write else "BEGIN")
             try:
                 yield self._query
@@ -94,7 +94,7 @@ class SQLiteStore(Store):
     def nearest(self, vectors: np.ndarray, k: int) -> list[list[Neighbour]]:
         """See `Store.nearest`; exact."""
         with self._lock:
-            index = self._refreshed()
+            index = self._refresh()
             if index is None or not len(index):
                 return [[] for _ in vectors]
             hits = index.nearest(vectors, k)
@@ -110,8 +110,8 @@ class SQLiteStore(Store):
             for row in hits
         ]
 
-    def _refreshed(self) -> VectorIndex | None:
-        """The vectors as the file holds them now: only what is new is read, unless something was removed."""
+    def _refresh(self) -> VectorIndex | None:
+        """Return the vectors that the file holds; read only new ones, unless something was removed."""
         with self.transaction() as query:
             known: dict[str, str] = dict(
                 query("SELECT key, value FROM settings WHERE key IN ('dim', 'revision')")
@@ -203,7 +203,7 @@ class SQLiteStore(Store):
         return np.frombuffer(value, "<f2")
 
     @contextmanager
-    def _spoken(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         try:
             yield
         except sqlite3.Error as error:

@@ -43,7 +43,7 @@ class Store(ABC):
 
     @abstractmethod
     def nearest(self, vectors: np.ndarray, k: int) -> list[list[Neighbour]]:
-        """For each vector (n, D) of length 1 the k nearest people, nearest first."""
+        """Return, for each vector (n, D) of length 1, the k nearest people, nearest first."""
 
     @abstractmethod
     def close(self) -> None:
@@ -55,15 +55,15 @@ class Store(ABC):
 
     @abstractmethod
     def check_storage(self) -> list[Finding]:
-        """Findings about the file or the database itself."""
+        """Return findings about the file or the database itself."""
 
     @abstractmethod
     def _encode(self, vector: np.ndarray) -> Any:
-        """A vector (D,) float16 as a column's value."""
+        """Return a vector (D,) float16 as a column's value."""
 
     @abstractmethod
     def _decode(self, value: Any) -> np.ndarray:
-        """The inverse of `_encode`."""
+        """Undo `_encode`."""
 
     @abstractmethod
     def _prepare(self, query: Query, binding: Binding) -> None:
@@ -74,7 +74,7 @@ class Store(ABC):
         """Do what follows the addition of samples, when they are committed."""
 
     def binding(self) -> Binding | None:
-        """What the vectors have in common; None while there are none."""
+        """Return what the vectors have in common; None while there are none."""
         with self.transaction() as query:
             return _binding(query)
 
@@ -125,14 +125,14 @@ class Store(ABC):
         return bool(rows)
 
     def counts(self) -> tuple[int, int]:
-        """Numbers of people and of samples."""
+        """Return the numbers of people and of samples."""
         with self.transaction() as query:
             people = query("SELECT count(*) FROM people")[0][0]
             samples = query("SELECT count(*) FROM samples")[0][0] if _binding(query) else 0
         return int(people), int(samples)
 
     def people(self) -> list[Person]:
-        """Everyone, by name."""
+        """Return all people, sorted by name."""
         with self.transaction() as query:
             if _binding(query) is None:
                 return []
@@ -144,7 +144,7 @@ class Store(ABC):
         return [Person(name=name, samples=int(count), added=added) for name, count, added in rows]
 
     def samples(self, name: str, *, crops: bool = False) -> list[Sample]:
-        """A person's samples in the order in which they were added; GalleryError for an unknown name."""
+        """Return a person's samples in the order of their addition; GalleryError for an unknown name."""
         with self.transaction() as query:
             person = self._person(query, name)
             extra = ", crop" if crops else ""
@@ -190,7 +190,7 @@ class Store(ABC):
         return len(moved)
 
     def check(self) -> list[Finding]:
-        """Findings about the records and the storage."""
+        """Return findings about the records and the storage."""
         with self.transaction() as query:
             binding = _binding(query)
             findings = [_binding_finding(binding)]
@@ -241,12 +241,12 @@ class Store(ABC):
 
 
 def utc_now() -> str:
-    """The time now, UTC, ISO 8601 to the second."""
+    """Return the time now in UTC, as ISO 8601 to the second."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ")
 
 
 def mismatch(model: str, binding: Binding | None) -> str:
-    """The sentence for a vector of another network than the gallery's."""
+    """Return the sentence for a vector of another network than the gallery's."""
     present = "no network yet" if binding is None else f"{binding.model} ({binding.dim} numbers)"
     return (
         f"The gallery holds vectors of {present}, but these are of {model}; vectors of two networks "

@@ -75,10 +75,10 @@ def render_faces(
     per face; without it the drawing has the image's own size.
     Raises FaceumError for an unknown layer.
     """
-    chosen = _chosen_layers(layers)
+    chosen = _choose_layers(layers)
     letters = best_lettering()
     panelled = "panel" in chosen
-    photo, to_photo = _fitted_photo(image) if panelled else (image.copy(), np.eye(2, 3))
+    photo, to_photo = _fit_photo(image) if panelled else (image.copy(), np.eye(2, 3))
     for index, face in reversed(list(enumerate(faces))):  # the first and largest on top
         _draw_on_photo(photo, face, to_photo, index, letters, chosen)
     if not panelled:
@@ -91,7 +91,7 @@ def render_faces(
     return arrange(photo, legend, _cards(image, faces, letters, chosen))
 
 
-def _chosen_layers(layers: Collection[str] | None) -> frozenset[str]:
+def _choose_layers(layers: Collection[str] | None) -> frozenset[str]:
     if isinstance(layers, str):
         raise FaceumError(f"layers is the text {layers!r}; give a list of names, such as ['boxes'].")
     for layer in layers or ():
@@ -100,7 +100,7 @@ def _chosen_layers(layers: Collection[str] | None) -> frozenset[str]:
     return frozenset(LAYERS if layers is None else layers)
 
 
-def _fitted_photo(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _fit_photo(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Return the photo at the drawing's size, padded if it is very narrow, and the matrix to it."""
     height, width = image.shape[:2]
     scale = max(SMALLEST / max(height, width), SHORT_SIDE / min(height, width), 1.0)
@@ -178,7 +178,7 @@ def _full_card(
     for painter, answer in _answers(face):
         if painter.card is not None:
             painter.card(page, answer)
-    return panel.finished(page)
+    return panel.finish(page)
 
 
 def _short_card(image: np.ndarray, face: Face, index: int, letters: Lettering) -> np.ndarray:
@@ -187,7 +187,7 @@ def _short_card(image: np.ndarray, face: Face, index: int, letters: Lettering) -
     to_view = _view_matrix(face.box, side)
     view = _view(image, to_view, side)
     panel.draw_aside(page, f"Face {index + 1}", view, _short_answers(face))
-    return panel.finished(page)
+    return panel.finish(page)
 
 
 def _short_answers(face: Face) -> list[str]:
@@ -198,7 +198,7 @@ def _short_answers(face: Face) -> list[str]:
     if face.expression is not None:
         share = face.expression.probabilities[face.expression.label]
         first.append(f"{face.expression.label} {panel.percent(share)}")
-    second = [panel.attribute_words(name) for name, _ in panel.notable(face.attributes or {})[:3]]
+    second = [panel.attribute_words(name) for name, _ in panel.select_notable(face.attributes or {})[:3]]
     return ["  ·  ".join(first), ", ".join(second)]
 
 
@@ -207,7 +207,7 @@ def _note_card(title: str, note: str, letters: Lettering) -> np.ndarray:
     page.text(title, page.left, page.y + 19, 21, INK, 600)
     page.text(note, page.left, page.y + 46, 15, SOFT_INK)
     page.y += 50
-    return panel.finished(page)
+    return panel.finish(page)
 
 
 def _view_matrix(box: np.ndarray, side: int) -> np.ndarray:

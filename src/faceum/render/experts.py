@@ -15,7 +15,7 @@ import numpy as np
 from faceum.model.routing_stats import NOT_TAKEN, REGIONS, Inspection
 from faceum.render.canvas import dot, fill_box, outline_box, paste_round, stroke
 from faceum.render.layout import GAP, MARGIN
-from faceum.render.lettering import Colour, Lettering, best_lettering, fitted
+from faceum.render.lettering import Colour, Lettering, best_lettering, shorten_to_width
 from faceum.render.palette import CARD, FAINT_INK, GROUND, INK, SOFT_INK, TRACK, expert_colour
 
 WIDTH = 1536
@@ -53,7 +53,7 @@ def render_experts(inspection: Inspection, title: str = "") -> np.ndarray:
         cards.append(_draw_overlap_card(inspection, letters))
     blocks += _arrange(cards)
     height = sum(block.shape[0] + GAP for block in blocks) - GAP
-    drawing = _empty(height + 2 * MARGIN, WIDTH + 2 * MARGIN, GROUND)
+    drawing = _make_card(height + 2 * MARGIN, WIDTH + 2 * MARGIN, GROUND)
     y = MARGIN
     for block in blocks:
         drawing[y : y + block.shape[0], MARGIN : MARGIN + block.shape[1]] = block
@@ -65,16 +65,16 @@ def _moe_blocks(inspection: Inspection) -> range:
     return range(1, inspection.moe_blocks + 1)
 
 
-def _empty(height: int, width: int, colour: Colour) -> np.ndarray:
+def _make_card(height: int, width: int, colour: Colour) -> np.ndarray:
     return np.full((height, width, 3), colour, np.uint8)
 
 
 def _draw_head(inspection: Inspection, title: str, letters: Lettering) -> np.ndarray:
     """Draw the title and the legend of colours and marks."""
-    head = _empty(98, WIDTH, GROUND)
+    head = _make_card(98, WIDTH, GROUND)
     letters.draw(head, "Which expert takes which piece of the face", (0, 26), 27, INK, 600)
     note = "  ·  ".join(filter(None, (title, inspection.network)))
-    _draw_to(head, letters, fitted(letters, note, WIDTH - 720, 15), (WIDTH, 24), 15, FAINT_INK)
+    _draw_to(head, letters, shorten_to_width(letters, note, WIDTH - 720, 15), (WIDTH, 24), 15, FAINT_INK)
     x = 0.0
     for expert in range(inspection.num_experts):
         x = _draw_chip(head, letters, expert, (x, 52)) + 8
@@ -116,7 +116,7 @@ def _draw_centred(
 def _draw_tiles(inspection: Inspection, tiles: Sequence[tuple[str, int]], letters: Lettering) -> np.ndarray:
     """Draw crops in a row, each below its task and MoE block."""
     side = min(LARGEST_TILE, (WIDTH - (len(tiles) - 1) * TILE_GAP) // len(tiles))
-    row = _empty(side + 30, WIDTH, GROUND)
+    row = _make_card(side + 30, WIDTH, GROUND)
     for column, (task, moe_block) in enumerate(tiles):
         x = column * (side + TILE_GAP)
         letters.draw(row, task, (x, 18), 16, INK, 600)
@@ -236,7 +236,7 @@ def _draw_overlap_card(inspection: Inspection, letters: Lettering) -> np.ndarray
 
 def _draw_card(height: int, width: int) -> np.ndarray:
     """Draw an empty card with round corners."""
-    card = _empty(height, width, GROUND)
+    card = _make_card(height, width, GROUND)
     fill_box(card, (0, 0, width, height), CARD, radius=16)
     return card
 
@@ -253,7 +253,7 @@ def _arrange(cards: Sequence[np.ndarray]) -> list[np.ndarray]:
         free -= card.shape[1] + GAP
     drawn = []
     for shelf in shelves:
-        row = _empty(max(card.shape[0] for card in shelf), WIDTH, GROUND)
+        row = _make_card(max(card.shape[0] for card in shelf), WIDTH, GROUND)
         x = 0
         for card in shelf:
             row[: card.shape[0], x : x + card.shape[1]] = card

@@ -96,7 +96,7 @@ def best_lettering() -> Lettering:
     return Typeface() if hasattr(cv2, "FontFace") else PlotterLetters()
 
 
-def fitted(letters: Lettering, text: str, width: float, size: int, weight: int = 400) -> str:
+def shorten_to_width(letters: Lettering, text: str, width: float, size: int, weight: int = 400) -> str:
     """Return the text, cut short with an ellipsis if it is wider than `width` pixels."""
     if letters.width(text, size, weight) <= width:
         return text

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from faceum.render.canvas import dot, fill_box, paste_round
-from faceum.render.lettering import Colour, Lettering, fitted
+from faceum.render.lettering import Colour, Lettering, shorten_to_width
 from faceum.render.palette import CARD, FAINT_INK, INK, SOFT_INK, TRACK
 
 if TYPE_CHECKING:
@@ -59,7 +59,7 @@ class Page:
         self, text: str, x: float, baseline: float, size: int, colour: Colour, weight: int = 400
     ) -> float:
         """Draw a line of text, cut at the right end, and return where it ends."""
-        text = fitted(self.letters, text, self.right - x, size, weight)
+        text = shorten_to_width(self.letters, text, self.right - x, size, weight)
         self.letters.draw(self.image, text, (x, baseline), size, colour, weight)
         return x + self.letters.width(text, size, weight)
 
@@ -77,7 +77,7 @@ def new_page(letters: Lettering, colour: Colour) -> Page:
     return Page(image=np.full((LONGEST, CARD_WIDTH, 3), CARD, np.uint8), letters=letters, colour=colour)
 
 
-def finished(page: Page) -> np.ndarray:
+def finish(page: Page) -> np.ndarray:
     """Return the card, cut to its content."""
     return page.image[: min(int(page.y) + PADDING, LONGEST)]
 
@@ -160,7 +160,7 @@ def draw_expression(page: Page, expression: Expression) -> None:
 def draw_attributes(page: Page, attributes: Mapping[str, float]) -> None:
     """Draw the attributes that the network sees as chips, most certain first."""
     _heading(page, "ATTRIBUTES")
-    chips = [(attribute_words(name), value) for name, value in notable(attributes)]
+    chips = [(attribute_words(name), value) for name, value in select_notable(attributes)]
     if not chips:
         page.text("none above 50 %", page.left, page.y + 14, 15, SOFT_INK)
         page.y += 20
@@ -193,7 +193,7 @@ def draw_embedding(page: Page, embedding: np.ndarray) -> None:
     page.y += 28
 
 
-def notable(attributes: Mapping[str, float]) -> list[tuple[str, float]]:
+def select_notable(attributes: Mapping[str, float]) -> list[tuple[str, float]]:
     """Return the attributes above one half, most certain first, at most MOST_CHIPS, without the UNSPOKEN."""
     seen = [item for item in attributes.items() if item[1] >= 0.5 and item[0] not in UNSPOKEN]
     return sorted(seen, key=lambda item: -item[1])[:MOST_CHIPS]

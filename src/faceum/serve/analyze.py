@@ -12,8 +12,8 @@ from faceum.results import Result
 from faceum.serve.batching import Options
 from faceum.serve.openapi import image_body, json_answer, problems
 from faceum.serve.problems import Problem
-from faceum.serve.service import Service, require_readable, spoken
-from faceum.serve.uploads import Body, Upload, named, or_gone, read_uploads
+from faceum.serve.service import Service, name_error, require_readable
+from faceum.serve.uploads import Body, Upload, name_results, or_gone, read_uploads
 from faceum.tasks import TASKS
 
 TasksQuery = Annotated[
@@ -63,7 +63,7 @@ def analyze_router(service: Service) -> APIRouter:
         form: ReturnQuery = "json",
     ) -> Response:
         options = Options(
-            tasks=_ordered(tasks),
+            tasks=_order_tasks(tasks),
             min_score=min_score,
             max_faces=min(max_faces or service.settings.max_faces, service.settings.max_faces),
             keep_image=form == "png",
@@ -79,7 +79,7 @@ def analyze_router(service: Service) -> APIRouter:
     return router
 
 
-def _ordered(text: str | None) -> tuple[str, ...] | None:
+def _order_tasks(text: str | None) -> tuple[str, ...] | None:
     """Return the tasks of a query in the table's order, so that equal sets are equal."""
     if text is None:
         return None
@@ -95,9 +95,9 @@ def _answer(
 
         return Response(drawing_png(results[0].plot()), media_type="image/png")
     plain = []
-    for result, upload in zip(named(results, uploads), uploads, strict=True):
+    for result, upload in zip(name_results(results, uploads), uploads, strict=True):
         values = result.to_dict(parsing=parsing)
-        values["error"] = None if result.error is None else spoken(result, upload)
+        values["error"] = None if result.error is None else name_error(result, upload)
         plain.append(values)
     return json_response({"results": plain, "request_id": request.state.request_id})
 

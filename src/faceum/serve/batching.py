@@ -160,20 +160,20 @@ class Batcher:
         options = jobs[0].options
         try:
             analyzer = self._analyzer.with_options(
-                tasks=self._computed_tasks(options.tasks),
+                tasks=self._choose_tasks(options.tasks),
                 min_score=options.min_score,
                 max_faces=options.max_faces,
             )
             sources = [job.source for job in jobs]
             results = analyzer.analyze_many(sources, keep_images=options.keep_image)
             for job, result in zip(jobs, results, strict=True):
-                job.answer.set_result(_only(result, options.tasks))
+                job.answer.set_result(_keep_tasks(result, options.tasks))
         # The thread serves every request: a failure is this batch's, and is raised where its requests wait.
         except Exception as error:  # noqa: BLE001
             for job in jobs:
                 _fail(job, error)
 
-    def _computed_tasks(self, tasks: tuple[str, ...] | None) -> tuple[str, ...] | None:
+    def _choose_tasks(self, tasks: tuple[str, ...] | None) -> tuple[str, ...] | None:
         if tasks is None or tasks in self._task_sets:
             return tasks
         if len(self._task_sets) >= MOST_TASK_SETS:
@@ -182,7 +182,7 @@ class Batcher:
         return tasks
 
 
-def _only(result: Result, tasks: tuple[str, ...] | None) -> Result:
+def _keep_tasks(result: Result, tasks: tuple[str, ...] | None) -> Result:
     """Return the result without the answers of other tasks."""
     if tasks is None or not result.faces:
         return result

@@ -47,7 +47,7 @@ class Turns:
 
     async def read(self, call: Callable[[Gallery], T]) -> T:
         """Return the answer of a call that changes nothing."""
-        return await _spoken(call, self.gallery)
+        return await _run_call(call, self.gallery)
 
     async def change(self, call: Callable[[Gallery], T]) -> T:
         """Return the answer of a call that changes the gallery; raises Problem if too many wait."""
@@ -56,12 +56,12 @@ class Turns:
         self._waiting += 1
         try:
             async with self._lock:
-                return await _spoken(call, self.gallery)
+                return await _run_call(call, self.gallery)
         finally:
             self._waiting -= 1
 
 
-async def _spoken(call: Callable[[Gallery], T], gallery: Gallery) -> T:
+async def _run_call(call: Callable[[Gallery], T], gallery: Gallery) -> T:
     try:
         return await asyncio.to_thread(call, gallery)
     except GalleryError as error:

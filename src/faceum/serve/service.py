@@ -111,11 +111,11 @@ def require_readable(results: list[Result], uploads: list[Upload]) -> None:
     """Raise Problem if none of the images could be analyzed."""
     if any(result.error is None for result in results):
         return
-    sentences = [spoken(result, upload) for result, upload in zip(results, uploads, strict=True)]
+    sentences = [name_error(result, upload) for result, upload in zip(results, uploads, strict=True)]
     raise Problem("broken_image", sentences[0], {"images": sentences} if len(sentences) > 1 else {})
 
 
-def spoken(result: Result, upload: Upload) -> str:
+def name_error(result: Result, upload: Upload) -> str:
     """Return a result's error with the upload's name for the image."""
     error = result.error or ""
     return error.replace("the image given as bytes", upload.name or "The image", 1)

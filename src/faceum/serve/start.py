@@ -26,9 +26,9 @@ def check_start(settings: Settings) -> str:
     people = "no gallery" if settings.gallery is None else "a gallery"
     return (
         f"{settings.model} by {engine.runtime} on {engine.device}, {settings.workers} process(es), {keys}, "
-        f"{people}: http://{_shown(settings.host)}:{settings.port}/"
+        f"{people}: http://{_format_host(settings.host)}:{settings.port}/"
     )
 
 
-def _shown(host: str) -> str:
+def _format_host(host: str) -> str:
     return f"[{host}]" if ":" in host else host

@@ -170,12 +170,12 @@ def _read_json(body: bytes) -> list[Upload]:
         values = json.loads(body)
         if not isinstance(values, dict) or not isinstance(values.get("images"), list):
             raise ValueError('expected {"images": ["<base64>", ...]}')
-        return [Upload(content=_decoded(text)) for text in values["images"]]
+        return [Upload(content=_decode_image(text)) for text in values["images"]]
     except (ValueError, RecursionError) as error:
         raise Problem("malformed_body", f"The JSON body cannot be used: {error}.") from None
 
 
-def _decoded(text: Any) -> bytes:
+def _decode_image(text: Any) -> bytes:
     if not isinstance(text, str):
         raise ValueError("each image is a base64 text")
     try:
@@ -269,7 +269,7 @@ async def or_gone(request: Request, work: Any) -> Any:
             task.cancel()
 
 
-def named(results: Sequence[Any], uploads: Sequence[Upload]) -> list[Any]:
+def name_results(results: Sequence[Any], uploads: Sequence[Upload]) -> list[Any]:
     """Return the results with the file names of their uploads as sources."""
     from dataclasses import replace
 

@@ -69,4 +69,4 @@ def _read_state(path: Path) -> dict[str, Any]:
         raise TypeError(f"expected a dict, got {type(state).__name__}")
     if lacking := sorted(REQUIRED - state.keys()):
         raise KeyError(f"no {', '.join(lacking)}")
-    return old_names.training_state(state)
+    return old_names.rename_training_state(state)

@@ -1,6 +1,6 @@
 """Ranks of a run started by torchrun: their numbers, sums, gathers and averaged gradients.
 
-Nothing starts at import. Without `joined()`, or with one process, every function returns its input.
+Nothing starts at import. Without `join_processes()`, or with one process, every function returns its input.
 `average_gradients` replaces DistributedDataParallel, because the heads that have gradients change from step
 to step, and every rank has its own class centres.
 """
@@ -21,30 +21,30 @@ BUCKET = 1 << 24
 
 def rank() -> int:
     """Return this process's rank, 0 for a single process."""
-    return dist.get_rank() if _many() else 0
+    return dist.get_rank() if _has_many() else 0
 
 
 def world() -> int:
     """Return the number of processes."""
-    return dist.get_world_size() if _many() else 1
+    return dist.get_world_size() if _has_many() else 1
 
 
 def local_rank() -> int:
     """Return this process's rank on its machine, 0 for a single process."""
-    return int(os.environ.get("LOCAL_RANK", "0")) if _many() else 0
+    return int(os.environ.get("LOCAL_RANK", "0")) if _has_many() else 0
 
 
-def _many() -> bool:
+def _has_many() -> bool:
     return dist.is_available() and dist.is_initialized()
 
 
 @contextmanager
-def joined() -> Iterator[None]:
+def join_processes() -> Iterator[None]:
     """Join the processes that torchrun started (WORLD_SIZE above 1), and leave at the end.
 
     Tensors on a GPU use nccl and tensors on the CPU gloo, so that the run's device decides.
     """
-    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _many():
+    if int(os.environ.get("WORLD_SIZE", "1")) < 2 or _has_many():
         yield
         return
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo")

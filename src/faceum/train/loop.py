@@ -62,7 +62,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     first = rank() == 0
     record = write_run(out, config, data, step=trainer.step) if first else {}
     if config.validate_every and validate is None:
-        validate = held_out(config, trainer)
+        validate = build_validation(config, trainer)
     with RunLogger(
         out, steps=config.steps, start=trainer.step, tensorboard=config.tensorboard, quiet=not first
     ) as logger:
@@ -74,7 +74,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
             if step % config.log_every == 0:
                 logger.write(step, {name: float(value) for name, value in values.items()})
             if validate is not None and config.validate_every and step % config.validate_every == 0:
-                numbers = validate(trainer.averaged())
+                numbers = validate(trainer.average_network())
                 logger.write(step, numbers, "validation")
                 if numbers["score"] > best and first:
                     save_network(out / "best.safetensors", trainer, record, numbers)
@@ -86,7 +86,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     if first:
         save_network(out / "network.safetensors", trainer, record)
     wait_for_all(trainer.device)
-    return trainer.finished()
+    return trainer.finish_network()
 
 
 def read_data(config: RunConfig) -> Data:
@@ -101,7 +101,7 @@ def read_data(config: RunConfig) -> Data:
     )
 
 
-def held_out(config: RunConfig, trainer: Trainer) -> Validate | None:
+def build_validation(config: RunConfig, trainer: Trainer) -> Validate | None:
     """Return validation on the held-out split of the sources that have one; None if none has."""
     sources = {
         source: settings
@@ -219,4 +219,4 @@ def save_network(
         "scores": {"validation": numbers} if numbers else {},
         "licence": "that of the data it learned from; see run.json",
     }
-    save_checkpoint(path, trainer.finished(), header, dtype=torch.float32)
+    save_checkpoint(path, trainer.finish_network(), header, dtype=torch.float32)

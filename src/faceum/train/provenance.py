@@ -74,12 +74,12 @@ def read_run(path: Path) -> dict[str, Any]:
     ]
     if wrong:
         raise RecipeError(f"{path} is not the record of a run: no valid {', '.join(wrong)}; {RESTORE}")
-    recipe = old_names.run_config(record["recipe"])
+    recipe = old_names.rename_run_config(record["recipe"])
     if not isinstance(recipe.get("sources"), dict) or not all(
         isinstance(known, dict) for known in record["data"].values()
     ):
         raise RecipeError(f"{path} is not the record of a run: no valid sources or data; {RESTORE}")
-    data = {name: old_names.columns(known) for name, known in record["data"].items()}
+    data = {name: old_names.rename_columns(known) for name, known in record["data"].items()}
     return {**record, "recipe": recipe, "data": data}
 
 

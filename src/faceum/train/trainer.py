@@ -92,9 +92,9 @@ class Trainer:
         embedding has the teacher's geometry from the first step on. Raises RecipeError if no face has a
         teacher's embedding.
         """
-        config, network = self.config, self.averaged()
+        config, network = self.config, self.average_network()
         embeddings, teachers = [], []
-        for batch in taught_batches(config, network, faces):
+        for batch in read_taught_batches(config, network, faces):
             here = batch.to(self.device)
             with torch.no_grad():
                 output = network(here.crop_BCHW.float() / 255, here.face_tokens_BN, ("recognition",))
@@ -201,15 +201,15 @@ class Trainer:
             self.network.trunk.eval()
             self.network.moe_blocks.eval()
 
-    def averaged(self) -> FaceUM:
+    def average_network(self) -> FaceUM:
         """Return a copy of the network with the averaged weights, in evaluation mode."""
         network = FaceUM(self.network.config).to(self.device)
         network.load_state_dict(self.average.state)
         return network.eval()
 
-    def finished(self) -> FaceUM:
-        """Return the network that the run writes: `averaged`, with the projection folded in if requested."""
-        network = self.averaged()
+    def finish_network(self) -> FaceUM:
+        """Return the network that the run writes: averaged, with the projection folded in if requested."""
+        network = self.average_network()
         if self.config.fold_projection:
             embedding_head(network).transform(self.objective.distillation.root())
         return network
@@ -264,7 +264,7 @@ def embedding_head(network: FaceUM) -> EmbeddingHead:
     return head
 
 
-def taught_batches(
+def read_taught_batches(
     config: RunConfig, network: FaceUM, faces: Mapping[str, Sequence[LabelledFace]]
 ) -> Iterator[Batch]:
     """Yield unchanged faces with a teacher's embedding, at most `config.fit_projection`, drawn from all."""

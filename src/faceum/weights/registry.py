@@ -19,7 +19,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from faceum.errors import ModelError, listed, unknown_name
+from faceum.errors import ModelError, join_names, unknown_name
 from faceum.files import sha256_of, write_text
 
 SCHEMA = "faceum.weights/1"
@@ -103,7 +103,7 @@ def asset_path(name: str, part: str = "onnx", *, kind: str = "model", folder: Pa
     entry = asset.files.get(part)
     if entry is None:
         raise ModelError(
-            f"The weights {name!r} have no {part!r} file; they come as {listed(asset.files)}. "
+            f"The weights {name!r} have no {part!r} file; they come as {join_names(asset.files)}. "
             "Choose a runtime that reads one of these."
         )
     path = folder / entry.file
@@ -135,7 +135,7 @@ def resolve_model(name_or_path: str | Path, part: str = "onnx", *, folder: Path 
     if path.suffix.lower() not in SUFFIXES.values():
         raise ModelError(
             f"The model file {text!r} is neither .onnx nor .safetensors; give one of these, "
-            f"or a name ({listed(asset_names('model', folder))})."
+            f"or a name ({join_names(asset_names('model', folder))})."
         )
     file = path.with_suffix(SUFFIXES[part]) if path.suffix.lower() != SUFFIXES[part] else path
     if file.is_file():
