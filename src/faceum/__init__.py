@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from faceum.detect.base import Detection, load_detector
     from faceum.errors import DataError, FaceumError, GalleryError, ImageError, ModelError, RecipeError
     from faceum.image import read_image
+    from faceum.jobs.read import read_results
     from faceum.match import Match
     from faceum.people.gallery import Gallery
     from faceum.render import render_faces
@@ -48,6 +49,7 @@ HOMES = {
     "load_detector": "faceum.detect.base",
     "load_model": "faceum.weights.load",
     "read_image": "faceum.image",
+    "read_results": "faceum.jobs.read",
     "render_faces": "faceum.render",
     "result_schema": "faceum.results",
     "save_result": "faceum.save",
@@ -77,6 +79,7 @@ __all__ = [
     "load_detector",
     "load_model",
     "read_image",
+    "read_results",
     "render_faces",
     "result_schema",
     "save_result",

@@ -395,8 +395,8 @@ class Result(_Record):
             import pandas
         except ModuleNotFoundError:
             raise FaceumError(missing("Result.to_pandas", "pandas")) from None
-        rows = [_row(self.source, index, face) for index, face in enumerate(self)]
-        return pandas.DataFrame(rows, columns=list(_row(None, 0, Face(box=np.zeros(4, np.float32)))))
+        rows = [face_row(self.source, index, face) for index, face in enumerate(self)]
+        return pandas.DataFrame(rows, columns=list(face_row(None, 0, Face(box=np.zeros(4, np.float32)))))
 
     def _pixels(self, image: Source | None) -> np.ndarray:
         if image is not None:
@@ -438,7 +438,7 @@ class Result(_Record):
         return f"{self.width} x {self.height}, {count}"
 
 
-def _row(source: str | None, index: int, face: Face) -> dict[str, Any]:
+def face_row(source: str | None, index: int, face: Face) -> dict[str, Any]:
     """Return the DataFrame row of a face."""
     points = np.full((5, 2), np.nan) if face.points5 is None else face.points5
     expression = {} if face.expression is None else face.expression.probabilities

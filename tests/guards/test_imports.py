@@ -10,7 +10,7 @@ from pathlib import Path
 
 BEYOND_THE_BASE_INSTALL = (
     "torch", "pyarrow", "tensorboard", "onnx", "onnxscript", "matplotlib", "pillow_heif", "scipy",
-    "sklearn", "fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
+    "sklearn", "fsspec", "duckdb", "fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
 )  # fmt: skip
 """Import names that only extras bring."""
 

@@ -16,6 +16,7 @@ import typer
 from typer.core import TyperGroup
 
 from faceum.cli.analyze import analyze_command
+from faceum.cli.batch import batch_app
 from faceum.cli.calibrate import calibrate_command
 from faceum.cli.cluster import cluster_command
 from faceum.cli.compare import compare_command
@@ -103,6 +104,7 @@ def options(
 
 
 app.command("analyze")(analyze_command)
+app.add_typer(batch_app, name="batch")
 app.command("compare")(compare_command)
 app.add_typer(people_app, name="people")
 app.command("cluster")(cluster_command)

@@ -1,0 +1,107 @@
+"""Read files from the local disk and from object stores by fsspec; failed reads are tried again."""
+
+from __future__ import annotations
+
+import os
+import random
+import re
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, TypeVar
+
+from faceum.errors import DataError, FaceumError
+from faceum.extras import missing
+
+T = TypeVar("T")
+
+ATTEMPTS = 5
+"""How often a read is tried."""
+
+FIRST_WAIT, LONGEST_WAIT = 0.5, 20.0
+"""Seconds: the most that is waited after the first failure, doubled after each further one, and its limit."""
+
+FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, ValueError)
+"""Errors that another attempt would only repeat."""
+
+
+def is_url(location: str) -> bool:
+    """Return whether a location is a URL, such as s3://bucket/name, and not a path."""
+    return re.match(r"[a-zA-Z][a-zA-Z0-9+.-]*(::[a-zA-Z0-9+.-]+)*://", location) is not None
+
+
+def open_store(location: str) -> tuple[Any, str]:
+    """Return the fsspec file system of a URL or path, and the path within it.
+
+    Raises DataError if fsspec, or the package for the URL's scheme, is not installed.
+    """
+    try:
+        import fsspec
+    except ImportError:
+        raise FaceumError(missing("Reading from object stores", "fsspec")) from None
+    try:
+        store, path = fsspec.core.url_to_fs(location)
+    except (ImportError, ValueError) as error:
+        raise DataError(f"{location} cannot be opened: {str(error).rstrip('.')}.") from None
+    return store, path
+
+
+def read_bytes(location: str) -> bytes:
+    """Return the content of a file by path or URL; a failed read begins again from the first byte.
+
+    Raises OSError, or an error of the store's own library, after `ATTEMPTS` attempts.
+    """
+    if not is_url(location):
+        return Path(location).read_bytes()
+    store, path = open_store(location)
+    return with_retries(lambda: bytes(store.cat_file(path)))
+
+
+def open_file(location: str) -> Any:
+    """Return a file by path or URL, open for reading bytes; reads within it are not tried again."""
+    if not is_url(location):
+        return open(location, "rb")
+    store, path = open_store(location)
+    return with_retries(lambda: store.open(path, "rb"))
+
+
+def with_retries(call: Callable[[], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
+    """Return `call()`; if it fails, wait a random time that grows (full jitter) and call again.
+
+    Errors in `FINAL` are raised at once, all others after `ATTEMPTS` attempts.
+    """
+    for wait in waits():
+        try:
+            return call()
+        except FINAL:
+            raise
+        except Exception:  # noqa: BLE001  # each store's library raises errors of its own
+            sleep(wait)
+    return call()
+
+
+def waits() -> Iterator[float]:
+    """Yield the seconds to wait before each further attempt (AWS, "Exponential Backoff and Jitter")."""
+    for attempt in range(ATTEMPTS - 1):
+        yield random.uniform(0, min(LONGEST_WAIT, FIRST_WAIT * 2**attempt))
+
+
+def files_below(location: str) -> Iterator[str]:
+    """Yield every file in a folder and below by path or URL, sorted by name within each folder.
+
+    Hidden files and folders, and linked folders, are left out. Only one folder's names are held at a time.
+    """
+    if not is_url(location):
+        for place, folders, files in os.walk(location):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(files):
+                if not name.startswith("."):
+                    yield os.path.join(place, name)
+        return
+    store, path = open_store(location)
+    for place, folders, files in store.walk(path):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        store.invalidate_cache()  # else it keeps every listing
+        for name in sorted(files):
+            if name and not name.startswith("."):
+                yield str(store.unstrip_protocol(f"{place.rstrip('/')}/{name}"))
