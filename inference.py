@@ -264,9 +264,9 @@ def cuda_or_cpu(settings: dict[str, Any]) -> str:
     """Return torch's device: this process's GPU if there is one and "cpu" is not asked for."""
     import torch
 
-    wanted = settings["device"]
-    if wanted == "cpu" or not torch.cuda.is_available():
-        if wanted == "cuda":
+    chosen = settings["device"]
+    if chosen == "cpu" or not torch.cuda.is_available():
+        if chosen == "cuda":
             raise ModelError(
                 "The device 'cuda' was asked for, but torch sees no GPU; leave it out, or say cpu."
             )

@@ -23,7 +23,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from faceum.model.configs import BASE, REFERENCE
 from faceum.model.network import FaceUM, FaceUMConfig, round_weights
-from faceum.model.pyramid import UPerNet, mixed_fusion, plain_fusion
+from faceum.model.pyramid import UPerNet, fuse_mixed, fuse_plainly
 
 PUBLISHED_RATE = 33, 37
 """Images a second that FaceXFormer's authors give for all its tasks (arXiv 2403.12960)."""
@@ -90,12 +90,12 @@ def fusion(rounds: int) -> None:
     net = UPerNet(dim=768, channels=512, outputs=19).eval()
     maps = [torch.relu(torch.randn(1, 512, side, side)) for side in (128, 64, 32, 16)]
     weight = copy.deepcopy(net.fusion.conv.weight)
-    apart = (mixed_fusion(maps, weight) - plain_fusion(maps, weight)).abs().max().item()
+    apart = (fuse_mixed(maps, weight) - fuse_plainly(maps, weight)).abs().max().item()
     print(f"  largest difference of the two forms: {apart:.1e}")
     times = in_turn(
         {
-            "plain": lambda: plain_fusion(maps, weight),
-            "mixed before enlarging": lambda: mixed_fusion(maps, weight),
+            "plain": lambda: fuse_plainly(maps, weight),
+            "mixed before enlarging": lambda: fuse_mixed(maps, weight),
         },
         rounds,
     )
@@ -223,8 +223,8 @@ def fusion_on_gpu(rounds: int, device: str = "cuda") -> None:
     ]
     weight = torch.randn(512, 2048, 3, 3, **laid).to(memory_format=torch.channels_last) * 0.01
     things = {
-        "plain": lambda: plain_fusion(maps, weight),
-        "mixed before enlarging": lambda: mixed_fusion(maps, weight),
+        "plain": lambda: fuse_plainly(maps, weight),
+        "mixed before enlarging": lambda: fuse_mixed(maps, weight),
     }
     times = on_gpu(things, rounds, calls=3)
     claim("fusion of four maps: mixed before enlarging / plain", times, "mixed before enlarging", "plain")

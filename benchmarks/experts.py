@@ -21,7 +21,7 @@ from in_turn import THREADS, claim, in_turn, options, show, stamp
 from on_gpu import captured, name_gpu, on_gpu
 from torch import Tensor, nn
 
-from faceum.model.experts import Experts, ExpertsConfig, grouped_matmul
+from faceum.model.experts import Experts, ExpertsConfig, multiply_grouped
 from faceum.model.layers import Mlp
 from faceum.model.router import FaceRouter, RouterConfig, Routing
 
@@ -92,7 +92,7 @@ def changing_sizes(rounds: int) -> None:
         groups = x_MD.tensor_split(end_E[:-1].tolist())
         return torch.cat([group @ weight for group, weight in zip(groups, weight_EDH, strict=True)])
 
-    times = in_turn({"filled up": thing(grouped_matmul, 0), "as they come": thing(as_they_come, 1)}, rounds)
+    times = in_turn({"filled up": thing(multiply_grouped, 0), "as they come": thing(as_they_come, 1)}, rounds)
     where = "training products in bfloat16, other rows each time"
     claim(f"{where}: filled up / as they come", times, "filled up", "as they come")
 
@@ -136,9 +136,9 @@ def compare_on_gpu(
         "router": lambda: router(x_PND, task_P, face_PN),
         "sort by expert": lambda: experts._sort_by_expert(routing),
         "gather": lambda: half_PND.flatten(0, 1).index_select(0, token_M),
-        "first grouped product": lambda: grouped_matmul(sorted_MD, experts.fc1, end_E),
+        "first grouped product": lambda: multiply_grouped(sorted_MD, experts.fc1, end_E),
         "activation": lambda: experts.activation(hidden_MH),
-        "second grouped product": lambda: grouped_matmul(hidden_MH, experts.fc2, end_E),
+        "second grouped product": lambda: multiply_grouped(hidden_MH, experts.fc2, end_E),
         "gates and sum": lambda: experts._add_to_tokens(sorted_MD, routing, order_M, token_M),
         "sort of bytes": lambda: expert_M.byte().sort(stable=True),
         "gates and sum in one pass": lambda: F.embedding_bag(

@@ -62,7 +62,7 @@ def processors() -> float:
 
 
 def ratio(times: Mapping[str, Times], one: str, other: str, *, work: bool = True) -> str:
-    """`one` over `other`, on the clock, with its middle half; beside it that of processor time (`work`)."""
+    """Return `one` over `other` by the clock, with its middle half; work: also by processor time."""
     low, middle, high = np.percentile(times[one].wall / times[other].wall, (25, 50, 75))
     clock = f"{middle:.3f} ({low:.3f}-{high:.3f})"
     if not work:

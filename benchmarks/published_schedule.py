@@ -48,7 +48,7 @@ def published(model: FaceUM, crops: Crops, *, heads: bool) -> dict[str, Tensor]:
         for block in model.moe_blocks:
             assert isinstance(block, MoEBlock)
             x_BND = _block(block, x_BND, mask_BN, model.config.tasks.index(task))
-        with mock.patch.object(pyramid, "fuse", pyramid.plain_fusion):
+        with mock.patch.object(pyramid, "fuse", pyramid.fuse_plainly):
             answers[task] = model.heads[task](x_BND[:, 1:], maps) if heads else x_BND
     return answers
 

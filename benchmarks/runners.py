@@ -55,7 +55,7 @@ def main() -> None:
     for image in generate_images(given.faces, 0):
         crops += [crop_face(image, spec, face.box, face.points5) for face in detector.detect(image)[:1]]
     images, masks = np.stack([c.image for c in crops]), np.stack([c.face_tokens_N for c in crops])
-    wanted = by_torch.run(images, masks, tasks)
+    expected = by_torch.run(images, masks, tasks)
     print(f"{len(crops)} faces; distances in: {UNITS}\n")
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -87,7 +87,7 @@ def main() -> None:
             runners[f"onnxruntime {precision}"] = load_runner(file, "onnxruntime", "cpu", THREADS)
             print(f"{precision}: {file.stat().st_size / 1e6:.1f} MB")
         for name, runner in runners.items():
-            found = distances(wanted, runner.run(images, masks, tasks), size=spec.size)
+            found = distances(expected, runner.run(images, masks, tasks), size=spec.size)
             print(f"{name}: " + ", ".join(f"{task} {value:.2e}" for task, value in found.items()))
         alone = {
             task: float(np.abs(shipped.run(images, masks, [task])[task] - value).max())

@@ -1,4 +1,4 @@
-"""Benchmark: the server beside the analyzer in this process, and what many clients do to each other.
+"""Benchmark: the server against the analyzer in this process, and many clients against one.
 
     python benchmarks/serve.py [--images 64] [--clients 32] [--idle 500] [--soak 0]
 
@@ -74,7 +74,7 @@ def images(count: int) -> list[bytes]:
 
 
 def throughput(client: Client, files: list[bytes], clients: int) -> float:
-    """Print images a second beside `analyze_many`, and return the server's."""
+    """Print images per second next to those of `analyze_many`, and return the server's."""
     analyzer = FaceAnalyzer(device="cpu")
     list(analyzer.analyze_many(files[:8]))
     ratios, rates = [], []
@@ -102,7 +102,7 @@ def half_load(client: Client, files: list[bytes], rate: float) -> None:
     print(f"half load: p99 / median = {p99 / median:.2f} ({1e3 * p99:.0f} / {1e3 * median:.0f} ms)")
 
 
-def beside_idle(client: Client, port: int, file: bytes, count: int) -> None:
+def compare_with_idle(client: Client, port: int, file: bytes, count: int) -> None:
     """Print one client's median time with idle connections open / without."""
     alone, crowded = [], []
     for _ in range(4):
@@ -199,7 +199,7 @@ def main() -> None:
             else:
                 rate = throughput(client, files, given.clients)
                 half_load(client, files, rate)
-                beside_idle(client, port, files[0], given.idle)
+                compare_with_idle(client, port, files[0], given.idle)
                 live(client, files[0])
                 cold_start(to_ready)
         print("files left:", os.listdir(folder))

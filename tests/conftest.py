@@ -52,7 +52,7 @@ def portrait(portrait_path: Path) -> np.ndarray:
 
 @pytest.fixture(scope="session")
 def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """tiny.safetensors with tiny.onnx beside it: all six tasks, random weights, for equalities and shapes."""
+    """Write tiny.safetensors and tiny.onnx: all six tasks, random weights, for equalities and shapes."""
     torch = pytest.importorskip("torch")
     pytest.importorskip("onnxscript")
     from faceum.crop import CropSpec

@@ -80,7 +80,7 @@ def test_wrong_points_of_turned_faces_are_corrected(
     assert np.array_equal(face.box, box) and face.score == 0.7
 
 
-def test_an_image_without_a_find_is_searched_upside_down(aligner: Aligner, portrait: np.ndarray) -> None:
+def test_image_without_a_find_is_searched_upside_down(aligner: Aligner, portrait: np.ndarray) -> None:
     image, points = quarter_turns(portrait, POINTS, 2)
     detector = Upright(BOX, blind_to=image)
     detector.face = Detection(box=BOX, points5=POINTS.astype(np.float32), score=0.9)
@@ -89,7 +89,7 @@ def test_an_image_without_a_find_is_searched_upside_down(aligner: Aligner, portr
     assert face.points5 == pytest.approx(points) and face.box == pytest.approx([241, 333, 331, 455])
 
 
-def test_what_is_found_upside_down_must_agree(aligner: Aligner) -> None:
+def test_faces_found_upside_down_must_agree(aligner: Aligner) -> None:
     gray = np.full((512, 512, 3), 127, np.uint8)
     gray[0] = 0  # not the same upside down
     assert aligner.detect(gray, Upright(BOX, blind_to=gray), min_score=0.5) == []

@@ -105,7 +105,7 @@ def test_more_faces_than_one_call(onnx_model, portrait):
     same(faces[-1], analyzer.analyze(portrait, boxes=[FACE + count - 1], points5=[EYES + count - 1])[0])
 
 
-def test_the_answer_does_not_depend_on_the_source(analyzer, portrait, portrait_path, tmp_path):
+def test_answer_does_not_depend_on_the_source(analyzer, portrait, portrait_path, tmp_path):
     (reference, *_) = analyzer.analyze(portrait)
     same(reference, analyzer.analyze(portrait_path)[0])
     same(reference, analyzer.analyze(str(portrait_path))[0])
@@ -357,7 +357,7 @@ def test_max_pixels_refuses_larger_images(onnx_model, portrait):
     assert len(analyzer.analyze(portrait[1:])) == 0
 
 
-def test_a_pickled_analyzer_answers_the_same(onnx_model, portrait):
+def test_pickled_analyzer_answers_the_same(onnx_model, portrait):
     analyzer = FaceAnalyzer(onnx_model, tasks=["age"], detector=FixedDetector(detection()), threads=1)
     again = pickle.loads(pickle.dumps(analyzer))
     assert again.tasks == ("age",) and repr(again) == repr(analyzer)

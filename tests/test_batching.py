@@ -36,7 +36,7 @@ def test_results_are_those_of_a_loop_in_its_order(count, pace):
     assert not workers()
 
 
-def test_the_order_is_kept_when_later_entries_are_ready_first():
+def test_order_is_kept_when_later_entries_are_ready_first():
     def slow_at_first(number):
         time.sleep(0.02 * (number % 5 == 0))
         return number
@@ -88,7 +88,7 @@ def test_few_entries_are_held_however_many_there_are():
     assert not living
 
 
-def test_a_failure_waits_until_its_turn():
+def test_failure_waits_until_its_turn():
     def prepare(number):
         if number == 6:
             raise ZeroDivisionError("six")
@@ -115,7 +115,7 @@ def test_entries_that_cannot_be_taken_fail_after_those_before(good):
     assert got == [-number * number for number in range(good)] and not workers()
 
 
-def test_an_interruption_while_taking_does_not_wait():
+def test_interruption_while_taking_does_not_wait():
     def entries():
         yield from range(30)
         raise KeyboardInterrupt

@@ -50,12 +50,12 @@ def found(image: np.ndarray, channel: int) -> np.ndarray:
 
 
 @pytest.mark.parametrize("turn", [0, 25, -140])
-def test_the_points_of_a_mean_face_meet_the_template(turn: float) -> None:
+def test_points_of_a_mean_face_meet_the_template(turn: float) -> None:
     points5 = placed(turn=turn)
     crop = crop_face(np.zeros((300, 300, 3), np.uint8), SIMILARITY, box_from_points(points5), points5)
-    wanted = TEMPLATE * SIMILARITY.eye_distance * 112 + [56, SIMILARITY.eye_height * 112]
-    np.testing.assert_allclose(transform_points(crop.matrix, points5), wanted, atol=1e-9)
-    np.testing.assert_allclose(transform_points(crop.inverse, wanted), points5, atol=1e-9)
+    expected = TEMPLATE * SIMILARITY.eye_distance * 112 + [56, SIMILARITY.eye_height * 112]
+    np.testing.assert_allclose(transform_points(crop.matrix, points5), expected, atol=1e-9)
+    np.testing.assert_allclose(transform_points(crop.inverse, expected), points5, atol=1e-9)
     assert crop.image.shape == (112, 112, 3) and crop.image.dtype == np.uint8
 
 
@@ -76,25 +76,25 @@ def test_other_templates_are_met_too() -> None:
 
 def test_faces_that_are_not_the_mean_are_met_as_well_as_can_be() -> None:
     points5 = placed() + np.random.default_rng(0).normal(0, 3, (5, 2))
-    wanted = TEMPLATE * 28 + [56, 48.16]
+    expected = TEMPLATE * 28 + [56, 48.16]
     matrix = crop_matrix(SIMILARITY, np.zeros(4), points5, (300, 300))
-    best = np.square(transform_points(matrix, points5) - wanted).sum()
+    best = np.square(transform_points(matrix, points5) - expected).sum()
     for step in np.eye(6).reshape(6, 2, 3):
         turn = np.array([[0, -1, 0], [1, 0, 0]]) @ np.vstack([matrix, [0, 0, 1]])
         for change in (1e-3 * matrix, 1e-3 * turn, step * [0, 0, 1e-2]):
             for sign in (1, -1):
-                near = np.square(transform_points(matrix + sign * change, points5) - wanted).sum()
+                near = np.square(transform_points(matrix + sign * change, points5) - expected).sum()
                 assert near >= best - 1e-9
 
 
-def test_a_box_alone_gives_the_crop_of_a_mean_face() -> None:
+def test_box_alone_gives_the_crop_of_a_mean_face() -> None:
     box = box_from_points(placed())
     from_box = crop_matrix(SIMILARITY, box, None, (300, 300))
     from_points = crop_matrix(SIMILARITY, box, placed(), (300, 300))
     np.testing.assert_allclose(from_box, from_points, atol=1e-9)
 
 
-def test_a_box_from_68_points_is_that_of_their_five() -> None:
+def test_box_from_68_points_is_that_of_their_five() -> None:
     landmarks = np.random.default_rng(0).uniform(0, 200, (68, 2))
     landmarks[36:42], landmarks[42:48] = placed()[0], placed()[1]
     landmarks[[30, 48, 54]] = placed()[2:]
@@ -102,7 +102,7 @@ def test_a_box_from_68_points_is_that_of_their_five() -> None:
     np.testing.assert_allclose(box_from_points(landmarks), box_from_points(placed()))
 
 
-def test_a_box_from_points_has_the_size_of_a_detected_one() -> None:
+def test_box_from_points_has_the_size_of_a_detected_one() -> None:
     x0, y0, x1, y1 = box_from_points(placed(scale=40, x=150))
     assert x1 - x0 == pytest.approx(BOX_SCALE * 40)
     assert 0.74 * (y1 - y0) == pytest.approx(BOX_SCALE * 40)
@@ -111,7 +111,7 @@ def test_a_box_from_points_has_the_size_of_a_detected_one() -> None:
     assert (inside > [x0, y0]).all() and (inside < [x1, y1]).all()
 
 
-def test_the_published_box_policy_by_hand() -> None:
+def test_published_box_policy_by_hand() -> None:
     # 100 x 80 at (20.6, 50.7): a quarter more on each side, clipped left, truncated.
     box = np.array([20.6, 50.7, 120.6, 130.7])
     matrix = crop_matrix(BOX, box, placed(), (300, 300))
@@ -123,7 +123,7 @@ def test_the_published_box_policy_by_hand() -> None:
     np.testing.assert_array_equal(seen, stretch(image[y0:y1, x0:x1], 112))
 
 
-def test_the_box_policy_clips_to_the_image() -> None:
+def test_box_policy_clips_to_the_image() -> None:
     matrix = crop_matrix(BOX, np.array([-50.0, -50, 400, 500]), None, (200, 300))
     np.testing.assert_allclose(
         transform_points(invert(matrix), np.array([[0, 0], [112, 112]])), [[0, 0], [300, 200]]
@@ -168,7 +168,7 @@ def test_touched_tokens_agree_with_a_slow_loop(drawn: tuple[float, ...]) -> None
             assert mask[row, column] == (rows and math.floor(left / 16) <= column <= math.floor(right / 16))
 
 
-def test_a_turned_box_touches_all_that_its_corners_span() -> None:
+def test_turned_box_touches_all_that_its_corners_span() -> None:
     spec = CropSpec(policy="similarity", size=112, grid=7, face_tokens="touched")
     points5 = placed(turn=45)
     box = np.array([140.0, 110, 160, 130])
@@ -197,7 +197,7 @@ def test_tokens_are_row_major_and_the_face_of_a_mean_face_is_in_the_middle() -> 
     [np.full((5, 2), 40.0), np.full((5, 2), np.nan), np.full((5, 2), np.inf)],
     ids=["one", "nan", "inf"],
 )
-def test_degenerate_points_are_a_sentence(points5: np.ndarray) -> None:
+def test_degenerate_points_give_a_sentence(points5: np.ndarray) -> None:
     image = np.zeros((90, 90, 3), np.uint8)
     with pytest.raises(ImageError, match="points"):
         crop_face(image, SIMILARITY, np.array([10.0, 10, 60, 60]), points5)
@@ -209,7 +209,7 @@ def test_degenerate_points_are_a_sentence(points5: np.ndarray) -> None:
 @pytest.mark.parametrize(
     "box", [[np.nan, 0, 10, 10], [30, 30, 30, 60], [30, 30, 10, 60], [30, 60, 60, 30], [0, 0, np.inf, 9]]
 )
-def test_boxes_without_a_size_are_a_sentence(spec: CropSpec, box: list[float]) -> None:
+def test_boxes_without_a_size_give_a_sentence(spec: CropSpec, box: list[float]) -> None:
     with pytest.raises(ImageError, match="box"):
         crop_face(np.zeros((90, 90, 3), np.uint8), spec, np.array(box, float))
 

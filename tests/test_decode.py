@@ -49,7 +49,7 @@ def test_attributes_are_independent_and_expressions_sum_to_one():
     assert sum(answer["expression"].probabilities.values()) == pytest.approx(1)
 
 
-def test_a_calibration_is_applied():
+def test_calibration_is_applied():
     attributes, expression = np.zeros((1, 40), np.float32), np.zeros((1, 8), np.float32)
     attributes[0, 31], expression[0, 1] = 2 * np.log(3), 3 * np.log(7)
     age = np.full((1, 101), -60.0, np.float32)
@@ -62,7 +62,7 @@ def test_a_calibration_is_applied():
     assert answer["age"].years == pytest.approx(30) and answer["age"].std == pytest.approx(15)
 
 
-def test_a_network_with_other_labels_says_its_own():
+def test_network_with_other_labels_says_its_own():
     words = {"expression": ("glad", "sad")}
     answer = decode_answers({"expression": np.array([[0.0, 2.0]], np.float32)}, [crop()], words)[0]
     assert answer["expression"].label == "sad"

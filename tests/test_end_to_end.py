@@ -39,21 +39,21 @@ def distance(points):
     return float(np.linalg.norm(np.asarray(points) - POINTS, axis=1).max()) / EYE_DISTANCE
 
 
-def test_the_face_is_found(face):
+def test_face_is_found(face):
     x0, y0, x1, y1 = face.box
     assert (x0 < POINTS.min(axis=0)[0]) and (x1 > POINTS.max(axis=0)[0])
     assert 60 < x1 - x0 < 140 and 80 < y1 - y0 < 170 and face.score > 0.5
 
 
-def test_the_five_points_lie_where_they_should(face):
+def test_five_points_lie_where_they_should(face):
     assert distance(face.points5) < 0.1
 
 
-def test_the_landmarks_lie_where_they_should(face):
+def test_landmarks_lie_where_they_should(face):
     assert distance(points5_from_landmarks(face.landmarks)) < 0.1
 
 
-def test_the_answers_are_true(face):
+def test_answers_are_true(face):
     # Eileen Collins, photographed in her forties, smiling, with brown hair.
     assert face.age.std < 25
     assert face.expression.label == "happiness"
@@ -64,17 +64,17 @@ def test_the_answers_are_true(face):
 
 
 @pytest.mark.xfail(strict=True, reason="the shipped weights call the portrait male (MODEL_CARD.md)")
-def test_the_perceived_sex_is_true(face):
+def test_perceived_sex_is_true(face):
     assert face.attributes["Male"] < 0.5
 
 
-def test_the_age_is_true(face):
+def test_age_is_true(face):
     assert 20 < face.age.years < 60
     card = (Path(__file__).resolve().parents[1] / "MODEL_CARD.md").read_text(encoding="utf-8")
     assert f"is estimated at {face.age.years:.0f}." in card
 
 
-def test_the_parts_lie_where_they_should(face):
+def test_parts_lie_where_they_should(face):
     classes = face.parsing.paste((512, 512))
     part = lambda x, y: PARSING_CLASSES[classes[y, x]]  # noqa: E731
     assert part(200, 118) == "skin" and part(248, 120) == "skin" and part(225, 165) == "skin"
@@ -94,7 +94,7 @@ def same(one, two, tolerance=2e-3):
     assert (one.parsing.class_map == two.parsing.class_map).mean() >= 0.999
 
 
-def test_the_answer_is_the_same_from_every_source(analyzer, face, portrait_path, portrait, tmp_path):
+def test_answer_is_the_same_from_every_source(analyzer, face, portrait_path, portrait, tmp_path):
     same(face, analyzer.analyze(str(portrait_path))[0])
     same(face, analyzer.analyze(portrait_path.read_bytes())[0])
     same(face, analyzer.analyze(Image.open(portrait_path))[0])
@@ -113,20 +113,20 @@ def test_both_runtimes_give_one_answer(face, portrait_path):
     assert face.similarity(by_torch) >= 0.9999  # one model id for both formats
 
 
-def test_a_box_alone_leads_to_the_same_face(analyzer, face, portrait):
+def test_box_alone_leads_to_the_same_face(analyzer, face, portrait):
     (given,) = analyzer.analyze(portrait, boxes=[face.box])
     assert distance(given.points5) < 0.15
     assert float(given.embedding @ face.embedding) > 0.9
 
 
-def test_a_cropped_face_needs_no_detector(analyzer, face, portrait):
+def test_cropped_face_needs_no_detector(analyzer, face, portrait):
     x0, y0, x1, y1 = face.box.astype(int)
     (given,) = analyzer.analyze(portrait[y0:y1, x0:x1], cropped=True)
     assert distance(given.points5 + (x0, y0)) < 0.15
     assert given.expression.label == "happiness"
 
 
-def test_a_darker_and_blurred_copy_is_the_same_person(analyzer, face, portrait):
+def test_darker_and_blurred_copy_is_the_same_person(analyzer, face, portrait):
     changed = cv2.GaussianBlur((portrait * 0.7).astype(np.uint8), (0, 0), 1.0)
     assert float(analyzer.analyze(changed)[0].embedding @ face.embedding) > 0.6
 
@@ -150,5 +150,5 @@ def test_odd_images_are_valid(analyzer):
         assert len(analyzer.analyze(np.full((*shape, 3), 127, np.uint8))) == 0
 
 
-def test_the_image_read_is_the_image_given(portrait, portrait_path):
+def test_image_read_is_the_image_given(portrait, portrait_path):
     assert (read_image(portrait_path.read_bytes()) == portrait).all()

@@ -15,11 +15,11 @@ from faceum.errors import FaceumError, OutputError
 from faceum.files import sha256_of, whole_file, write_bytes, write_text
 
 
-def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
+def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     target = tmp_path / "deep" / "x.bin"
     write_bytes(target, b"old")
-    with pytest.raises(RuntimeError), whole_file(target) as beside:
-        beside.write_bytes(b"half")
+    with pytest.raises(RuntimeError), whole_file(target) as unfinished:
+        unfinished.write_bytes(b"half")
         raise RuntimeError
     assert target.read_bytes() == b"old"
     assert [path.name for path in target.parent.iterdir()] == ["x.bin"]
@@ -28,23 +28,23 @@ def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
 def test_write_replaces_file_and_keeps_suffix(tmp_path):
     target = tmp_path / "x.png"
     write_bytes(target, b"old")
-    with whole_file(target) as beside:
-        assert beside.suffix == ".png" and beside.parent == tmp_path and ".part" in beside.name
-        beside.write_bytes(b"new")
+    with whole_file(target) as unfinished:
+        assert unfinished.suffix == ".png" and unfinished.parent == tmp_path and ".part" in unfinished.name
+        unfinished.write_bytes(b"new")
     assert target.read_bytes() == b"new"
     (tmp_path / "plain").touch()
     assert target.stat().st_mode == (tmp_path / "plain").stat().st_mode  # readable as any new file
-    with whole_file(target, ending=".part") as beside:
-        assert beside.suffix == ".part" and beside.name.count(".part") == 1
-        beside.write_bytes(b"newer")
+    with whole_file(target, ending=".part") as unfinished:
+        assert unfinished.suffix == ".part" and unfinished.name.count(".part") == 1
+        unfinished.write_bytes(b"newer")
     assert target.read_bytes() == b"newer"
 
 
 WRITER = """
 import sys, time
 from faceum.files import whole_file
-with whole_file(sys.argv[1]) as beside:
-    beside.write_bytes(b"half")
+with whole_file(sys.argv[1]) as unfinished:
+    unfinished.write_bytes(b"half")
     print("writing", flush=True)
     time.sleep(600)
 """
@@ -102,7 +102,7 @@ def test_full_disk_raises_output_error(tmp_path):
 
 
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
-def test_a_disk_that_is_really_full(tmp_path):
+def test_disk_that_is_really_full(tmp_path):
     with pytest.raises(OutputError, match="disk is full"), whole_file(tmp_path / "x.bin"):
         with open("/dev/full", "wb") as full:
             full.write(b"x" * 100_000)

@@ -66,7 +66,7 @@ def test_similarity_is_the_nearest_one(seed):
 
 
 @pytest.mark.parametrize("points", [np.full((5, 2), 3.0), np.full((5, 2), np.nan)])
-def test_points_without_extent_are_a_sentence(points):
+def test_points_without_extent_give_a_sentence(points):
     with pytest.raises(ImageError, match=r"points .*\.$"):
         similarity_from_points(points, np.arange(10.0).reshape(5, 2))
 
@@ -86,7 +86,7 @@ def test_invert_and_compose(first, second):
 @pytest.mark.parametrize(
     "matrix", [np.zeros((2, 3)), np.array([[1.0, 2, 0], [2, 4, 0]]), np.full((2, 3), np.nan)]
 )
-def test_a_flat_matrix_has_no_way_back(matrix):
+def test_flat_matrix_has_no_way_back(matrix):
     with pytest.raises(ImageError):
         invert(matrix)
 
@@ -178,7 +178,7 @@ def test_shrinking_is_the_mean_of_the_pixels(factor):
 
 @given(st.floats(0.02, 0.5), turns)
 @settings(max_examples=30, deadline=None)
-def test_a_fine_checkerboard_shrinks_to_gray(scale, angle):
+def test_fine_checkerboard_shrinks_to_gray(scale, angle):
     """Plain bilinear sampling would leave black and white spots; averaged, little of the pattern is left."""
     y, x = np.mgrid[0:400, 0:400]
     image = ((x + y) % 2 * 255).astype(np.uint8)
@@ -244,10 +244,10 @@ def test_stretching_is_what_pillow_does(size: tuple[int, int]) -> None:
     from PIL import Image
 
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
-    wanted = np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC))
+    expected = np.asarray(Image.fromarray(image).resize((112, 112), Image.Resampling.BICUBIC))
     ours = stretch(image, 112)
     assert ours.dtype == np.uint8
-    assert np.abs(ours.astype(int) - wanted).max() <= 1
+    assert np.abs(ours.astype(int) - expected).max() <= 1
 
 
 @pytest.mark.parametrize(
@@ -257,5 +257,5 @@ def test_stretching_both_sides_is_nearly_what_pillow_does(size: tuple[int, int],
     from PIL import Image
 
     image = np.random.default_rng(1).integers(0, 256, (*size, 3), np.uint8)
-    wanted = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
-    assert np.abs(stretch(image, side).astype(int) - wanted).mean() < 0.5
+    expected = np.asarray(Image.fromarray(image).resize((side, side), Image.Resampling.BICUBIC))
+    assert np.abs(stretch(image, side).astype(int) - expected).mean() < 0.5

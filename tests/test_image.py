@@ -92,7 +92,7 @@ def test_paths_bytes_and_arrays_give_the_same(tmp_path, rgb, image):
         np.testing.assert_array_equal(found, rgb)
 
 
-def test_the_content_decides_not_the_name(tmp_path, rgb, image):
+def test_content_decides_not_the_name(tmp_path, rgb, image):
     path = tmp_path / "is-a-png.jpg"
     path.write_bytes(encode(image, "PNG"))
     np.testing.assert_array_equal(read_image(path), rgb)
@@ -190,7 +190,7 @@ def test_every_pil_mode_gives_an_image(mode, image):
 
 
 @pytest.mark.parametrize("format", ["TIFF", "PNG", "WEBP"])
-def test_the_first_of_several_images_is_read(format, rgb, image):
+def test_first_of_several_images_is_read(format, rgb, image):
     if format == "WEBP" and int(cv2.__version__.split(".")[0]) < 5:
         pytest.skip("OpenCV 4 reads no animated WebP")
     options = {"lossless": True} if format == "WEBP" else {}
@@ -271,7 +271,7 @@ def test_bgr_speaks_of_arrays_only(rgb, image):
     np.testing.assert_array_equal(read_image(encode(image, "PNG"), bgr=True), rgb)
 
 
-def test_the_answer_is_the_callers_own(rgb):
+def test_answer_is_the_callers_own(rgb):
     given = rgb.copy()
     read_image(given)[:] = 0
     np.testing.assert_array_equal(given, rgb)
@@ -310,7 +310,7 @@ def test_truncated_files_are_refused_wherever_they_end(format, progressive, tmp_
         assert "PIL image" in sentence_of(Image.open(io.BytesIO(data[: len(data) * 4 // 5])))
 
 
-def test_a_jpeg_whose_end_is_zeros_is_refused(image):
+def test_jpeg_whose_end_is_zeros_is_refused(image):
     data = encode(image, "JPEG")
     half = len(data) * 3 // 4
     assert "ends too early" in sentence_of(data[:half] + b"\0" * (len(data) - half))
@@ -321,7 +321,7 @@ def test_bytes_after_a_jpegs_end_do_no_harm(rgb, image):
 
 
 @pytest.mark.parametrize("orientation", [1, 6])
-def test_a_thumbnails_end_is_not_the_images_end(orientation, image):
+def test_thumbnails_end_is_not_the_images_end(orientation, image):
     """A whole JPEG inside the EXIF block must not hide that the outer one is cut."""
     thumbnail = encode(image.resize((8, 8)), "JPEG")
     exif = Image.Exif()
@@ -354,12 +354,12 @@ def test_folders_and_missing_files(tmp_path):
     sentence_of("a\0b.png")
 
 
-def test_a_bomb_that_expands_is_refused():
+def test_bomb_that_expands_is_refused():
     side = 15_000
     assert "15000 x 15000" in sentence_of(encode(Image.new("1", (side, side)), "PNG"))
 
 
-def test_the_limit_can_be_set_and_holds_for_every_source(tmp_path, rgb, image):
+def test_limit_can_be_set_and_holds_for_every_source(tmp_path, rgb, image):
     path = tmp_path / "a.png"
     path.write_bytes(encode(image, "PNG"))
     for source in (path, path.read_bytes(), image, rgb):
@@ -394,7 +394,7 @@ def test_wrong_arrays(array, word):
 
 
 @pytest.mark.parametrize("source", [None, 3, [[1, 2]], object()])
-def test_what_is_no_image_at_all(source):
+def test_files_that_are_no_images(source):
     assert type(source).__name__ in sentence_of(source)
 
 
@@ -444,7 +444,7 @@ def test_written_images_read_back(extension, tmp_path, rgb):
     assert [file.name for file in tmp_path.iterdir()] == [path.name]
 
 
-def test_a_failed_writing_leaves_the_old_file(tmp_path, rgb):
+def test_failed_writing_leaves_the_old_file(tmp_path, rgb):
     path = tmp_path / "a.png"
     path.write_bytes(b"old")
     with pytest.raises(ImageError, match=r"\.png"):
@@ -460,7 +460,7 @@ def test_a_failed_writing_leaves_the_old_file(tmp_path, rgb):
     assert {file.name for file in Path(tmp_path).iterdir()} == {"a.png", "folder.png"}
 
 
-def test_a_released_memoryview_and_a_matrix(rgb, image):
+def test_released_memoryview_and_a_matrix(rgb, image):
     view = memoryview(encode(image, "PNG"))
     view.release()
     assert "released" in sentence_of(view)

@@ -110,7 +110,7 @@ def test_known_colours_worked_by_hand():
     assert np.abs(expected_srgb(red, DISPLAY_P3, None)[0, 0] - [255, 0, 0]).max() <= 9
 
 
-def test_a_jpeg_with_a_profile_in_several_pieces_is_converted():
+def test_jpeg_with_a_profile_in_several_pieces_is_converted():
     icc = profile(DISPLAY_P3, None)
     data = io.BytesIO()
     image = Image.fromarray(COLOURS.repeat(16, axis=0).repeat(16, axis=1))

@@ -144,7 +144,7 @@ def with_tags(**tags: object) -> TiffImagePlugin.ImageFileDirectory_v2:
 
 
 def turned_files() -> dict[str, bytes]:
-    """Return files whose orientation, 6, stands in unusual places."""
+    """Return files whose orientation, 6, is in unusual places."""
     image = Image.fromarray(RGB)
     lossless = {"lossless": True}
     files = {

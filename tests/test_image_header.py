@@ -91,7 +91,7 @@ BOMBS: dict[str, Callable[[int, int], bytes]] = {
 @pytest.mark.parametrize("kind", BOMBS)
 @given(size=st.tuples(st.integers(1, 16_383), st.integers(1, 16_383)))
 @settings(max_examples=20, deadline=None)
-def test_the_promised_size_is_read(kind, size):
+def test_promised_size_is_read(kind, size):
     header = read_header(BOMBS[kind](*size))
     assert (header.width, header.height) == size
     assert header.complete or kind in ("BMP", "PNG")  # whose rows cannot fit into so few bytes
@@ -151,7 +151,7 @@ def test_any_bytes_behind_a_signature_are_a_header_or_a_sentence(signature, rest
     assert 1 <= header.orientation <= 8
 
 
-def test_a_header_alone_is_not_complete():
+def test_header_alone_is_not_complete():
     """Every proper beginning of a JPEG, PNG, WebP or BMP file says so itself."""
     image = Image.fromarray(np.random.default_rng(0).integers(0, 256, (16, 15, 3), np.uint8))
     for format in ("JPEG", "PNG", "WEBP", "BMP"):

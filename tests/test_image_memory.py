@@ -101,7 +101,7 @@ def test_accepted_images_are_read_in_bounded_memory(tmp_path):
         assert pixels == 16_000_000 and taken <= 12 * pixels + 200_000_000
 
 
-def test_an_image_that_would_need_more_memory_is_refused(tmp_path):
+def test_image_that_would_need_more_memory_is_refused(tmp_path):
     path = tmp_path / "a.png"
     path.write_bytes(flat_png(9000))
     pixels, taken = cost(path)

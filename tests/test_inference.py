@@ -108,7 +108,7 @@ def numbers(path: Path) -> np.ndarray:
     return np.array([[float(word) for word in line.split()] for line in path.read_text().splitlines()])
 
 
-def test_a_published_checkpoint_gives_the_published_numbers(
+def test_published_checkpoint_gives_the_published_numbers(
     inference: ModuleType,
     published: ModuleType,
     checkpoint: tuple[Path, dict[str, Any]],
@@ -123,38 +123,38 @@ def test_a_published_checkpoint_gives_the_published_numbers(
 
     image = read_image(portrait_path)
     box = load_detector().detect(image)[0].box
-    wanted: dict[str, Any] = {}
+    expected: dict[str, Any] = {}
     for spec, tasks in REFERENCE.crops:
         crop = crop_face(image, spec, box)
         pixels = torch.from_numpy(crop.image).permute(2, 0, 1) / 255
         mean, std = (torch.tensor(values).view(3, 1, 1) for values in (REFERENCE.mean, REFERENCE.std))
         face = torch.from_numpy(crop.face_tokens_N)
-        wanted |= published.answers(state, published.NARROW, (pixels - mean) / std, face, tasks)
+        expected |= published.answers(state, published.NARROW, (pixels - mean) / std, face, tasks)
 
     embedding = numbers(tmp_path / "Identity_recog.txt")[:, 0]
-    np.testing.assert_allclose(embedding, wanted["recognition"], rtol=1e-3, atol=1e-4)
+    np.testing.assert_allclose(embedding, expected["recognition"], rtol=1e-3, atol=1e-4)
     assert abs(np.linalg.norm(embedding) - 1) > 0.1  # as the network gives it
     lines = (tmp_path / "Attributes_binary.txt").read_text().splitlines()
     assert lines == [
-        f"{name}: {int(x > 0)}" for name, x in zip(ATTRIBUTES, wanted["attributes"].tolist(), strict=True)
+        f"{name}: {int(x > 0)}" for name, x in zip(ATTRIBUTES, expected["attributes"].tolist(), strict=True)
     ]
-    logits = torch.nn.functional.interpolate(wanted["parsing"][None], size=(512, 512), mode="bilinear")
+    logits = torch.nn.functional.interpolate(expected["parsing"][None], size=(512, 512), mode="bilinear")
     classes = cv2.imread(str(tmp_path / "Dense_parsing.png"), cv2.IMREAD_UNCHANGED)
     assert classes.shape == (512, 512)
     assert (classes == logits[0].argmax(0).numpy()).mean() > 0.9999
     np.testing.assert_allclose(
-        numbers(tmp_path / "Dense_landmarks.txt"), wanted["landmarks"].numpy() * 512, atol=1e-2
+        numbers(tmp_path / "Dense_landmarks.txt"), expected["landmarks"].numpy() * 512, atol=1e-2
     )
     blended = read_image(tmp_path / "Dense_parsing_visualization.png")
-    expected = cv2.addWeighted(crop.image, 0.5, inference.RELEASE_COLOURS[classes], 0.5, 0)
-    np.testing.assert_array_equal(blended, expected)
+    mixed = cv2.addWeighted(crop.image, 0.5, inference.RELEASE_COLOURS[classes], 0.5, 0)
+    np.testing.assert_array_equal(blended, mixed)
     drawn = read_image(tmp_path / "Dense_landmarks.png")
     for x, y in numbers(tmp_path / "Dense_landmarks.txt").astype(int):
         assert not (0 <= x < 512 and 0 <= y < 512) or drawn[y, x].tolist() == [255, 255, 0]
 
-    age = float(wanted["age"].softmax(0) @ torch.arange(101.0)) + 30
+    age = float(expected["age"].softmax(0) @ torch.arange(101.0)) + 30
     word = ("neutral", "happy", "sad", "surprise", "fear", "disgust", "anger")[
-        int(wanted["expression"].argmax())
+        int(expected["expression"].argmax())
     ]
     loaded_line, first, second = capsys.readouterr().out.splitlines()
     assert loaded_line == "load msg: <All keys matched successfully>"
@@ -172,12 +172,12 @@ def test_its_converted_file_gives_the_same(
 ) -> None:
     path, _ = checkpoint
     conversion.convert_file("reference", path, tmp_path / "x.safetensors")
-    told = []
+    reported = []
     for model, folder in ((path, "a"), (tmp_path / "x.safetensors", "b")):
         words = ["--model_path", model, "--image_path", portrait_path, "--results_path", tmp_path / folder]
         assert inference.main([str(word) for word in words]) == 0
-        told.append(capsys.readouterr().out)
-    assert told[0].splitlines()[2] == told[1].splitlines()[2]
+        reported.append(capsys.readouterr().out)
+    assert reported[0].splitlines()[2] == reported[1].splitlines()[2]
     one, other = tmp_path / "a", tmp_path / "b"
     for name in ("Identity_recog.txt", "Dense_landmarks.txt"):
         np.testing.assert_allclose(numbers(one / name), numbers(other / name), rtol=1e-4, atol=1e-3)
@@ -268,7 +268,7 @@ def test_no_face_is_no_crash(
     assert not (tmp_path / "r").exists()
 
 
-def test_what_is_missing_is_told(
+def test_missing_module_is_reported(
     inference: ModuleType, portrait_path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = [
@@ -327,7 +327,7 @@ def test_any_mapping_is_accepted_as_config(
     assert said == (f"{path}: not used here: {ignored}" if ignored else "")
 
 
-def test_a_quoted_value_keeps_its_hash(inference: ModuleType, tmp_path: Path) -> None:
+def test_quoted_value_keeps_its_hash(inference: ModuleType, tmp_path: Path) -> None:
     path = tmp_path / "test.yaml"
     path.write_text("image_path: 'a # b.jpg'  # the photo\nresults_path: a # b\n")
     assert inference.read_config(path) == {"image_path": "a # b.jpg", "results_path": "a"}
@@ -339,7 +339,7 @@ def test_our_config_holds_only_settings(inference: ModuleType) -> None:
 
 
 @pytest.mark.parametrize("launcher", ["torchrun", "python"])
-def test_the_command_as_the_release_prints_it(
+def test_command_as_the_release_prints_it(
     launcher: str, tiny_model: Path, portrait_path: Path, two_faces: Path, tmp_path: Path
 ) -> None:
     """Two ranks share three photos; a plain process does all of them."""

@@ -66,7 +66,7 @@ def test_network_configs() -> None:
     assert old_names.rename_network_config(config) == config
 
 
-def test_the_shipped_network_loads_and_keeps_its_values(tmp_path: Path) -> None:
+def test_shipped_network_loads_and_keeps_its_values(tmp_path: Path) -> None:
     network, header = load_checkpoint(asset_path("compact", "safetensors"))
     assert network.config == COMPACT
     new = tmp_path / "new.safetensors"

@@ -48,7 +48,7 @@ def test_all_outputs_are_all_the_bytes(network):
     assert with_outputs(network, outputs) == network
 
 
-def test_what_a_branch_takes_from_outside_is_kept():
+def test_values_that_a_branch_takes_from_outside_are_kept():
     info = lambda name, kind, shape: helper.make_tensor_value_info(name, kind, shape)  # noqa: E731
     branches = [
         helper.make_graph([helper.make_node("Neg", ["doubled"], ["a"])], "then", [], [info("a", 1, [1])]),

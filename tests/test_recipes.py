@@ -26,9 +26,9 @@ def recipe(request: pytest.FixtureRequest) -> Path:
     return request.param
 
 
-def test_the_recipes_are_there() -> None:
-    wanted = {"smoke", "compact", "compact_dense", "base_faceptor_mix", "finetune_expression"}
-    assert wanted <= {path.stem for path in RECIPES}
+def test_recipes_are_there() -> None:
+    expected = {"smoke", "compact", "compact_dense", "base_faceptor_mix", "finetune_expression"}
+    assert expected <= {path.stem for path in RECIPES}
 
 
 def test_it_loads(recipe: Path) -> None:
@@ -39,11 +39,13 @@ def test_it_loads(recipe: Path) -> None:
 
 
 def test_it_says_how_it_is_run(recipe: Path) -> None:
-    told = ast.get_docstring(ast.parse(recipe.read_text(encoding="utf-8"))) or ""
+    reported = ast.get_docstring(ast.parse(recipe.read_text(encoding="utf-8"))) or ""
     for said in (f"faceum train {recipe.stem}", "Hardware: ", *stages_of(recipe)):
-        assert said in told, f"{recipe.name} does not say: {said}"
-    assert re.search(r"[Tt]ime\b.*?(\d|minutes|not run)", told, re.DOTALL), "how long it takes, or 'not run'"
-    assert re.search(r"[Ee]xpected\b.*?(\d|not run)", told, re.DOTALL), "measured scores, or 'not run'"
+        assert said in reported, f"{recipe.name} does not say: {said}"
+    assert re.search(r"[Tt]ime\b.*?(\d|minutes|not run)", reported, re.DOTALL), (
+        "how long it takes, or 'not run'"
+    )
+    assert re.search(r"[Ee]xpected\b.*?(\d|not run)", reported, re.DOTALL), "measured scores, or 'not run'"
 
 
 def stages_of(recipe: Path) -> list[str]:
@@ -71,7 +73,7 @@ def test_its_network_can_be_built_and_every_source_trains_something(recipe: Path
         assert any(dataset.tasks[source] for dataset in parts.datasets), source
 
 
-def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:
+def test_wrong_key_names_its_neighbour(recipe: Path) -> None:
     with pytest.raises(RecipeError, match="did you mean 'steps'"):
         load_recipe(recipe, ["stesp=3"])
 
@@ -85,13 +87,13 @@ def test_a_wrong_key_names_its_neighbour(recipe: Path) -> None:
      ("margin.kind=softface", "cosface"), ("network.moe.router.num_experts=0", "k_max"),
      ("network.moe.router.kind=reference", "class_token")],
 )  # fmt: skip
-def test_a_wrong_word_is_a_sentence(word: str, said: str) -> None:
+def test_wrong_word_gives_a_sentence(word: str, said: str) -> None:
     with pytest.raises(ValueError, match=said):
         load_recipe(RECIPES[0].with_name("smoke.py"), [word])
 
 
 @pytest.mark.parametrize("stage", [1, 2, 3, 4])
-def test_the_dense_twin_differs_in_its_experts_alone(stage: int) -> None:
+def test_dense_twin_differs_in_its_experts_alone(stage: int) -> None:
     whole, dense = (
         load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={stage}"])
         for name in ("compact", "compact_dense")
@@ -101,7 +103,7 @@ def test_the_dense_twin_differs_in_its_experts_alone(stage: int) -> None:
     assert stage > 1 or (whole.network.moe.routed and not dense.network.moe.routed)
 
 
-def test_a_stage_begins_where_the_one_before_ends() -> None:
+def test_stage_begins_where_the_one_before_ends() -> None:
     for name in ("compact", "compact_dense"):
         stages = [load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={n}"]) for n in (1, 2, 3, 4)]
         for one, after in itertools.pairwise(stages):
@@ -117,7 +119,7 @@ def test_settings_that_a_router_ignores_are_refused() -> None:
         load_recipe("smoke", [*smoke, "network.moe.router.top_p=0.3"])
 
 
-def test_a_crop_can_be_overridden() -> None:
+def test_crop_can_be_overridden() -> None:
     run = load_recipe("smoke", ["network.crops.0.face_tokens=touched"])
     assert run.network.crops[0][0].face_tokens == "touched"
 

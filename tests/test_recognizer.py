@@ -55,7 +55,7 @@ def test_points_on_the_template_move_nothing() -> None:
     assert matrix == pytest.approx(np.array([[1, 0, 0], [0, 1, 0]]), abs=1e-9)
 
 
-def test_a_turned_and_shifted_face_is_turned_back() -> None:
+def test_turned_and_shifted_face_is_turned_back() -> None:
     # Twice as large, turned by a quarter, shifted by (300, 100): (x, y) -> (300 - 2 y, 100 + 2 x).
     points = np.array([(300 - 2 * (y + 0.5), 100 + 2 * (x + 0.5)) for x, y in TEMPLATE])
     matrix = crop_matrix(SPEC, np.array([0, 0, 1, 1]), points, (600, 600))
@@ -63,7 +63,7 @@ def test_a_turned_and_shifted_face_is_turned_back() -> None:
     assert matrix == pytest.approx(np.array([[0, 0.5, -50], [-0.5, 0, 150]]), abs=1e-9)
 
 
-def test_the_crop_is_that_of_opencv_in_its_own_counting() -> None:
+def test_crop_is_that_of_opencv_in_its_own_counting() -> None:
     image = np.random.default_rng(0).integers(0, 256, (150, 140, 3), np.uint8)
     image = cv2.GaussianBlur(image, (0, 0), 2)
     shift = np.array([13.25, 7.5])
@@ -86,7 +86,7 @@ def test_pixels_become_minus_one_to_one_in_red_green_blue(network: Path) -> None
 
 
 @pytest.mark.parametrize("batch", [1, 2, 3])
-def test_a_file_for_a_fixed_number_of_faces_takes_any(tmp_path: Path, network: Path, batch: int) -> None:
+def test_file_for_a_fixed_number_of_faces_takes_any(tmp_path: Path, network: Path, batch: int) -> None:
     crops = np.random.default_rng(0).integers(0, 256, (5, 112, 112, 3), np.uint8)
     fixed = Recognizer(write_network(tmp_path / "fixed.onnx", batch)).embed(crops)
     assert fixed == pytest.approx(Recognizer(network).embed(crops), abs=1e-6)
@@ -105,7 +105,7 @@ def test_files_that_are_no_network_are_refused(tmp_path: Path) -> None:
             Recognizer(tmp_path / name)
 
 
-def test_the_analyzer_answers_recognition_with_it(network: Path, portrait: np.ndarray) -> None:
+def test_analyzer_answers_recognition_with_it(network: Path, portrait: np.ndarray) -> None:
     ours = FaceAnalyzer(tasks=["recognition", "age"]).analyze(portrait)[0]
     theirs = FaceAnalyzer(tasks=["recognition", "age"], recognizer=network).analyze(portrait)[0]
     assert theirs.embedding.shape == (3,)

@@ -50,7 +50,7 @@ def test_shapes_and_chosen_tasks(tiny_model, crops, runtime):
 
 
 @pytest.mark.parametrize("runtime", ["onnxruntime", "torch"])
-def test_a_batch_is_its_singles(tiny_model, crops, runtime):
+def test_batch_is_its_singles(tiny_model, crops, runtime):
     loaded = load_runner(tiny_model, runtime, "cpu", 1)
     images, masks = crops
     together = loaded.run(images, masks, tuple(TASKS))
@@ -97,7 +97,7 @@ def test_many_threads_share_one_runner(tiny_model, crops):
                 assert answers[task] == pytest.approx(alone[tasks][task], rel=1e-5, abs=1e-6)
 
 
-def test_the_card_holds_crop_policy_and_labels(tiny_model):
+def test_card_holds_crop_policy_and_labels(tiny_model):
     card = load_runner(tiny_model, "onnxruntime", "cpu").card
     assert card.name == "tiny" and card.tasks == tuple(TASKS)
     assert card.crop_of("age").size == 64 and card.crop_of("age").policy == "similarity"

@@ -12,7 +12,7 @@ from PIL import Image
 from faceum.errors import OutputError
 from faceum.render.palette import PALETTE, PARSING_PALETTE
 from faceum.results import Age, Face, Parsing, Result, result_schema
-from faceum.save import OutputStems, check_folder, indexed_png, is_ours, save_result
+from faceum.save import OutputStems, check_folder, encode_indexed_png, is_ours, save_result
 
 
 def parsed_face(shift=0, label=13):
@@ -29,12 +29,12 @@ def parsed_face(shift=0, label=13):
     )
 
 
-def test_an_indexed_png_keeps_classes_and_palette():
+def test_indexed_png_keeps_classes_and_palette():
     classes = np.random.default_rng(0).integers(0, 19, (31, 47)).astype(np.uint8)
-    image = Image.open(io.BytesIO(indexed_png(classes, PALETTE)))
+    image = Image.open(io.BytesIO(encode_indexed_png(classes, PALETTE)))
     assert image.mode == "P" and (np.asarray(image) == classes).all()
     assert image.getpalette()[: 19 * 3] == PALETTE.ravel().tolist()
-    decoded = cv2.imdecode(np.frombuffer(indexed_png(classes, PALETTE), np.uint8), cv2.IMREAD_COLOR)
+    decoded = cv2.imdecode(np.frombuffer(encode_indexed_png(classes, PALETTE), np.uint8), cv2.IMREAD_COLOR)
     assert (decoded[..., ::-1] == PALETTE[classes]).all()
 
 
@@ -63,7 +63,7 @@ def test_without_answers_only_json_and_drawing_are_written(tmp_path):
     assert [path.name for path in files] == ["x.json", "x.png"]
 
 
-def test_a_failed_image_saves_its_error(tmp_path):
+def test_failed_image_saves_its_error(tmp_path):
     files = save_result(Result(source="x.jpg", error="x.jpg is empty."), None, tmp_path, "x")
     assert [path.name for path in files] == ["x.json"]
     assert json.loads(files[0].read_text())["error"] == "x.jpg is empty."
@@ -131,7 +131,7 @@ def test_foreign_files_are_replaced_only_if_asked(tmp_path, name):
     save_result(result, image, tmp_path, "x")  # our own files are replaced
 
 
-def test_what_cannot_be_written_raises(tmp_path):
+def test_unwritable_path_raises(tmp_path):
     result = Result(source="x.jpg", width=30, height=20, faces=[])
     (tmp_path / "x.json").mkdir()
     with pytest.raises(OutputError, match=r"x\.json cannot be written: a folder"):
@@ -145,7 +145,7 @@ def test_what_cannot_be_written_raises(tmp_path):
     assert list((tmp_path / "new").iterdir()) == []
 
 
-def test_a_long_name_is_cut_and_saved(tmp_path):
+def test_long_name_is_cut_and_saved(tmp_path):
     source = "é" * 120 + ".jpg"
     stem = OutputStems(tmp_path).name(source)
     (path,) = save_result(Result(source=source, error="none"), None, tmp_path, stem)

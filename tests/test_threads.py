@@ -10,11 +10,11 @@ from faceum.errors import ModelError
 from faceum.threads import usable_threads
 
 
-def test_a_given_number_counts():
+def test_given_number_counts():
     assert usable_threads(3) == 3
 
 
-def test_a_number_below_one_is_a_sentence():
+def test_number_below_one_gives_a_sentence():
     with pytest.raises(ModelError, match="at least 1"):
         usable_threads(0)
 
@@ -23,7 +23,7 @@ def test_a_number_below_one_is_a_sentence():
     ("text", "granted"),
     [("50000 100000", 1), ("100000 100000", 1), ("250000 100000", 3), ("max 100000", None)],
 )
-def test_the_quota_of_cgroup_2_is_respected(tmp_path, monkeypatch, text, granted):
+def test_quota_of_cgroup_2_is_respected(tmp_path, monkeypatch, text, granted):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     (tmp_path / "cpu.max").write_text(text + "\n")
     assert usable_threads(cgroup_root=str(tmp_path)) == (granted or 64)
@@ -42,7 +42,7 @@ def test_the_quota_of_cgroup_2_is_respected(tmp_path, monkeypatch, text, granted
         ("", {"": "600000 100000"}, 6),
     ],
 )
-def test_the_tightest_quota_from_the_own_cgroup_upward_counts(tmp_path, monkeypatch, own, limits, granted):
+def test_tightest_quota_from_the_own_cgroup_upward_counts(tmp_path, monkeypatch, own, limits, granted):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     root = tmp_path / "cgroup"
     for folder in ("pod/box", "pod/other", "box of mine", "elsewhere"):
@@ -53,7 +53,7 @@ def test_the_tightest_quota_from_the_own_cgroup_upward_counts(tmp_path, monkeypa
     assert usable_threads(cgroup_root=str(root), own_cgroups=str(tmp_path / "own")) == (granted or 64)
 
 
-def test_the_quota_of_cgroup_1_is_respected(tmp_path, monkeypatch):
+def test_quota_of_cgroup_1_is_respected(tmp_path, monkeypatch):
     monkeypatch.setattr(os, "sched_getaffinity", lambda pid: set(range(64)), raising=False)
     (tmp_path / "cpu").mkdir()
     (tmp_path / "cpu" / "cpu.cfs_quota_us").write_text("400000\n")
@@ -72,7 +72,7 @@ def test_absurd_numbers_of_threads_raise(threads):
         usable_threads(threads)
 
 
-def test_the_interpreter_waits_for_calls_and_holds_daemon_threads():
+def test_interpreter_waits_for_calls_and_holds_daemon_threads():
     code = """
 import threading, time
 from faceum.threads import finish_before_exit

@@ -207,7 +207,7 @@ def data_table(rows: Iterable[Mapping[str, Any]]) -> list[str]:
         "images for training",
         "held out",
         "labels",
-        "teachers' answers beside them",
+        "teachers' answers",
         "terms",
     ]
     keys = ("name", "train", "held_out", "labels", "teachers", "terms")

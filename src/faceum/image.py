@@ -197,12 +197,12 @@ def _from_file(file: BinaryIO, name: str, *, max_pixels: int) -> np.ndarray:
     stored = decode_with_opencv(file, header)
     transform = srgb_transform(header.icc) if stored.ndim == 3 else None
     if transform is None and stored.dtype == np.uint8 and stored.ndim == 3 and stored.shape[2] == 3:
-        return _turn_upright(_red_first(stored), header.orientation)
+        return _turn_upright(_put_red_first(stored), header.orientation)
 
     def read_part(rows: slice, columns: slice) -> np.ndarray:
         part = stored[rows, columns]
         if part.ndim == 3 and part.shape[2] >= 3:
-            return _red_first(np.ascontiguousarray(part))
+            return _put_red_first(np.ascontiguousarray(part))
         if header.transparent_gray is not None:
             top = np.iinfo(part.dtype).max
             clear = part == header.transparent_gray * top // 65535
@@ -249,7 +249,7 @@ def _convert_in_parts(
     return rgb
 
 
-def _red_first(stored: np.ndarray) -> np.ndarray:
+def _put_red_first(stored: np.ndarray) -> np.ndarray:
     """Reorder blue, green, red and what follows to red, green, blue and what follows."""
     codes = {3: cv2.COLOR_BGR2RGB, 4: cv2.COLOR_BGRA2RGBA}
     if stored.shape[2] in codes and stored.dtype in (np.uint8, np.uint16):
@@ -268,7 +268,7 @@ def _from_array(array: np.ndarray, *, bgr: bool, max_pixels: int) -> np.ndarray:
         )
     _check_size(array.shape[1], array.shape[0], max_pixels)
     if bgr and array.ndim == 3 and array.shape[2] >= 3:
-        array = _red_first(array)
+        array = _put_red_first(array)
     return np.array(_to_rgb(array, premultiplied=False), order="C")
 
 

@@ -153,9 +153,11 @@ class Parsing(_Record):
             plain = {"class_map": self.class_map.tolist()}
         elif form == "png":
             from faceum.render.palette import PARSING_PALETTE
-            from faceum.save import indexed_png
+            from faceum.save import encode_indexed_png
 
-            plain = {"png": base64.b64encode(indexed_png(self.class_map, PARSING_PALETTE)).decode("ascii")}
+            plain = {
+                "png": base64.b64encode(encode_indexed_png(self.class_map, PARSING_PALETTE)).decode("ascii")
+            }
         else:
             flat = self.class_map.ravel()
             starts = np.flatnonzero(np.diff(flat.astype(np.int16), prepend=-1))
@@ -409,9 +411,9 @@ class Result(_Record):
 
     def _repr_png_(self) -> bytes | None:
         """Return the drawing for Jupyter, None if there is nothing to draw on."""
-        from faceum.save import drawing_png
+        from faceum.save import encode_drawing_png
 
-        return None if self.image is None or self.error else drawing_png(self.plot())
+        return None if self.image is None or self.error else encode_drawing_png(self.plot())
 
     def _repr_html_(self) -> str:
         """Return the drawing and a table of the faces for Jupyter."""

@@ -101,9 +101,9 @@ def save_result(
     """
     contents = {".json": (result.to_json(indent=2) + "\n").encode("utf-8")}
     if image is not None and result.faces is not None:
-        contents[".png"] = drawing_png(render_faces(image, result.faces))
+        contents[".png"] = encode_drawing_png(render_faces(image, result.faces))
         if any(face.parsing is not None for face in result.faces):
-            contents[".parsing.png"] = indexed_png(result.parsing_map(), PARSING_PALETTE)
+            contents[".parsing.png"] = encode_indexed_png(result.parsing_map(), PARSING_PALETTE)
         if any(face.embedding is not None for face in result.faces):
             contents[".npz"] = embeddings_npz(result.faces)
     paths = {suffix: folder / f"{stem}{suffix}" for suffix in contents}
@@ -148,7 +148,7 @@ def embeddings_npz(faces: Sequence[Face]) -> bytes:
     return file.getvalue()
 
 
-def drawing_png(rgb: np.ndarray) -> bytes:
+def encode_drawing_png(rgb: np.ndarray) -> bytes:
     """Return an RGB uint8 (H, W, 3) drawing as a PNG with the mark; raises FaceumError if it is too large."""
     try:
         encoded = cv2.imencode(".png", np.ascontiguousarray(rgb[..., ::-1]))[1].tobytes()
@@ -160,7 +160,7 @@ def drawing_png(rgb: np.ndarray) -> bytes:
     return bytes(encoded[:header] + _MARK_CHUNK + encoded[header:])
 
 
-def indexed_png(classes: np.ndarray, palette: np.ndarray) -> bytes:
+def encode_indexed_png(classes: np.ndarray, palette: np.ndarray) -> bytes:
     """Return a PNG with the mark whose pixel values are the classes and whose palette holds their colours.
 
     classes: (h, w) uint8, each below len(palette). palette: (n, 3) uint8 RGB, n <= 256. OpenCV cannot write

@@ -48,14 +48,14 @@ def _cgroup_processors(root: Path, own: Path) -> float | None:
 
     In version 2 the tightest of the process's own cgroup and all above it counts; in version 1 the root.
     """
-    granted = [_count_granted(_read(folder / "cpu.max").split()) for folder in _own_and_above(root, own)]
+    granted = [_count_granted(_read(folder / "cpu.max").split()) for folder in _list_own_and_above(root, own)]
     granted.append(
         _count_granted([_read(root / "cpu" / f"cpu.cfs_{name}_us") for name in ("quota", "period")])
     )
     return min((quota for quota in granted if quota is not None), default=None)
 
 
-def _own_and_above(root: Path, own: Path) -> list[Path]:
+def _list_own_and_above(root: Path, own: Path) -> list[Path]:
     """Return the process's cgroup of version 2, from the line "0::/path", and those above it."""
     lines = [line for line in _read(own).splitlines() if line.startswith("0::/")]
     # In a cgroup namespace the path may leave what is mounted; then only the root is there.

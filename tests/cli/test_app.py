@@ -92,7 +92,7 @@ def test_two_images_of_one_stem_keep_apart(faceum, tmp_path):
     assert sources == {str(tmp_path / "a" / "x.png"), str(tmp_path / "b" / "x.png")}
 
 
-def test_an_input_in_the_output_folder_stays(faceum, tmp_path):
+def test_input_in_the_output_folder_stays(faceum, tmp_path):
     cv2.imwrite(str(tmp_path / "x.png"), np.full((20, 20, 3), 7, np.uint8))
     before = (tmp_path / "x.png").read_bytes()
     assert faceum("analyze", tmp_path / "x.png", "--out", tmp_path).exit_code == 0
@@ -129,14 +129,14 @@ def test_only_asked_tasks(faceum, portrait_path):
 
 
 @pytest.mark.parametrize("number", range(5))
-def test_a_hostile_file_is_one_sentence_with_its_name(faceum, hostile, number):
+def test_hostile_file_is_one_sentence_with_its_name(faceum, hostile, number):
     done = faceum("analyze", hostile[number])
     assert done.exit_code == 2
     assert done.stderr.count("\n") == 1 and hostile[number].name in done.stderr
     assert "Traceback" not in done.output and done.stdout == ""
 
 
-def test_the_others_are_done_when_some_fail(faceum, hostile, portrait_path, tmp_path):
+def test_others_are_done_when_some_fail(faceum, hostile, portrait_path, tmp_path):
     done = faceum("analyze", hostile[0], portrait_path, *hostile[1:], "--out", tmp_path / "out")
     assert done.exit_code == 1 and done.stderr.count("\n") == len(hostile)
     assert (tmp_path / "out" / "astronaut.png").exists()
@@ -168,7 +168,7 @@ def test_file_deleted_after_analysis_is_still_drawn(faceum, portrait_path, tmp_p
     assert (tmp_path / "out" / "a.png").is_file() and (tmp_path / "out" / "b.png").is_file()
 
 
-def test_what_a_folder_leaves_out_is_one_line(faceum, portrait_path, tmp_path):
+def test_files_left_out_of_a_folder_take_one_line(faceum, portrait_path, tmp_path):
     (tmp_path / "x.png").symlink_to(portrait_path)
     for name in ("notes.text", "data.csv", ".hidden"):
         (tmp_path / name).write_text("text")
@@ -218,7 +218,7 @@ def test_odd_but_valid_images_have_no_face(faceum, tmp_path, shape):
         (["--no-such-option"], "no-such-option"),
     ],
 )
-def test_wrong_words_are_sentences_with_exit_code_2(faceum, tmp_path, words, sentence):
+def test_wrong_words_give_sentences_with_exit_code_2(faceum, tmp_path, words, sentence):
     cv2.imwrite(str(tmp_path / "x.png"), np.full((20, 20, 3), 7, np.uint8))
     filled = [word.format(here=tmp_path, file=tmp_path / "x.png") for word in words]
     done = faceum("analyze", tmp_path, *filled)
@@ -226,12 +226,12 @@ def test_wrong_words_are_sentences_with_exit_code_2(faceum, tmp_path, words, sen
     assert "Traceback" not in done.output
 
 
-def test_an_unknown_model_names_its_neighbours():
+def test_unknown_model_names_its_neighbours():
     done = CliRunner().invoke(app, ["analyze", "x.png", "--model", "centerfac"])
     assert done.exit_code == 2 and "There is no model 'centerfac'" in done.stderr
 
 
-def test_an_empty_folder_is_bad_input(faceum, tmp_path):
+def test_empty_folder_is_bad_input(faceum, tmp_path):
     done = faceum("analyze", tmp_path)
     assert done.exit_code == 2 and "holds no images" in done.stderr
 
@@ -280,7 +280,7 @@ def start(*words, **options):
     )
 
 
-def test_the_real_command_answers_and_fails_without_traceback(tiny_model, portrait_path):
+def test_real_command_answers_and_fails_without_traceback(tiny_model, portrait_path):
     model = tiny_model.with_suffix(".onnx")
     out, err = (process := start("analyze", portrait_path, "no.jpg", "--model", model)).communicate(
         timeout=120
@@ -307,7 +307,7 @@ def test_names_that_the_terminal_cannot_show_stop_nothing(tiny_model, tmp_path, 
     assert err == "" and [os.path.basename(os.fsencode(source)) for source in sources] == names
 
 
-def test_a_cut_image_is_one_line_on_stderr_in_every_format(tiny_model, tmp_path, portrait):
+def test_cut_image_is_one_line_on_stderr_in_every_format(tiny_model, tmp_path, portrait):
     for ending in ("jpg", "png", "webp", "bmp", "tiff"):
         cv2.imwrite(str(tmp_path / f"x.{ending}"), portrait[:100, :100])
         data = (tmp_path / f"x.{ending}").read_bytes()
@@ -319,7 +319,7 @@ def test_a_cut_image_is_one_line_on_stderr_in_every_format(tiny_model, tmp_path,
     assert len(lines) == 5 and all(line.startswith(f"faceum: {tmp_path}/x.") for line in lines), err
 
 
-def test_a_mistake_of_ours_is_said_without_a_traceback():
+def test_mistake_of_ours_is_said_without_a_traceback():
     code = (
         "import sys; sys.argv = ['faceum', 'models']\n"
         "import faceum.weights.registry, faceum.cli.app\n"
@@ -361,7 +361,7 @@ def test_help_and_version_load_nothing_heavy():
     assert version.exit_code == 0 and version.stdout.startswith("faceum ")
 
 
-def test_the_main_job_needs_no_torch(tiny_model, portrait_path, tmp_path):
+def test_main_job_needs_no_torch(tiny_model, portrait_path, tmp_path):
     code = (
         "import sys\n"
         "for name in ('torch', 'torchvision', 'onnx', 'pyarrow'): sys.modules[name] = None\n"

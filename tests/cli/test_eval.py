@@ -108,7 +108,7 @@ def test_expert_load_per_set(set_file, tmp_path, monkeypatch):
     assert contents["expert_load"] is None and "needs torch" in contents["expert_note"]
 
 
-def test_a_gray_image_holds_no_face_for_the_real_detector(set_file, tmp_path):
+def test_gray_image_holds_no_face_for_the_real_detector(set_file, tmp_path):
     done = evaluate(
         "--set",
         f"ages={set_file}",

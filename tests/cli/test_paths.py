@@ -44,7 +44,7 @@ def test_folders_are_walked_in_order(house):
     assert images.problems == []
 
 
-def test_what_is_left_out_is_counted(house):
+def test_files_left_out_are_counted(house):
     (house / "link").symlink_to(house / "deep")
     (house / "gone").symlink_to(house / "nowhere")
     os.mkfifo(house / "pipe")
@@ -78,13 +78,13 @@ def test_files_count_once_whatever_their_name(house):
     assert images.files == [missing, house / "notes.text", house / "a.png"]
 
 
-def test_an_empty_folder_is_a_problem(tmp_path):
+def test_empty_folder_is_a_problem(tmp_path):
     images = list_images([tmp_path])
     assert images.files == [] and len(images.problems) == 1 and str(tmp_path) in images.problems[0]
 
 
 @pytest.mark.parametrize("text", [b"{a}\n{b}\n", b"\xef\xbb\xbf{a}\r\n\r\n{b}", b"{a}\0{b}\0"])
-def test_a_list_names_one_path_per_line(tmp_path, text):
+def test_list_names_one_path_per_line(tmp_path, text):
     names = {b"{a}": b"first.jpg", b"{b}": b"f\xc3\xb6lder"}
     (tmp_path / "földer").mkdir()
     (tmp_path / "földer" / "second.png").touch()
@@ -95,7 +95,7 @@ def test_a_list_names_one_path_per_line(tmp_path, text):
     assert relative(images, tmp_path) == ["first.jpg", "földer/second.png"]
 
 
-def test_a_text_file_without_text_is_an_image(tmp_path):
+def test_text_file_without_text_is_an_image(tmp_path):
     (tmp_path / "x.txt").write_bytes(b"\x01\x02\x03")
     assert list_images([tmp_path / "x.txt"]).files == [tmp_path / "x.txt"]
 
@@ -116,7 +116,7 @@ def test_standard_input_holds_an_image_or_a_list(tmp_path, monkeypatch):
     assert list_images([Path("-")]).sources == {"-": b""}
 
 
-def test_a_pipe_holds_an_image(tmp_path):
+def test_pipe_holds_an_image(tmp_path):
     os.mkfifo(tmp_path / "pipe")
     writer = threading.Thread(target=(tmp_path / "pipe").write_bytes, args=(JPEG,))
     writer.start()

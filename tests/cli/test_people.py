@@ -68,7 +68,7 @@ def wall(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def both(portrait: np.ndarray, tmp_path: Path) -> Path:
-    """The portrait, and smaller beside it the portrait again."""
+    """Return the portrait with a smaller copy of it at its side."""
     image = np.full((512, 768, 3), 99, np.uint8)
     image[:256, :256] = cv2.resize(portrait, (256, 256), interpolation=cv2.INTER_AREA)
     image[:, 256:] = portrait
@@ -92,7 +92,7 @@ def test_compare_says_different_people(faceum: Run, portrait_path: Path, mirror:
     assert pair["cosine"] < pair["threshold"] == pytest.approx(1 - 1e-6)
 
 
-def test_compare_tells_which_image_has_no_face(faceum: Run, portrait_path: Path, wall: Path) -> None:
+def test_compare_names_the_image_without_a_face(faceum: Run, portrait_path: Path, wall: Path) -> None:
     done = faceum("compare", portrait_path, wall)
     assert done.exit_code == 2 and "no face in" in done.stderr and "wall.png" in done.stderr
 
@@ -115,7 +115,7 @@ def test_compare_needs_thresholds_and_a_rate(faceum: Run, network: Path, portrai
     assert done.exit_code == 2 and "faceum calibrate" in done.stderr
 
 
-def test_a_person_is_enrolled_found_renamed_and_removed(
+def test_person_is_enrolled_found_renamed_and_removed(
     faceum: Run, portrait_path: Path, mirror: Path, tmp_path: Path
 ) -> None:
     done = faceum("people", "enroll", "Eileen", portrait_path, "--keep-crops")
@@ -137,7 +137,7 @@ def test_a_person_is_enrolled_found_renamed_and_removed(
     assert json.loads(faceum("people", "list", "--json").stdout) == []
 
 
-def test_a_folder_is_imported_and_exported(
+def test_folder_is_imported_and_exported(
     faceum: Run, portrait_path: Path, mirror: Path, wall: Path, both: Path, tmp_path: Path
 ) -> None:
     for name, image in (("Ada", portrait_path), ("Bob", mirror), ("Bob", wall), ("Cleo", both)):

@@ -51,7 +51,7 @@ def test_every_word_of_a_face_is_whole_at_the_width_of_any_terminal(width):
     assert text.count("\n") <= 9 and "…" not in text
 
 
-def test_a_table_of_140_columns_has_one_line_a_face():
+def test_table_of_140_columns_has_one_line_a_face():
     text = printed(result_table(Result(source="x.jpg", width=1400, height=512, faces=[a_face()] * 3)), 140)
     assert sum("happiness 86 %" in line and "2 parts, 512-d" in line for line in text.splitlines()) == 3
     assert text.count("\n") == 6
@@ -65,7 +65,7 @@ def test_only_what_was_asked_for_has_a_column():
     assert "none above 50 %" in printed(result_table(Result(source="x", faces=[plain])), 80)
 
 
-def test_a_box_that_begins_a_little_outside_begins_at_0():
+def test_box_that_begins_a_little_outside_begins_at_0():
     face = Face(box=np.array([-0.3, -4.6, 20, 20], np.float32))
     assert "0,-5 20x25" in printed(result_table(Result(source="x", width=9, height=9, faces=[face])), 80)
     assert "-0" not in printed(result_table(Result(source="x", width=9, height=9, faces=[face])), 80)

@@ -19,7 +19,7 @@ TINY = (
 )
 
 
-def test_a_run_from_the_command_line(tmp_path: Path) -> None:
+def test_run_from_the_command_line(tmp_path: Path) -> None:
     out = tmp_path / "run"
     words = [
         *TINY.split(),

@@ -74,7 +74,7 @@ def test_landmarks_move_with_pixels(landmarks68: np.ndarray, trio: list[int]) ->
     assert 3 <= flips <= 17
 
 
-def test_a_stretched_face_is_found_where_its_labels_are(landmarks68: np.ndarray) -> None:
+def test_stretched_face_is_found_where_its_labels_are(landmarks68: np.ndarray) -> None:
     """The distance of the eyes over the length of the nose tells how far each crop was stretched."""
     config = dataclasses.replace(NO_AUGMENTATION, stretch=1.0)
     face = face_of(dots(landmarks68, [36, 45, 8]), landmarks68)
@@ -166,23 +166,24 @@ def test_without_augmentation_training_sees_what_inference_sees(
     face = face_of(image, landmarks68)
     for place in (face, dataclasses.replace(face, points5=None)):
         crop = augment(place, SPEC, NO_AUGMENTATION, np.random.default_rng(0))
-        wanted = crop_face(image, SPEC, place.box, place.points5)
-        np.testing.assert_array_equal(crop.image, wanted.image)
-        np.testing.assert_array_equal(crop.face_tokens_N, wanted.face_tokens_N)
+        expected = crop_face(image, SPEC, place.box, place.points5)
+        np.testing.assert_array_equal(crop.image, expected.image)
+        np.testing.assert_array_equal(crop.face_tokens_N, expected.face_tokens_N)
         homogeneous = np.column_stack([landmarks68, np.ones(68)])
-        np.testing.assert_allclose(crop.labels["landmarks68"] * 112, homogeneous @ wanted.matrix.T, atol=1e-4)
+        moved = homogeneous @ expected.matrix.T
+        np.testing.assert_allclose(crop.labels["landmarks68"] * 112, moved, atol=1e-4)
 
 
 def test_box_policy_matches_inference(landmarks68: np.ndarray, image: np.ndarray) -> None:
     spec = CropSpec(policy="box", size=96, grid=6, face_tokens="touched")
     face = face_of(image, landmarks68)
     crop = augment(face, spec, NO_AUGMENTATION, np.random.default_rng(0))
-    wanted = crop_face(image, spec, face.box)
-    np.testing.assert_array_equal(crop.image, wanted.image)
-    np.testing.assert_array_equal(crop.face_tokens_N, wanted.face_tokens_N)
+    expected = crop_face(image, spec, face.box)
+    np.testing.assert_array_equal(crop.image, expected.image)
+    np.testing.assert_array_equal(crop.face_tokens_N, expected.face_tokens_N)
 
 
-def test_the_face_mask_moves_with_the_face(landmarks68: np.ndarray, image: np.ndarray) -> None:
+def test_face_mask_moves_with_the_face(landmarks68: np.ndarray, image: np.ndarray) -> None:
     face = face_of(image, landmarks68)
     config = dataclasses.replace(NO_AUGMENTATION, turn=30, scale=0.3)
     for crop in moved_many(face, config):
@@ -195,8 +196,8 @@ def test_turning_and_scaling_are_about_the_middle_of_the_crop(
     landmarks68: np.ndarray, image: np.ndarray
 ) -> None:
     face = face_of(image, landmarks68.copy())
-    wanted = crop_face(image, SPEC, face.box, face.points5)
-    face.labels["landmarks68"][8] = wanted.inverse @ [56, 56, 1]
+    expected = crop_face(image, SPEC, face.box, face.points5)
+    face.labels["landmarks68"][8] = expected.inverse @ [56, 56, 1]
     for crop in moved_many(face, dataclasses.replace(NO_AUGMENTATION, turn=20, scale=0.2)):
         assert crop.labels["landmarks68"][8] == pytest.approx([0.5, 0.5], abs=1e-5)
 
@@ -215,7 +216,7 @@ def test_jitter_is_as_strong_as_its_config_says(landmarks68: np.ndarray, image: 
     assert np.rad2deg(np.arctan2(across[:, 1], across[:, 0])).std() == pytest.approx(10, rel=0.2)
 
 
-def test_a_share_of_crops_comes_from_the_box_alone(landmarks68: np.ndarray, image: np.ndarray) -> None:
+def test_share_of_crops_comes_from_the_box_alone(landmarks68: np.ndarray, image: np.ndarray) -> None:
     face = face_of(image, landmarks68)
     away = dataclasses.replace(face, points5=face.points5 + np.float32(40))  # type: ignore[operator]
     by_box = crop_face(image, SPEC, face.box).image
@@ -288,12 +289,12 @@ def test_another_surround_shows_beyond_the_image_and_nowhere_else(landmarks68: n
         assert (crop.image[inside] == 90).all()
         beyond.append(crop.image[~inside])
         assert (beyond[-1] == beyond[-1][0]).all()
-    # A part of an even image is the image's own gray; a colour is drawn anew each time.
+    # A part of an even image is the image's own gray; a colour is drawn each time.
     assert len({tuple(pixels[0]) for pixels in beyond}) > 3
     assert (90, 90, 90) in {tuple(pixels[0]) for pixels in beyond}
 
 
-def test_the_face_itself_is_left_as_it_was(landmarks68: np.ndarray, image: np.ndarray) -> None:
+def test_face_itself_is_left_as_it_was(landmarks68: np.ndarray, image: np.ndarray) -> None:
     face = face_of(image.copy(), landmarks68.copy())
     moved_many(face, dataclasses.replace(AugmentConfig(), erase=1.0, mask_probability=1.0), 5)
     np.testing.assert_array_equal(face.image, image)

@@ -118,7 +118,7 @@ def test_teachers_answer_by_id_where_they_agree(write: Callable[..., Path]) -> N
     assert alone.labels == {}
 
 
-def test_a_missing_source_says_where_it_was_looked_for(tmp_path: Path) -> None:
+def test_missing_source_says_where_it_was_looked_for(tmp_path: Path) -> None:
     with pytest.raises(DataError, match=r"made\.val\.parquet"):
         read(tmp_path)
 
@@ -137,12 +137,12 @@ def test_a_missing_source_says_where_it_was_looked_for(tmp_path: Path) -> None:
     ],
     ids=["image", "no bytes", "mask", "class 19", "colours", "silent votes", "67 points", "age 300"],
 )
-def test_a_broken_row_is_named(write: Callable[..., Path], broken: Row) -> None:
+def test_broken_row_is_named(write: Callable[..., Path], broken: Row) -> None:
     with pytest.raises(DataError, match="made/2"):
         read(write(made_val=[row(1, mask=encoded(np.zeros((20, 30), np.uint8))), row(2, **broken)]))
 
 
-def test_a_finer_mask_decides_the_size(write: Callable[..., Path]) -> None:
+def test_finer_mask_decides_the_size(write: Callable[..., Path]) -> None:
     (face,) = read(write(made_val=[row(1, mask=encoded(np.ones((40, 60), np.uint8)))]))
     assert face.image.shape == (40, 60, 3) and face.labels["parsing"].shape == (40, 60)
     assert face.box.tolist() == [4.0, 6.0, 45.0, 36.0]
@@ -167,7 +167,7 @@ def test_face_without_box(landmarks68: np.ndarray) -> None:
         ("masked", "val", set()),
     ],
 )
-def test_the_corpus_is_whole(source: str, split: str, labels: set[str]) -> None:
+def test_corpus_is_whole(source: str, split: str, labels: set[str]) -> None:
     faces = list(map(read_face, read_corpus(os.environ["FACEUM_CORPUS"], source, split)))
     assert len(faces) > 50
     for face in faces:

@@ -32,14 +32,14 @@ def test_five_points_are_enough(image, landmarks68, shape):
     assert not touched[:80].any()
 
 
-def test_the_mask_turns_with_the_face(image, landmarks68):
+def test_mask_turns_with_the_face(image, landmarks68):
     upside_down = 200 - landmarks68
     touched = changed(image, paint_mask(image, upside_down, np.random.default_rng(3), shape="surgical"))
     assert touched[40:88, 75:125].mean() > 0.9
     assert not touched[118:].any()
 
 
-def test_a_seed_fixes_the_image_and_seeds_differ(image, landmarks68):
+def test_seed_fixes_the_image_and_seeds_differ(image, landmarks68):
     one, same, other = (paint_mask(image, landmarks68, np.random.default_rng(s)) for s in (5, 5, 6))
     assert (one == same).all()
     assert (one != other).any()
@@ -51,7 +51,7 @@ def test_all_shapes_are_drawn(image, landmarks68):
     assert len(images) == 12
 
 
-def test_a_gray_image_stays_gray(image, landmarks68):
+def test_gray_image_stays_gray(image, landmarks68):
     gray = np.repeat(image[..., :1], 3, axis=2)
     masked = paint_mask(gray, landmarks68, np.random.default_rng(1), shape="cloth")
     assert changed(gray, masked).any()
@@ -59,15 +59,15 @@ def test_a_gray_image_stays_gray(image, landmarks68):
 
 
 @pytest.mark.parametrize("shift", [(1000, 0), (-1000, -1000)])
-def test_a_face_outside_the_image_changes_nothing(image, landmarks68, shift):
+def test_face_outside_the_image_changes_nothing(image, landmarks68, shift):
     assert (paint_mask(image, landmarks68 + shift, np.random.default_rng(0)) == image).all()
 
 
-def test_a_face_cut_by_the_border_is_painted(image, landmarks68):
+def test_face_cut_by_the_border_is_painted(image, landmarks68):
     assert changed(image, paint_mask(image, landmarks68 + [-90, 60], np.random.default_rng(0))).any()
 
 
-def test_unusable_input_is_a_sentence(image, landmarks68):
+def test_unusable_input_gives_a_sentence(image, landmarks68):
     rng = np.random.default_rng(0)
     with pytest.raises(DataError, match="68 finite points"):
         paint_mask(image, landmarks68[:67], rng)

@@ -67,24 +67,24 @@ def test_every_row_comes_once_an_epoch_and_each_epoch_in_another_order() -> None
     stream = mixture()
     seen = [age for number in range(len(stream)) for age in ages(stream[number])]
     for source, faces, every in (("few", FACES["few"], 80), ("many", FACES["many"], 120)):
-        wanted = {int(face.labels["age"]) for face in faces}
-        of_source = [age for age in seen if age in wanted]
+        expected = {int(face.labels["age"]) for face in faces}
+        of_source = [age for age in seen if age in expected]
         assert len(of_source) == every
         epochs = [of_source[at : at + len(faces)] for at in range(0, every - len(faces) + 1, len(faces))]
-        assert all(set(epoch) == wanted and len(epoch) == len(wanted) for epoch in epochs), source
+        assert all(set(epoch) == expected and len(epoch) == len(expected) for epoch in epochs), source
         assert len({tuple(epoch) for epoch in epochs}) > 1
 
 
-def test_a_batch_depends_on_the_seed_and_its_number_alone() -> None:
+def test_batch_depends_on_the_seed_and_its_number_alone() -> None:
     forwards, backwards = mixture(), mixture()
-    wanted = [forwards[number] for number in range(20)]
+    expected = [forwards[number] for number in range(20)]
     for number in reversed(range(20)):
-        assert same(backwards[number], wanted[number])
-    assert same(mixture(count=7)[5], wanted[5]), "nor on how many there are"
-    assert not same(mixture(seed=2)[5], wanted[5])
+        assert same(backwards[number], expected[number])
+    assert same(mixture(count=7)[5], expected[5]), "nor on how many there are"
+    assert not same(mixture(seed=2)[5], expected[5])
 
 
-def test_a_face_is_augmented_anew_each_time() -> None:
+def test_face_is_augmented_differently_each_time() -> None:
     stream = MixtureDataset(
         {"one": numbered("one", 1, 90)}, {"one": SourceConfig(batch_size=2)}, spec=SPEC, seed=0, batches=3
     )
@@ -93,7 +93,7 @@ def test_a_face_is_augmented_anew_each_time() -> None:
     assert not torch.equal(batch.crop_BCHW, stream[1].crop_BCHW)
 
 
-def test_sources_stand_together_in_the_mixtures_order() -> None:
+def test_sources_are_together_in_the_order_of_the_mixture() -> None:
     batch = mixture()[3]
     assert batch.crop_BCHW.shape == (5, 3, 32, 32) and batch.crop_BCHW.dtype == torch.uint8
     assert batch.face_tokens_BN.shape == (5, 4) and batch.face_tokens_BN.dtype == torch.bool
@@ -110,7 +110,7 @@ def test_workers_give_the_stream_that_one_process_gives(workers: int) -> None:
         assert same(alone, together)
 
 
-def test_the_streams_start_leaves_torchs_random_numbers_alone() -> None:
+def test_streams_start_leaves_torchs_random_numbers_alone() -> None:
     torch.manual_seed(5)
     before = torch.get_rng_state()
     next(batches(mixture(), range(3), 0))
@@ -146,8 +146,8 @@ def test_labels_are_gathered_for_the_faces_that_have_them(landmarks68: np.ndarra
         faces, {name: SourceConfig(batch_size=1) for name in faces}, spec=SPEC, seed=0, batches=1
     )[0]
     assert tuple(batch.has_label) == tuple(batch.labels) == tuple(TASKS)
-    for task, wanted in batch.has_label.items():
-        assert wanted.tolist() == [True, task == "landmarks", False]
+    for task, expected in batch.has_label.items():
+        assert expected.tolist() == [True, task == "landmarks", False]
     shapes = {task: tuple(value.shape) for task, value in batch.labels.items()}
     assert shapes == {
         "recognition": (1, 256),
@@ -161,11 +161,11 @@ def test_labels_are_gathered_for_the_faces_that_have_them(landmarks68: np.ndarra
     assert batch.eye_distance.shape == (2,)
 
 
-def test_a_task_without_labels_in_a_batch_is_not_asked() -> None:
+def test_task_without_labels_in_a_batch_is_not_asked() -> None:
     assert tuple(mixture()[0].has_label) == ("age",)
 
 
-def test_an_empty_source_is_a_sentence() -> None:
+def test_empty_source_gives_a_sentence() -> None:
     for faces in ({"few": []}, {}):
         with pytest.raises(DataError, match="few"):
             MixtureDataset(faces, {"few": SourceConfig(batch_size=1)}, spec=SPEC, seed=0, batches=1)

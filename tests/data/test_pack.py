@@ -57,7 +57,7 @@ def test_labels_come_back_as_they_went_in(sample, tmp_path):
     assert np.abs(back.read().astype(int) - sample.read()).mean() < 6
 
 
-def test_the_other_readers_of_packed_faces_read_it(sample, tmp_path):
+def test_other_readers_of_packed_faces_read_it(sample, tmp_path):
     pack([sample, replace(sample, id="a2", age=None)], tmp_path / "made.train.parquet")
     first, second = map(read_face, read_packed(tmp_path / "made.train.parquet"))
     assert first.labels["age"] == 31 and "age" not in second.labels
@@ -66,7 +66,7 @@ def test_the_other_readers_of_packed_faces_read_it(sample, tmp_path):
     assert labelled.labels["identity"] == 5 and labelled.points5 is not None
 
 
-def test_what_other_networks_said_comes_back(sample, tmp_path):
+def test_answers_of_other_networks_are_read_back(sample, tmp_path):
     """A teacher's bytes, another's floats, and whether landmarks were drawn by hand."""
     by_bytes = np.arange(-128, 128).astype(np.int8)
     by_floats = np.random.default_rng(0).normal(size=256).astype(np.float32)
@@ -89,10 +89,10 @@ def test_what_other_networks_said_comes_back(sample, tmp_path):
         assert found[2] is None
     assert pack(read_packed(path), tmp_path / "again.train.parquet").written == 3
     (again, *_) = read_packed(tmp_path / "again.train.parquet")
-    assert again.rough_landmarks and (again.embedding == by_bytes).all(), "packed anew, too"
+    assert again.rough_landmarks and (again.embedding == by_bytes).all(), "packed again, too"
 
 
-def test_a_packed_row_is_named_by_its_file_and_id(sample, tmp_path):
+def test_packed_row_is_named_by_its_file_and_id(sample, tmp_path):
     path = tmp_path / "made.train.parquet"
     pack([sample], path)
     (back,) = read_packed(path)
@@ -267,7 +267,7 @@ def test_broken_rows_are_found(packed):
         ("label", "made.val.parquet, row c"),
         ("broken", "made.val.parquet, row d"),
     ]
-    assert problems[0].sentence.startswith("its age is 300"), "its place is told once"
+    assert problems[0].sentence.startswith("its age is 300"), "its place is named once"
     rows[0]["age"], rows[0]["box"] = 20.0, [500.0, 500.0, 600.0, 600.0]
     parquet.write_table(type(table).from_pylist(rows[:1], schema=table.schema), path)
     ((problem),) = check_packed([path])
@@ -304,7 +304,7 @@ def test_commands(put, tmp_path):
     assert run(data_app, ["check", str(tmp_path / "nowhere")]).exit_code == 2
 
 
-def test_the_command_packs_pairs(put, tmp_path):
+def test_command_packs_pairs(put, tmp_path):
     for person in ("A", "B"):
         for shot in (1, 2):
             put(tmp_path / f"lfw/{person}/{person}_{shot:04d}.jpg")

@@ -1,4 +1,4 @@
-"""A made-up Parquet set, read row by row; and what a broken one is told."""
+"""Parquet sets are read row by row, and broken ones are reported."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 from faceum.data.check import check_packed
 from faceum.data.face import LabelledFace, read_face
-from faceum.data.parquet import packed_file, read_landmarks, read_packed, read_pairs
+from faceum.data.parquet import read_landmarks, read_packed, read_pairs, require_packed_file
 from faceum.data.sample import Sample
 from faceum.errors import DataError
 
@@ -94,7 +94,7 @@ def test_many_rows_come_in_order_and_once(tmp_path):
         ({"image": b"no image"}, "not an image"),
     ],
 )
-def test_a_wrong_label_is_named_with_its_file_and_face(tmp_path, columns, sentence):
+def test_wrong_label_is_named_with_its_file_and_face(tmp_path, columns, sentence):
     empty = {column: None for column in columns if column not in face("")}
     path = write(tmp_path, face("fine", **empty), face("wrong", **columns))
     with pytest.raises(DataError, match=sentence) as caught:
@@ -113,7 +113,7 @@ def test_parsing_of_other_size_scales_image_and_points(tmp_path):
     assert row.labels["landmarks68"][67].tolist() == [67, 67.5]
 
 
-def test_a_mask_that_is_not_wanted_is_not_read():
+def test_parsing_is_not_read_unless_requested():
     def never() -> np.ndarray:
         raise AssertionError("the mask was read")
 
@@ -136,12 +136,12 @@ def test_pairs_and_landmarks(tmp_path):
     assert points["x"].shape == (68, 2) and points["x"][1].tolist() == [2, 3]
 
 
-def test_files_that_are_none_are_sentences(tmp_path):
+def test_files_that_are_none_give_sentences(tmp_path):
     with pytest.raises(DataError, match="There is no file"):
-        packed_file(tmp_path / "missing.parquet")
+        require_packed_file(tmp_path / "missing.parquet")
     (tmp_path / "text.parquet").write_text("no parquet")
     with pytest.raises(DataError, match="not a Parquet file"):
-        packed_file(tmp_path / "text.parquet")
+        require_packed_file(tmp_path / "text.parquet")
     with pytest.raises(DataError, match="not a set of faces: expected the columns id, image, source"):
         list(read_rows(write(tmp_path, {"id": "a"})))
     photos = write(tmp_path, {"id": "a", "image": b"", "boxes": [[1.0]]}, name="photos.val.parquet")

@@ -72,7 +72,7 @@ def wrong() -> list[Sample]:
 def test_wrong_labels_are_named_and_skipped(wrong: list[Sample]) -> None:
     data = read_sources({"drawn": SHARE}, "", reader_of(train=wrong))
     assert len(data.faces["drawn"]) == 2
-    told = "\n".join(data.skipped)
+    reported = "\n".join(data.skipped)
     for said in (
         "old: its age is 300",
         "67 landmarks",
@@ -81,7 +81,7 @@ def test_wrong_labels_are_named_and_skipped(wrong: list[Sample]) -> None:
         "generated broken",
         "no/such.png",
     ):
-        assert said in told
+        assert said in reported
     assert len(data.skipped) == 6
 
 
@@ -100,7 +100,7 @@ def test_images_of_the_other_split_are_left_out() -> None:
     assert read_sources({"drawn": SHARE}, "", reader_of(**splits)).fingerprint["drawn"]["faces"] == 3
 
 
-def test_a_source_without_the_other_split_is_taken_whole(tmp_path: Path) -> None:
+def test_source_without_the_other_split_is_taken_whole(tmp_path: Path) -> None:
     pytest.importorskip("pyarrow")
     pack(read_generated("6"), tmp_path / "drawn.train.parquet")
     config = SourceConfig(batch_size=1)
@@ -109,7 +109,7 @@ def test_a_source_without_the_other_split_is_taken_whole(tmp_path: Path) -> None
     assert data.fingerprint["drawn"]["faces"] == 6
 
 
-def test_the_fingerprint_tells_of_any_label() -> None:
+def test_fingerprint_tells_of_any_label() -> None:
     account, other = sources._Fingerprint(), sources._Fingerprint()
     list(account.follow(iter([draw_face("a")])))
     list(other.follow(iter([replace(draw_face("a"), age=31.5)])))
@@ -117,7 +117,7 @@ def test_the_fingerprint_tells_of_any_label() -> None:
     assert account.to_dict()["parsing"] == 1
 
 
-def test_the_fingerprint_tells_of_images_in_files(tmp_path: Path) -> None:
+def test_fingerprint_tells_of_images_in_files(tmp_path: Path) -> None:
     def print_of(*images: Path | Record) -> str:
         account = sources._Fingerprint()
         list(account.follow(replace(draw_face("a"), image=one) for one in images))
@@ -189,7 +189,7 @@ def test_undecodable_image_is_replaced_by_next(folder: Path, caplog: pytest.LogC
         faces[3]
 
 
-def test_a_disk_that_is_gone_ends_the_drawing(caplog: pytest.LogCaptureFixture) -> None:
+def test_disk_that_is_gone_ends_the_drawing(caplog: pytest.LogCaptureFixture) -> None:
     lost = [replace(draw_face("a"), id=str(place), image=Path(f"no/{place}.png")) for place in range(300)]
     with pytest.raises(DataError, match=r"None of 100 images can be read, from no/250\.png on; bring them"):
         sources.LazyFaces(lost)[250]

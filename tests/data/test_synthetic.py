@@ -23,7 +23,7 @@ def part(sample: Sample, name: str) -> np.ndarray:
     return np.argwhere(sample.parsing() == PARSING_CLASSES.index(name))
 
 
-def test_a_name_always_gives_the_same_face_and_splits_differ() -> None:
+def test_name_always_gives_the_same_face_and_splits_differ() -> None:
     again, other = draw_face("train-3"), draw_face("val-3")
     assert again.image == FACES[3].image and (again.landmarks68 == FACES[3].landmarks68).all()
     assert other.image != again.image
@@ -41,7 +41,7 @@ def test_every_face_has_every_label_and_all_are_right() -> None:
 @pytest.mark.parametrize(
     ("attribute", "name"), [("Eyeglasses", "eye_g"), ("Wearing_Hat", "hat"), ("Wearing_Necklace", "neck_l")]
 )
-def test_what_is_worn_is_in_the_mask(attribute: str, name: str) -> None:
+def test_worn_things_are_in_the_parsing(attribute: str, name: str) -> None:
     worn = [has(sample, attribute) for sample in FACES]
     seen = [len(part(sample, name)) > 0 for sample in FACES]
     assert worn == seen and 3 < sum(worn) < 55
@@ -55,7 +55,7 @@ def test_masks_and_points_lie_in_one_place() -> None:
                 assert np.abs(places.mean(0) - sample.landmarks68[points].mean(0)).max() < 3.5, name
 
 
-def test_a_smile_lifts_the_corners() -> None:
+def test_smile_lifts_the_corners() -> None:
     def lift(sample: Sample) -> float:
         middle = sample.landmarks68[[51, 57]].mean(0)
         return float((middle - sample.landmarks68[[48, 54]].mean(0))[1])
@@ -69,6 +69,6 @@ def test_hair_turns_gray_with_age() -> None:
     assert all(has(sample, "Gray_Hair") == (sample.age > 50) for sample in FACES)
 
 
-def test_the_number_is_wanted() -> None:
+def test_number_of_faces_is_required() -> None:
     with pytest.raises(DataError, match="path=512"):
         next(read_generated("some/folder"))

@@ -98,7 +98,7 @@ def test_wrong_cells_and_columns_are_problems_that_name_them(tmp_path: Path) -> 
     assert columns_seen >= set(COLUMNS) - {"height", "width"}
 
 
-def test_a_column_of_another_type_is_one_problem(tmp_path: Path) -> None:
+def test_column_of_another_type_is_one_problem(tmp_path: Path) -> None:
     path = tmp_path / "made.train.parquet"
     parquet.write_table(
         pa.Table.from_pylist([row(number) | {"age": str(number)} for number in range(5)]), path
@@ -163,7 +163,7 @@ def test_damaged_pickles(tmp_path: Path, protocol: int) -> None:
         b"I" + b"9" * 5000 + b"\n.",
     ],
 )
-def test_a_pickle_of_a_few_bytes_takes_no_gigabytes(tmp_path: Path, data: bytes) -> None:
+def test_pickle_of_a_few_bytes_takes_no_gigabytes(tmp_path: Path, data: bytes) -> None:
     path = tmp_path / "lfw.bin"
     path.write_bytes(data)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss

@@ -87,7 +87,7 @@ def test_fer(tmp_path):
     assert "fer2013.csv has no column pixels; is it the set's own" in refused("fer2013", tmp_path)
 
 
-def test_a_broken_line_of_a_table_spoils_its_row_alone(tmp_path):
+def test_broken_line_of_a_table_spoils_its_row_alone(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text('a, b, c\n\n1, 2\n3\n"4, 5\n6,' + "7" * 200_000 + "\n8, 9, , \n1, 2, 3, 4\n")
     rows = list(read_csv(path, ("a", "b")))

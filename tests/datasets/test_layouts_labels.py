@@ -230,7 +230,7 @@ def test_every_reader_says_what_it_looked_for_and_where(tmp_path, name):
 
 
 @pytest.mark.parametrize("name", sorted(set(DATASETS) - {"packed", "generated"}))
-def test_an_unknown_split_lists_the_known_ones(tmp_path, name):
+def test_unknown_split_lists_the_known_ones(tmp_path, name):
     if name == "folders":
         (tmp_path / "anna").mkdir()
         (tmp_path / "anna/1.jpg").touch()
@@ -242,6 +242,6 @@ def test_an_unknown_split_lists_the_known_ones(tmp_path, name):
         list(read_dataset(name, tmp_path, "holiday"))
 
 
-def test_an_unknown_data_set_lists_the_known_ones(tmp_path):
+def test_unknown_data_set_lists_the_known_ones(tmp_path):
     with pytest.raises(DataError, match="celeba.*wflw"):
         read_dataset("celebs", tmp_path, "train")

@@ -14,7 +14,7 @@ from faceum.image import read_image
 
 
 def framed(data):
-    """A record as MXNet writes it: split wherever the magic number stands at a multiple of four."""
+    """A record as MXNet writes it: split wherever the magic number occurs at a multiple of four."""
     cuts = [at for at in range(0, len(data) - 3, 4) if data[at : at + 4] == struct.pack("<I", MAGIC)]
     parts, start = [], 0
     for cut in [*cuts, len(data)]:
@@ -49,7 +49,7 @@ def write_set(folder, records):
     return folder
 
 
-def test_a_training_set_is_read_without_its_lists_of_people(tmp_path):
+def test_training_set_is_read_without_its_lists_of_people(tmp_path):
     records = {0: record([4, 6], b"")}
     records |= {key: record(key % 2, encoded(112, 50 * key)) for key in (1, 2)}
     records |= {3: record([7, 0], encoded(100, 150)), 4: record([1, 2], b""), 5: record([2, 4], b"")}
@@ -64,7 +64,7 @@ def test_a_training_set_is_read_without_its_lists_of_people(tmp_path):
     assert samples[0].points5.shape == (5, 2) and samples[2].points5 is None
 
 
-def test_a_set_without_a_first_record_of_counts_is_all_images(tmp_path):
+def test_set_without_a_first_record_of_counts_is_all_images(tmp_path):
     root = write_set(tmp_path / "plain", {key: record(key, encoded(8, key)) for key in range(3)})
     assert [sample.identity for sample in read_dataset("recordio", root, "all")] == [0, 1, 2]
 
@@ -128,7 +128,7 @@ def test_many_labels_do_not_hide_the_image(tmp_path):
     assert sample.identity == 5 and sample.points5 is not None and sample.read().shape == (112, 112, 3)
 
 
-def test_a_record_that_breaks_after_the_start_is_named(tmp_path):
+def test_record_that_breaks_after_the_start_is_named(tmp_path):
     root = write_set(tmp_path / "set", {0: record(1, photo(112))})
     (sample,) = read_dataset("recordio", root, "train")
     whole = (root / "train.rec").read_bytes()
@@ -148,7 +148,7 @@ def test_a_record_that_breaks_after_the_start_is_named(tmp_path):
         ("1\tnan", "train.idx, line 2: 'nan' should be a whole number"),
     ],
 )
-def test_a_broken_index_is_named_with_its_line(tmp_path, line, sentence):
+def test_broken_index_is_named_with_its_line(tmp_path, line, sentence):
     root = write_set(tmp_path / "set", {0: record(1, encoded(8, 0))})
     (root / "train.idx").write_text(f"0\t0\n{line}\n")
     with pytest.raises(DataError, match=sentence):

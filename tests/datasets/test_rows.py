@@ -232,8 +232,8 @@ def test_lists_of_other_sets_are_read_in_every_encoding(tmp_path, encoding):
 
 
 def test_recordio_rows(tmp_path):
-    picture = cv2.imencode(".png", np.zeros((12, 12, 3), np.uint8))[1].tobytes()
-    record = HEADER.pack(0, 3.0, 0, 0) + picture
+    encoded = cv2.imencode(".png", np.zeros((12, 12, 3), np.uint8))[1].tobytes()
+    record = HEADER.pack(0, 3.0, 0, 0) + encoded
     data = struct.pack("<II", MAGIC, len(record)) + record + bytes(-len(record) % 4)
     (tmp_path / "train.rec").write_bytes(data + data)
     offsets = [0, len(data), 4, len(data) * 2, -1, 2**62]

@@ -27,7 +27,7 @@ def write(path, text):
     path.write_text(text)
 
 
-def told(name, root, split="train"):
+def read(name, root, split="train"):
     """The ids of the good faces, and the sentences about the others."""
     skipped: list[str] = []
     samples = read_dataset(name, root, split)
@@ -38,7 +38,7 @@ def told(name, root, split="train"):
     return good, skipped
 
 
-def test_the_reader_s_problem_is_told_first():
+def test_problem_of_the_reader_is_reported_first():
     problem = "x.txt, line 3: 'y' should be numbers"
     sample = Sample(id="a", source="made", image=b"", age=300, problem=problem)
     with pytest.raises(DataError, match=r"^made a: x.txt, line 3: 'y' should be numbers\.$"):
@@ -53,7 +53,7 @@ def test_rafdb(tmp_path):
     (tmp_path / "Image/original").mkdir(parents=True)
     write(tmp_path / "Annotation/manual/train_3_manu_attri.txt", "1 2\n" * 5 + "nan\n1\n1\n")
     write(tmp_path / "Annotation/boundingbox/train_4_boundingbox.txt", "1 2 x 4")
-    good, sentences = told("rafdb", tmp_path)
+    good, sentences = read("rafdb", tmp_path)
     assert good == ["rafdb-train_0", "rafdb-train_5"]
     assert "train_1.jpg: " in sentences[0] and "label.txt, line 2 has label 9" in sentences[0]
     for sentence, said in zip(
@@ -79,7 +79,7 @@ def test_celeba(tmp_path):
     write(tmp_path / "list_landmarks_celeba.txt", "4.jpg 1 2 3 4 5 6 7 8 9\n")
     write(tmp_path / "list_bbox_celeba.txt", "5.jpg 1 2 3 four\n")
     write(tmp_path / "identity_CelebA.txt", "1.jpg 8\n6.jpg nan\n7.jpg\n")
-    good, sentences = told("celeba", tmp_path, "all")
+    good, sentences = read("celeba", tmp_path, "all")
     assert good == ["celeba-0"]
     for sentence, said in zip(
         sentences,
@@ -103,21 +103,21 @@ def test_celebamask(tmp_path, put):
         put(tmp_path / f"CelebA-HQ-img/{number}.jpg")
         put(tmp_path / f"mask/{number}.png", np.zeros((8, 8), np.uint8))
     write(tmp_path / "CelebAMask-HQ-attribute-anno.txt", f"2\nnames\n0.jpg {SIGNS[2:]}\n1.jpg {SIGNS}\n")
-    good, (sentence,) = told("celebamask", tmp_path, "all")
+    good, (sentence,) = read("celebamask", tmp_path, "all")
     assert good == ["celebamask-1"] and "anno.txt, line 3 has 39 attributes" in sentence
 
 
 def test_fer2013(tmp_path):
     rows = [f"3,{GRAY},Training", f"9,{GRAY},Training", f"nan,{GRAY},Training", "3,1 2 3,Training", "3,1 2"]
     write(tmp_path / "fer2013.csv", "\n".join(["emotion,pixels,Usage", *rows]))
-    good, sentences = told("fer2013", tmp_path)
+    good, sentences = read("fer2013", tmp_path)
     assert good == ["fer2013-00000"]
     assert "fer2013.csv, line 3 has emotion 9; expected 0 to 6" in sentences[0]
     assert "line 4: 'nan' should be a whole number" in sentences[1] and "got 3" in sentences[2]
     assert "fer2013.csv, line 6 ends before its column Usage: got 2 columns, expected 3" in sentences[3]
-    assert told("fer2013", tmp_path, "test") == ([], sentences[3:]), "of which split it is, is not known"
+    assert read("fer2013", tmp_path, "test") == ([], sentences[3:]), "their split is not known"
     write(tmp_path / "fer2013.csv", f"Usage,emotion,pixels\nTraining,3\nPublicTest,3\nTraining,3,{GRAY}\n")
-    good, (sentence,) = told("fer2013", tmp_path)
+    good, (sentence,) = read("fer2013", tmp_path)
     assert good == ["fer2013-00002"] and "line 2 ends before its column pixels" in sentence
 
 
@@ -127,7 +127,7 @@ def test_ferplus(tmp_path):
     header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt"
     write(tmp_path / "fer2013new.csv", "\n".join([header, *rows]))
     (tmp_path / "FER2013Train").mkdir()
-    good, (lost, word, short) = told("ferplus", tmp_path)
+    good, (lost, word, short) = read("ferplus", tmp_path)
     assert good == ["ferplus-fer0"], "votes for nothing are left out without a word"
     assert "fer1.png: its expression votes hold a negative number or NaN" in lost
     assert "fer2.png: " in word and "fer2013new.csv, line 4: " in word
@@ -140,7 +140,7 @@ def test_ferplus_without_any_vote(tmp_path):
     header = "Usage,Image name,neutral,happiness,surprise,sadness,anger,disgust,fear,contempt,unknown,NF"
     write(tmp_path / "fer2013new.csv", "\n".join([header, *rows]))
     (tmp_path / "FER2013Train").mkdir()
-    good, (none, word) = told("ferplus", tmp_path)
+    good, (none, word) = read("ferplus", tmp_path)
     assert good == ["ferplus-fer0"], "votes for unknown and NF are left out without a word"
     assert "fer1.png: " in none and "fer2013new.csv, line 3 has no votes, not even for unknown or NF" in none
     assert "fer4.png: " in word and "line 6: '0 x' should be numbers" in word
@@ -153,7 +153,7 @@ def test_affectnet(tmp_path):
     rows[5] = rows[5].replace("NULL", "1;2;3")
     rows += ["3/6.jpg,-1", f"{rows[0]},0"]
     write(tmp_path / "training.csv", "\n".join(rows))
-    good, sentences = told("affectnet", tmp_path)
+    good, sentences = read("affectnet", tmp_path)
     assert good == ["affectnet-0"], "8 to 10 are no expressions, and left out without a word"
     assert "training.csv, line 4 has expression 11" in sentences[0]
     assert "line 5: 'nan'" in sentences[1] and "line 6 has 3 numbers for its landmarks" in sentences[2]
@@ -164,7 +164,7 @@ def test_affectnet(tmp_path):
 @pytest.mark.parametrize("age", ["", "old", "nan"])
 def test_morph(tmp_path, age):
     write(tmp_path / "morph.csv", f"id_num,gender,age,photo\n1,M,30,a.jpg\n2,F,{age},b.jpg\n")
-    good, (sentence,) = told("morph", tmp_path, "all")
+    good, (sentence,) = read("morph", tmp_path, "all")
     assert good == ["morph-a"] and "b.jpg: " in sentence
     assert ("its age is nan" if age == "nan" else f"morph.csv, line 3: '{age}' should be") in sentence
     assert all(one.age is not None for one in read_dataset("morph", tmp_path, "all"))
@@ -172,11 +172,11 @@ def test_morph(tmp_path, age):
 
 def test_morph_short_rows(tmp_path):
     write(tmp_path / "morph.csv", "photo,id_num,gender,age\na.jpg,1,M,30\nb.jpg,1,M\nc.jpg\n")
-    good, (short, nobody) = told("morph", tmp_path, "all")
+    good, (short, nobody) = read("morph", tmp_path, "all")
     assert good == ["morph-a"] and "b.jpg: " in short
     assert "morph.csv, line 3 ends before its column age: got 3 columns, expected 4" in short
     for split in ("train", "val", "test"):
-        assert nobody in told("morph", tmp_path, split)[1], "whose image it is, is not known"
+        assert nobody in read("morph", tmp_path, split)[1], "whose image it is is not known"
 
 
 def test_wflw(tmp_path):
@@ -185,7 +185,7 @@ def test_wflw(tmp_path):
     lines += ["nan" + f"{face} 1 0 0 0 0 0 e.jpg"[1:], "", f"{face} 0 0 0 0 0 0 f.jpg"]
     (tmp_path / "WFLW_images").mkdir()
     write(tmp_path / "list_98pt_rect_attr_train_test/list_98pt_rect_attr_test.txt", "\n".join(lines))
-    good, sentences = told("wflw", tmp_path, "test")
+    good, sentences = read("wflw", tmp_path, "test")
     assert good == ["wflw-test-00000", "wflw-test-00005"]
     for sentence, said in zip(
         sentences,
@@ -199,7 +199,7 @@ def test_wflw(tmp_path):
     ):
         assert said in sentence
     assert "b.jpg: " in sentences[0]
-    assert told("wflw", tmp_path, "test-pose") == (good[:1], sentences), "of which subset, is not known"
+    assert read("wflw", tmp_path, "test-pose") == (good[:1], sentences), "their subset is not known"
     assert all(one.landmarks68 is not None for one in read_dataset("wflw", tmp_path, "test"))
 
 
@@ -212,7 +212,7 @@ def test_lapa(tmp_path, put):
         put(tmp_path / f"train/labels/{name}.png", np.zeros((8, 8), np.uint8))
         if text is not None:
             write(tmp_path / f"train/landmarks/{name}.txt", text)
-    good, sentences = told("lapa", tmp_path)
+    good, sentences = read("lapa", tmp_path)
     assert good == ["lapa-a"]
     for sentence, said in zip(
         sentences,
@@ -235,7 +235,7 @@ def test_pts(tmp_path, put, landmarks68):
         write(tmp_path / f"ibug/{name}.pts", f"n_points: 68\n{{\n{text}\n}}")
     put(tmp_path / "ibug/a.jpg")
     put(tmp_path / "ibug/b.jpg")
-    good, (words, alone) = told("300w", tmp_path, "challenging")
+    good, (words, alone) = read("300w", tmp_path, "challenging")
     assert good == ["300w-ibug-a"]
     assert "b.jpg: " in words and "b.pts: '1 2 x' should be numbers" in words
     assert "c.pts has no image: looked for c.jpg" in alone
@@ -251,7 +251,7 @@ def test_recordio(tmp_path):
         data += struct.pack("<II", MAGIC, len(record)) + record + bytes(-len(record) % 4)
     (tmp_path / "train.rec").write_bytes(data)
     write(tmp_path / "train.idx", index)
-    good, (lost, half) = told("recordio", tmp_path)
+    good, (lost, half) = read("recordio", tmp_path)
     assert [name.rpartition("-")[2] for name in good] == ["0", "3"]
     assert "train.rec, record 1: its label is nan; expected the whole number of a person" in lost
     assert "record 2: its label is 0.5" in half

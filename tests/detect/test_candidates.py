@@ -68,7 +68,7 @@ def test_detections_are_sorted_by_size_then_score() -> None:
 
 def test_moved_scales_before_it_shifts() -> None:
     boxes, points = np.array([[1, 2, 3, 4]], np.float32), np.full((1, 5, 2), 2.0, np.float32)
-    moved = Candidates(boxes=boxes, points=points, scores=np.ones(1)).moved(
+    moved = Candidates(boxes=boxes, points=points, scores=np.ones(1)).transform(
         np.array([2, 10]), np.array([100, 0])
     )
     assert moved.boxes.tolist() == [[102, 20, 106, 40]]
@@ -129,5 +129,5 @@ def test_wrong_boxes_and_points_raise(boxes: object, points5: object, sentence: 
         make_candidates(boxes, points5, SIZE)
 
 
-def test_a_whole_image_is_a_box() -> None:
+def test_whole_image_is_a_box() -> None:
     assert whole_image((100, 200)).box.tolist() == [0, 0, 200, 100]

@@ -66,7 +66,7 @@ def test_mirrored_portrait_has_mirrored_points(detector: CenterFace, portrait: n
 
 
 @pytest.mark.parametrize("degrees", [-60, -30, 30, 60])
-def test_a_face_on_its_side_is_found_with_its_points(
+def test_face_on_its_side_is_found_with_its_points(
     detector: CenterFace, portrait: np.ndarray, degrees: float
 ) -> None:
     turn = cv2.getRotationMatrix2D((225, 118), degrees, 1.0)
@@ -85,7 +85,7 @@ def test_faces_of_any_size_are_found(detector: CenterFace, portrait: np.ndarray,
 
 
 @pytest.mark.parametrize("place", [(0, 0), (870, 420), (1750, 900), (1790, 250)])
-def test_a_face_of_24_pixels_in_a_large_image_is_found(
+def test_face_of_24_pixels_in_a_large_image_is_found(
     detector: CenterFace, portrait: np.ndarray, place: tuple[int, int]
 ) -> None:
     small = cv2.resize(portrait, (118, 118), interpolation=cv2.INTER_AREA)
@@ -96,7 +96,7 @@ def test_a_face_of_24_pixels_in_a_large_image_is_found(
     assert_points(face, POINTS * (118 / 512) + place, 0.15)
 
 
-def test_a_face_that_fills_the_image_is_found(detector: CenterFace, portrait: np.ndarray) -> None:
+def test_face_that_fills_the_image_is_found(detector: CenterFace, portrait: np.ndarray) -> None:
     for side in (40, 110, 400, 750, 1500):
         face = cv2.resize(portrait[65:175, 170:280], (side, side))
         (found,) = detector.detect(face)

@@ -26,7 +26,7 @@ def test_rough_points_become_good_ones(five_points: FivePoints, portrait: np.nda
     assert after.max() < 0.1 * EYES and after.mean() < before
 
 
-def test_the_mirrored_face_has_the_mirrored_points(five_points: FivePoints, portrait: np.ndarray) -> None:
+def test_mirrored_face_has_the_mirrored_points(five_points: FivePoints, portrait: np.ndarray) -> None:
     swap = [1, 0, 2, 4, 3]
     (plain,) = five_points.refine(portrait, POINTS[None].astype(np.float32))
     mirrored = (POINTS * (-1, 1) + (512, 0))[swap]

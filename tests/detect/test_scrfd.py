@@ -48,7 +48,7 @@ def write_network(path: Path, faces: list[tuple[int, int, float]], outputs: int 
     return path
 
 
-def test_a_face_lies_where_its_anchor_and_distances_say() -> None:
+def test_face_lies_where_its_anchor_and_distances_say() -> None:
     scores, boxes, points = np.zeros((8, 1)), np.zeros((8, 4)), np.zeros((8, 10))
     scores[7], boxes[7], points[7] = 0.9, (1, 0.5, 2, 1.5), np.arange(10) / 10
     found = decode_stride(scores, boxes, points, 32, (64, 64), 0.5)
@@ -76,7 +76,7 @@ def test_overlapping_and_weak_faces_are_dropped(tmp_path: Path) -> None:
     assert len(detector.detect(image, min_score=0.2)) == 3
 
 
-def test_a_path_names_such_a_detector(tmp_path: Path, portrait: np.ndarray) -> None:
+def test_path_names_such_a_detector(tmp_path: Path, portrait: np.ndarray) -> None:
     path = write_network(tmp_path / "scrfd.onnx", [(1, 2 * (1 * 4 + 1), 0.8)])
     assert isinstance(load_detector(str(path)), SCRFD)
     result = FaceAnalyzer(tasks=["age"], detector=str(path)).analyze(portrait)

@@ -29,7 +29,7 @@ PROTOCOLS = {
 
 
 @pytest.mark.parametrize("name", PROTOCOLS)
-def test_the_detector_finds_the_faces_of_a_set(name, runner):
+def test_detector_finds_the_faces_of_a_set(name, runner):
     labelled = load_set(name, CORPUS)
     assert labelled.protocols == PROTOCOLS[name]
     rows = map(read_face, islice(labelled.faces(), 0, 90))

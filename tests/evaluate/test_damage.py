@@ -5,7 +5,7 @@ import numpy as np
 from faceum.evaluate.damage import shrink_and_gray, stretch
 
 
-def test_a_stretched_face_moves_its_box_and_points(toy):
+def test_stretched_face_moves_its_box_and_points(toy):
     row = toy.row("a", (200, 9, 9), landmarks68=toy.landmarks68(), age=3)
     wide = stretch(row)
     assert wide.image.shape == (100, 125, 3)
@@ -15,7 +15,7 @@ def test_a_stretched_face_moves_its_box_and_points(toy):
     assert wide.labels["age"] == 3
 
 
-def test_a_shrunk_face_is_gray_and_32_pixels_high(toy):
+def test_shrunk_face_is_gray_and_32_pixels_high(toy):
     small = shrink_and_gray(toy.row("a", (200, 9, 9)))
     assert round(small.box[3] - small.box[1]) == 32
     assert (small.image == small.image[..., :1]).all()

@@ -44,7 +44,7 @@ def test_every_point_has_one_region():
     assert sorted(point for points in REGIONS.values() for point in points) == list(range(68))
 
 
-def test_a_missed_face_is_a_failure(toy, runner):
+def test_missed_face_is_a_failure(toy, runner):
     rows = [with_landmarks(toy, "right", 0)]
     samples = cut_faces(rows, runner, toy.Detector(), task="landmarks", tight=False)
     result = evaluate_landmarks(runner, samples)
@@ -84,7 +84,7 @@ def test_parsing_score_names_number_of_classes(toy, runner):
     assert result.scores["f1_2"].value == pytest.approx(result.scores["f1_18"].value)
 
 
-def test_a_shifted_label_scores_by_hand(toy, runner):
+def test_shifted_label_scores_by_hand(toy, runner):
     (good,) = cut_faces([striped(toy, "a")], runner, None, task="parsing", tight=True)
     shifted = evaluate_parsing(
         runner, cut_faces([striped(toy, "a", label_shift=12)], runner, None, task="parsing", tight=True)
@@ -95,14 +95,14 @@ def test_a_shifted_label_scores_by_hand(toy, runner):
     assert good.truth["parsing"].shape == (100, 100)
 
 
-def test_a_missed_face_is_all_background(toy, runner):
+def test_missed_face_is_all_background(toy, runner):
     samples = cut_faces([striped(toy, "a")], runner, toy.Detector(), task="parsing", tight=False)
     result = evaluate_parsing(runner, samples)
     assert result.scores["f1_18"].value == 0
     assert result.scores["pixel_accuracy"].value == pytest.approx(100 * (1 - 0.16))
 
 
-def test_no_faces_is_a_sentence(runner):
+def test_no_faces_gives_a_sentence(runner):
     for evaluate in (evaluate_landmarks, evaluate_parsing):
         with pytest.raises(DataError, match="There are no faces"):
             evaluate(runner, [])

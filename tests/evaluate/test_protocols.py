@@ -34,13 +34,13 @@ def test_chosen_protocols():
     assert choose_protocols(available, (), ("age",), "toy") == ["age"]
     with pytest.raises(DataError, match="no protocol ages; choose among verification, masked"):
         choose_protocols(available, ("ages",), tuple(TASKS), "toy")
-    with pytest.raises(DataError, match="on toy: its labels allow age.*wanted are parsing"):
+    with pytest.raises(DataError, match="on toy: its labels allow age.*requested are parsing"):
         choose_protocols(available, ("parsing",), tuple(TASKS), "toy")
     with pytest.raises(DataError, match="the network answers landmarks"):
         choose_protocols(available, (), ("landmarks",), "toy")
 
 
-def test_a_whole_set(corpus, runner, toy):
+def test_whole_set(corpus, runner, toy):
     labelled = load_set("toy", corpus)
     done = list(evaluate_set(labelled, runner, toy.Detector(toy.detection())))
     protocols = ["verification", "masked", "stretched", "small", "age", "attributes"]
@@ -118,7 +118,7 @@ def test_limit_spreads_faces_and_pairs(corpus, runner, toy):
     assert age.count == 4
 
 
-def test_a_label_that_cannot_be_right_is_named(runner, toy):
+def test_label_that_cannot_be_right_is_named(runner, toy):
     faces = [toy.sample("fine", 30, age=30), toy.sample("wrong", 30, age=300)]
     labelled = LabelledSet(name="toy", faces=lambda: iter(faces), protocols=("age",))
     with pytest.raises(DataError, match="toy wrong: its age is 300"):
@@ -131,7 +131,7 @@ def test_aligned_images_are_cut_by_their_own_points(corpus, runner, toy):
     assert {tuple(one.found) for one in done} == {("given",)}
 
 
-def test_a_set_may_know_some_classes_only(runner, toy):
+def test_set_may_know_some_classes_only(runner, toy):
     label = np.zeros((100, 100), np.uint8)
     label[30:70, 30:70] = 1
     seen = label.copy()
@@ -160,7 +160,7 @@ def test_masks_need_points_or_a_detector(corpus, runner, toy):
         list(evaluate_set(without, runner, None, ("masked",)))
 
 
-def test_a_sets_notes_and_expressions_reach_the_report(runner, toy):
+def test_sets_notes_and_expressions_reach_the_report(runner, toy):
     faces = [
         toy.sample("a", 0, expression_votes=np.eye(8)[0]),
         toy.sample("b", 7, expression_votes=np.eye(8)[7]),

@@ -86,7 +86,7 @@ def test_report(tmp_path):
         assert cv2.imread(str(tmp_path / file)).std() > 1  # something is drawn
 
 
-def test_why_there_is_no_load_is_told(tmp_path):
+def test_missing_load_is_explained(tmp_path):
     write_report([evaluation()], tmp_path, {}, expert_note="It needs torch.", overlays=False)
     assert "## Experts\n\nIt needs torch." in (tmp_path / "report.md").read_text()
     contents = json.loads((tmp_path / "report.json").read_text())

@@ -12,20 +12,20 @@ from faceum.evaluate.samples import answers, cut_faces, mirror_crop
 from faceum.geometry import invert, transform_points
 
 
-def test_the_detection_that_overlaps_most_is_taken(toy):
-    beside, near, exact = toy.detection((20, 50)), toy.detection((55, 50)), toy.detection((51, 50))
-    assert find_labelled(toy.Detector(beside, near, exact), toy.row("a", 0).image, toy.face_box()) is exact
-    assert find_labelled(toy.Detector(near, beside), toy.row("a", 0).image, toy.face_box()) is near
+def test_detection_that_overlaps_most_is_taken(toy):
+    apart, near, exact = toy.detection((20, 50)), toy.detection((55, 50)), toy.detection((51, 50))
+    assert find_labelled(toy.Detector(apart, near, exact), toy.row("a", 0).image, toy.face_box()) is exact
+    assert find_labelled(toy.Detector(near, apart), toy.row("a", 0).image, toy.face_box()) is near
 
 
-def test_a_detection_elsewhere_is_not_the_face(toy):
+def test_detection_elsewhere_is_not_the_face(toy):
     assert find_labelled(toy.Detector(toy.detection((20, 50))), toy.row("a", 0).image, toy.face_box()) is None
     unsure = toy.Detector(toy.detection(score=0.4))
     assert find_labelled(unsure, toy.row("a", 0).image, toy.face_box()) is None
     assert find_labelled(toy.Detector(), toy.row("a", 0).image, toy.face_box()) is None
 
 
-def test_the_crop_comes_from_the_detection(toy, runner):
+def test_crop_comes_from_the_detection(toy, runner):
     found = toy.detection((52, 49), eye_distance=15)
     one = toy.row("a", 7)
     (sample,) = cut_faces([one], runner, toy.Detector(found), task="age", tight=False)
@@ -38,7 +38,7 @@ def test_the_crop_comes_from_the_detection(toy, runner):
 @pytest.mark.parametrize(
     ("asked", "tight", "found"), [(True, True, "given"), (True, False, "missed"), (False, False, "given")]
 )
-def test_a_face_that_is_not_found_is_cut_by_the_label(toy, runner, asked, tight, found):
+def test_face_that_is_not_found_is_cut_by_the_label(toy, runner, asked, tight, found):
     one = toy.row("a", 7)
     detector = toy.Detector() if asked else None
     (sample,) = cut_faces([one], runner, detector, task="age", tight=tight)
@@ -82,14 +82,14 @@ def test_batches_keep_order_and_hold_all(toy, runner):
     assert runner.calls == [4, 4, 2]
 
 
-def test_an_answer_that_is_no_number_is_named(toy, runner):
+def test_answer_that_is_no_number_is_named(toy, runner):
     runner.age = lambda crops: np.where(crops[:, :1, 0, 0] > 5, np.nan, 0) * np.ones(101)
     samples = cut_faces([toy.row("fine", 3), toy.row("broken", 9)], runner, None, task="age", tight=True)
     with pytest.raises(DataError, match="answer to age holds NaN or infinity for broken"):
         list(answers(runner, samples, "age"))
 
 
-def test_a_mirror_turns_pixels_and_face_patches(toy):
+def test_mirror_turns_pixels_and_face_patches(toy):
     crop = crop_face(toy.row("a", 0).image, toy.SPEC, np.array([20.0, 20, 50, 80]), toy.face_points())
     crop.image[5, 3] = 200
     turned = mirror_crop(crop, toy.SPEC)

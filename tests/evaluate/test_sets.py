@@ -32,7 +32,7 @@ def test_sets_are_known_by_name_or_layout(corpus):
     assert load_set("toy", file).classes is None
 
 
-def test_a_layout_is_read_in_its_split(tmp_path):
+def test_layout_is_read_in_its_split(tmp_path):
     image = cv2.imencode(".jpg", np.full((20, 20, 3), 99, np.uint8))[1].tobytes()
     for part in ("lfpw/testset", "ibug", "helen/testset"):
         (tmp_path / part).mkdir(parents=True)
@@ -47,7 +47,7 @@ def test_a_layout_is_read_in_its_split(tmp_path):
         load_set("300w", f"300w/no-such-split:{tmp_path}")
 
 
-def test_a_bin_set_is_aligned_and_can_be_masked(tmp_path):
+def test_bin_set_is_aligned_and_can_be_masked(tmp_path):
     image = cv2.imencode(".jpg", np.full((112, 112, 3), 99, np.uint8))[1].tobytes()
     (tmp_path / "cfp_fp.bin").write_bytes(pickle.dumps(([image] * 40, [True, False] * 10)))
     labelled = load_set("cfp_fp", tmp_path / "cfp_fp.bin")
@@ -102,7 +102,7 @@ def test_wflw_says_that_it_is_68_of_98_points(corpus):
     assert "98 points" in load_set("wflw", corpus / "toy.val.parquet").notes[0]
 
 
-def test_a_set_without_labels_is_a_sentence(corpus, toy):
+def test_set_without_labels_gives_a_sentence(corpus, toy):
     bare = {"id": "a", "source": "bare", "image": b""}
     toy.write_table(corpus / "bare.val.parquet", [bare])
     with pytest.raises(DataError, match=r"nothing to score in .*none of the labels age"):

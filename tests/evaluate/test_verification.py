@@ -57,7 +57,7 @@ def test_pairs_that_colours_tell_apart(toy, runner):
     assert len(result.tables[0].rows) == 2
 
 
-def test_a_wrong_label_costs_its_pair(toy, runner):
+def test_wrong_label_costs_its_pair(toy, runner):
     known = embeddings(toy, runner)
     wrong = (*RIGHT, (0, "red1", "red2", False), (1, "blue1", "blue2", False))
     result = evaluate_verification(known, known, pairs(*wrong), "toy")
@@ -95,7 +95,7 @@ def test_groups_are_those_that_both_faces_share(toy, runner):
     assert [cells[:3] for cells in result.tables[2].rows] == [("male", 2, 100.0)]
 
 
-def test_unknown_faces_and_lost_embeddings_are_sentences(toy, runner):
+def test_unknown_faces_and_lost_embeddings_give_sentences(toy, runner):
     known = embeddings(toy, runner)
     with pytest.raises(DataError, match="1 faces of the pairs are not in the set, the first is green1"):
         evaluate_verification(known, known, pairs(*RIGHT, (0, "red1", "green1", False)))
@@ -103,7 +103,7 @@ def test_unknown_faces_and_lost_embeddings_are_sentences(toy, runner):
         embeddings(toy, runner, [toy.row("black", 0)])
 
 
-def test_masks_cover_the_wanted_faces_the_same_way_each_time(toy):
+def test_masks_are_painted_the_same_way_each_time(toy):
     rows = [toy.row("b", 120), toy.row("c", 120)]
     points = {name: toy.landmarks68() for name in "abc"}
     first, second = (list(mask_rows(rows, points, seed=3)) for _ in range(2))
@@ -138,7 +138,7 @@ def test_masks_are_painted_by_detected_points(toy):
     assert unpainted == ["b"] and (missed.image == bare.image).all()
 
 
-def test_the_seed_and_the_faces_choose_the_masked_side(toy):
+def test_seed_and_the_faces_choose_the_masked_side(toy):
     many = pairs(*((fold, f"a{n}", f"b{n}", n % 2 == 0) for n, fold in enumerate([0, 1] * 50)))
     sides = turn_pairs(many, seed=1)
     turned = sides.a != many.a

@@ -127,7 +127,7 @@ def test_every_kind_policy_and_face_token_rule_has_its_words():
     assert set(sidecar.CROP_RULES) == set(POLICIES) and set(sidecar.FACE_RULES) == set(FACE_TOKENS)
 
 
-def test_a_task_named_twice_is_exported_once(tiny_model, tmp_path):
+def test_task_named_twice_is_exported_once(tiny_model, tmp_path):
     out = tmp_path / "age.onnx"
     done = CliRunner().invoke(
         app, ["export", "--model", str(tiny_model), "--out", str(out), "--tasks", "age, age"]
@@ -182,7 +182,7 @@ def exported_once():
     ("precision", "tasks", "tolerance"),
     [("fp32", None, None), ("fp16", ("recognition", "age"), None), ("int8", None, {"age": 3.0})],
 )
-def test_the_shipped_weights_keep_the_stated_limits(
+def test_shipped_weights_keep_the_stated_limits(
     precision, tasks, tolerance, jittered, exported_once, tmp_path, monkeypatch
 ):
     monkeypatch.setattr(exporter, "export_onnx", exported_once)
@@ -264,7 +264,7 @@ def test_int8_is_compared_on_other_images_than_it_was_calibrated_on(tiny_model, 
     assert found(1, 1, 1, 1, 1) == ("the faces it was calibrated on, of one image", every, every)
 
 
-def test_the_plain_network_is_checked_on_the_faces_too(tiny_model, images, tmp_path, monkeypatch):
+def test_plain_network_is_checked_on_the_faces_too(tiny_model, images, tmp_path, monkeypatch):
     seen = []
     whole = exporter.export_onnx
     monkeypatch.setattr(
@@ -287,7 +287,7 @@ def test_the_plain_network_is_checked_on_the_faces_too(tiny_model, images, tmp_p
         (["--out", "x.onnx", "--tasks", "agee"], "no task 'agee'"),
     ],
 )
-def test_wrong_words_are_sentences(tiny_model, words, sentence, tmp_path, monkeypatch):
+def test_wrong_words_give_sentences(tiny_model, words, sentence, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["export", "--model", str(tiny_model), *words])
     assert done.exit_code == 2 and sentence in done.output

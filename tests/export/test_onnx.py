@@ -28,7 +28,7 @@ def test_every_expert_masked_is_the_grouped_call():
     torch.testing.assert_close(export.EveryExpert(experts)(x_PND, routing), experts(x_PND, routing))
 
 
-def test_the_file_is_small_and_says_what_it_is(tiny_model):
+def test_file_is_small_and_says_what_it_is(tiny_model):
     model, _ = load_checkpoint(tiny_model)
     weights = sum(value.numel() for value in model.parameters())
     program = onnx.load(str(tiny_model.with_suffix(".onnx")))
@@ -82,12 +82,12 @@ def test_networks_with_a_class_token_take_any_number_of_crops(name, task, tmp_pa
         crops = rng.uniform(size=(count, 3, spec.size, spec.size)).astype(np.float32)
         masks = rng.uniform(size=(count, spec.grid**2)) < 0.5
         with torch.inference_mode():
-            wanted = model(torch.from_numpy(crops), torch.from_numpy(masks), [task])[task].numpy()
+            expected = model(torch.from_numpy(crops), torch.from_numpy(masks), [task])[task].numpy()
         answer = runner.run_input(crops, masks, [task])[task]
-        assert answer == pytest.approx(wanted, rel=1e-3, abs=1e-4)
+        assert answer == pytest.approx(expected, rel=1e-3, abs=1e-4)
 
 
-def test_a_file_of_one_number_of_crops_is_not_written(tiny_model, tmp_path, monkeypatch):
+def test_file_of_one_number_of_crops_is_not_written(tiny_model, tmp_path, monkeypatch):
     model, metadata = load_checkpoint(tiny_model)
     exported = export._trace
 

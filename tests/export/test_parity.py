@@ -24,10 +24,10 @@ def test_equal_outputs_are_no_distance_apart():
 
 
 def test_distances_by_hand():
-    wanted = {"recognition": np.array([[1.0, 0.0], [2.0, 0.0]]), "landmarks": np.zeros((1, 2, 2))}
+    expected = {"recognition": np.array([[1.0, 0.0], [2.0, 0.0]]), "landmarks": np.zeros((1, 2, 2))}
     other = {"recognition": np.array([[3.0, 0.0], [1.0, 1.0]]), "landmarks": np.zeros((1, 2, 2))}
     other["landmarks"][0, 1] = (0.03, 0.04)
-    found = distances(wanted, other, size=100)
+    found = distances(expected, other, size=100)
     assert found["recognition"] == pytest.approx(1 - 0.5**0.5)
     assert found["landmarks"] == pytest.approx(2.5)  # 5 pixels and none
     years = np.full((2, 101), -60.0), np.full((2, 101), -60.0)
@@ -47,7 +47,7 @@ def test_distances_by_hand():
     assert distances({"parsing": maps[0]}, {"parsing": maps[1]}, size=4)["parsing"] == pytest.approx(0.25)
 
 
-def test_what_is_not_finite_is_infinitely_far():
+def test_answers_that_are_not_finite_are_infinitely_far():
     found = distances({"age": np.zeros((1, 101))}, {"age": np.full((1, 101), np.nan)}, size=1)
     assert found["age"] == np.inf and "age is off by inf" in describe_excess(found, limits_for("int8"))
 

@@ -99,7 +99,7 @@ def test_gates_and_heads_of_the_other_tasks_are_gone(tiny_model: Path) -> None:
         assert torch.equal(mine.moe.experts.fc1, its.moe.experts.fc1)
 
 
-def test_a_dense_twin_can_be_cut_out_too(tiny_model: Path) -> None:
+def test_dense_twin_can_be_cut_out_too(tiny_model: Path) -> None:
     config = load_model(tiny_model).config
     torch.manual_seed(0)
     whole = with_all_weights_at_work(FaceUM(replace(config, moe=replace(config.moe, routed=False))))
@@ -108,7 +108,7 @@ def test_a_dense_twin_can_be_cut_out_too(tiny_model: Path) -> None:
         assert torch.equal(extract_tasks(whole, ["age"])(crops, masks)["age"], whole(crops, masks)["age"])
 
 
-def test_the_file_loads_strictly_and_runs_everywhere(tiny_model: Path, tmp_path: Path) -> None:
+def test_file_loads_strictly_and_runs_everywhere(tiny_model: Path, tmp_path: Path) -> None:
     pytest.importorskip("onnxscript")
     done = extract_file(tiny_model, ["age", "attributes"], tmp_path / "part.safetensors", onnx=True)
     assert done.after < done.before and [path.suffix for path in done.files] == [".safetensors", ".onnx"]
@@ -118,12 +118,12 @@ def test_the_file_loads_strictly_and_runs_everywhere(tiny_model: Path, tmp_path:
     assert done.files[0].stat().st_size < tiny_model.stat().st_size
     rng = np.random.default_rng(0)
     crops, masks = rng.integers(0, 256, (3, 64, 64, 3), np.uint8), rng.uniform(size=(3, 16)) < 0.5
-    wanted = load_runner(tiny_model, "torch").run(crops, masks, ("age", "attributes"))
+    expected = load_runner(tiny_model, "torch").run(crops, masks, ("age", "attributes"))
     for path, runtime in zip(done.files, ("torch", "onnxruntime"), strict=True):
         runner = load_runner(path, runtime)
         assert runner.card.tasks == ("age", "attributes") and runner.card.name == "tiny-age-attributes"
         for task, answer in runner.run(crops, masks, ("age", "attributes")).items():
-            np.testing.assert_allclose(answer, wanted[task], rtol=1e-3, atol=1e-4)
+            np.testing.assert_allclose(answer, expected[task], rtol=1e-3, atol=1e-4)
 
 
 def test_values_that_half_precision_would_change_stay_float32(tiny_model: Path, tmp_path: Path) -> None:
@@ -138,7 +138,7 @@ def test_values_that_half_precision_would_change_stay_float32(tiny_model: Path, 
         assert torch.equal(load_model(path)(crops, masks)["age"], whole(crops, masks, ("age",))["age"])
 
 
-def test_the_command_line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_command_line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["extract", "--tasks", "age", "--model", str(tiny_model)])
     assert done.exit_code == 0 and "%" in done.output
@@ -147,7 +147,7 @@ def test_the_command_line(tiny_model: Path, tmp_path: Path, monkeypatch: pytest.
     assert wrong.exit_code == 2 and "did you mean 'age'" in wrong.output
 
 
-def test_what_cannot_be_cut_out_is_a_sentence(tiny_model: Path, tmp_path: Path) -> None:
+def test_tasks_that_cannot_be_extracted_are_refused(tiny_model: Path, tmp_path: Path) -> None:
     config = load_model(tiny_model).config
     with pytest.raises(ModelError, match="No task was given"):
         extract_config(config, [])

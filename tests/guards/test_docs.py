@@ -62,7 +62,7 @@ def pages_with(script: object) -> list[object]:
     ]
 
 
-def run_beside_examples(command: list[str], folder: Path) -> str:
+def run_with_examples(command: list[str], folder: Path) -> str:
     """Run a command in a folder that holds a copy of the examples; fails with what it printed."""
     shutil.copytree(ROOT / "examples", folder / "examples")
     programs = folder / "programs"
@@ -92,12 +92,12 @@ def test_readme_is_short_and_shows_how_to_start() -> None:
 
 @pytest.mark.parametrize("page", pages_with(shell_script))
 def test_commands_on_the_page_run(page: Path, tmp_path: Path) -> None:
-    assert run_beside_examples(["bash", "-exuo", "pipefail", "-c", shell_script(page)], tmp_path).strip()
+    assert run_with_examples(["bash", "-exuo", "pipefail", "-c", shell_script(page)], tmp_path).strip()
 
 
 @pytest.mark.parametrize("page", pages_with(python_script))
 def test_python_on_the_page_runs(page: Path, tmp_path: Path) -> None:
-    assert run_beside_examples([sys.executable, "-c", python_script(page)], tmp_path).strip()
+    assert run_with_examples([sys.executable, "-c", python_script(page)], tmp_path).strip()
 
 
 def test_files_named_in_prose_exist(root: Path) -> None:
@@ -130,7 +130,7 @@ def test_links_lead_somewhere(root: Path) -> None:
     assert not broken
 
 
-def test_the_map_lists_every_module(modules: dict[str, Path], root: Path) -> None:
+def test_map_lists_every_module(modules: dict[str, Path], root: Path) -> None:
     text = (root / "docs" / "architecture.md").read_text(encoding="utf-8")
     text = text[text.index("<!-- map:start -->") : text.index("<!-- map:end -->")]
     listed = set(re.findall(r"^\| `([\w./]+)` \|", text, re.M))

@@ -75,7 +75,7 @@ def failures(outcome: dict[str, str]) -> dict[str, str]:
     return {name: error for name, error in outcome.items() if error}
 
 
-def test_every_module_imports_beside_a_broken_torchvision(
+def test_every_module_imports_with_a_broken_torchvision(
     modules: dict[str, Path], root: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "torchvision").mkdir()
@@ -85,18 +85,18 @@ def test_every_module_imports_beside_a_broken_torchvision(
     assert not failures(import_all(modules, root, fakes=tmp_path))
 
 
-def test_the_base_install_imports_all_but_the_listed_modules(modules: dict[str, Path], root: Path) -> None:
+def test_base_install_imports_all_but_the_listed_modules(modules: dict[str, Path], root: Path) -> None:
     failed = failures(import_all(modules, root, blocked=BEYOND_THE_BASE_INSTALL))
     assert not {name: error for name, error in failed.items() if not may_need_an_extra(name)}
     for listed in NEEDS_AN_EXTRA:
         assert any(name == listed or name.startswith(f"{listed}.") for name in failed), listed
 
 
-def test_the_package_loads_no_runtime(root: Path) -> None:
+def test_package_loads_no_runtime(root: Path) -> None:
     code = "import faceum, sys; print(sorted({'torch', 'onnxruntime', 'cv2'} & set(sys.modules)))"
     assert run_python(code, root=root) == "[]"
 
 
-def test_the_package_lists_its_names(root: Path) -> None:
+def test_package_lists_its_names(root: Path) -> None:
     code = "import faceum; print(set(faceum.__all__) <= set(dir(faceum)) and len(faceum.__all__) > 3)"
     assert run_python(code, root=root) == "True"

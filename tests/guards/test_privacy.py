@@ -90,7 +90,7 @@ DEPENDENCIES = (
     "numpy", "cv2", "safetensors", "typer", "rich", "PIL", "pillow_heif", "pandas", "pyarrow.parquet",
     "onnx", "onnxscript", "torch", "torch.utils.tensorboard",
 )  # fmt: skip
-"""Modules that some command loads, beside onnxruntime and matplotlib, which our own modules load."""
+"""Modules that some command loads, other than onnxruntime and matplotlib, which our own modules load."""
 
 
 class Trace(NamedTuple):
@@ -148,7 +148,7 @@ def trace(arguments: list[str], folder: Path, recorder: dict[str, str], *, check
     )
 
 
-def test_the_recorder_sees_connections_and_files(recorder: dict[str, str], tmp_path: Path) -> None:
+def test_recorder_sees_connections_and_files(recorder: dict[str, str], tmp_path: Path) -> None:
     code = (
         "import pathlib, socket; (pathlib.Path.home() / 'id').touch(); "
         "socket.create_connection(('example.invalid', 80))"

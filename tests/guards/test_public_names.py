@@ -67,7 +67,7 @@ def test_exported_names_are_documented() -> None:
     assert not silent
 
 
-def test_an_unknown_name_raises_attribute_error() -> None:
+def test_unknown_name_raises_attribute_error() -> None:
     import faceum
 
     assert not hasattr(faceum, "no_such_name")

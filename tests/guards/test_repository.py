@@ -28,11 +28,11 @@ def test_every_image_has_a_line_about_where_it_comes_from(files: list[Path], roo
 
 
 def test_all_weights_have_a_line_about_where_they_come_from(files: list[Path], root: Path) -> None:
-    told = (root / "NOTICE.md").read_text(encoding="utf-8") + (root / "MODEL_CARD.md").read_text(
+    reported = (root / "NOTICE.md").read_text(encoding="utf-8") + (root / "MODEL_CARD.md").read_text(
         encoding="utf-8"
     )
     weights = [path.name for path in files if path.suffix.lower() in WEIGHTS]
-    assert not [name for name in weights if name not in told]
+    assert not [name for name in weights if name not in reported]
 
 
 def test_no_weights_outside_the_weights_folder(files: list[Path], root: Path) -> None:
@@ -42,18 +42,18 @@ def test_no_weights_outside_the_weights_folder(files: list[Path], root: Path) ->
 
 
 def test_no_private_path(files: list[Path], root: Path) -> None:
-    told = []
+    reported = []
     for path in files:
         if path.suffix.lower() in IMAGES | WEIGHTS:
             continue
         name = str(path.relative_to(root))
         for number, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
             if PRIVATE_PATHS.search(line) or (CORPUS_PATH in line and name != ONLY_FOR_CI):
-                told.append(f"{name}:{number}: {line.strip()[:100]}")
-    assert not told, "\n".join(told)
+                reported.append(f"{name}:{number}: {line.strip()[:100]}")
+    assert not reported, "\n".join(reported)
 
 
-def test_the_corpus_does_not_lie_in_the_repository(files: list[Path]) -> None:
+def test_corpus_does_not_lie_in_the_repository(files: list[Path]) -> None:
     assert not [path for path in files if path.suffix == ".parquet"]
 
 
@@ -69,6 +69,6 @@ def test_no_dependency_has_an_upper_cap(root: Path) -> None:
     assert not [one for one in quoted if re.search(r"<|==|~=|!=", one)]
 
 
-def test_the_papers_are_there(root: Path) -> None:
+def test_required_documents_exist(root: Path) -> None:
     papers = ["LICENSE", "NOTICE.md", "MODEL_CARD.md", "CHANGELOG.md", "CONTRIBUTING.md"]
     assert not [name for name in papers if (root / name).stat().st_size <= 400]

@@ -31,6 +31,6 @@ def test_one_sigma_for_all_and_none():
         ([1], [1], 0, "above 0 years"),
     ],
 )
-def test_what_cannot_be_scored_is_a_sentence(predicted, true, sigma, sentence):
+def test_sets_that_cannot_be_scored_are_refused(predicted, true, sigma, sentence):
     with pytest.raises(DataError, match=sentence):
         age_scores(predicted, true, sigma)

@@ -34,7 +34,7 @@ def test_equal_scikit_learn_with_ties():
     assert scores.average_precision == pytest.approx(average_precision_score(labels, probabilities))
 
 
-def test_a_missing_class_and_a_missing_label_are_said():
+def test_missing_class_and_a_missing_label_are_said():
     scores = attribute_scores(
         np.full((2, 3), 0.9), np.array([[1, 0, -1], [1, 1, -1]]), ["All", "Some", "None"]
     )
@@ -63,7 +63,7 @@ def test_unlabelled_images_do_not_count():
         ([[0.5]], [[-1]], "nothing to score"),
     ],
 )
-def test_what_cannot_be_scored_is_a_sentence(probabilities, labels, sentence):
+def test_sets_that_cannot_be_scored_are_refused(probabilities, labels, sentence):
     with pytest.raises(DataError, match=sentence):
         attribute_scores(np.array(probabilities), np.array(labels), ["Hat"])
 

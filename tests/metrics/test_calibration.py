@@ -47,7 +47,7 @@ def test_true_deviations_lie_on_the_diagonal_and_halved_ones_do_not():
     assert (proud.coverage < proud.levels - 0.03).all()
 
 
-def test_what_is_no_confidence_is_a_sentence():
+def test_values_that_are_no_confidence_are_refused():
     with pytest.raises(DataError, match="from 0 to 1, got values from 0.5 to 1.5"):
         reliability([0.5, 1.5], [True, True])
     with pytest.raises(DataError, match="1 of 2 confidences are NaN"):
@@ -56,7 +56,7 @@ def test_what_is_no_confidence_is_a_sentence():
         spread_reliability([0, 1], [1, 1])
 
 
-def test_the_interval_is_that_of_the_slow_way():
+def test_interval_is_that_of_the_slow_way():
     rng = np.random.default_rng(0)
     confidences, correct = rng.uniform(0.5, 1, (30, 4)), rng.random((30, 4)) < 0.6
     known = rng.random((30, 4)) < 0.9
@@ -70,7 +70,7 @@ def test_the_interval_is_that_of_the_slow_way():
     assert (ours.low, ours.high) == pytest.approx((theirs.low, theirs.high))
 
 
-def test_the_temperature_undoes_a_scale():
+def test_temperature_undoes_a_scale():
     """Labels drawn by the logits need a temperature of 1; logits three times as large need 3."""
     rng = np.random.default_rng(0)
     logits = 2 * rng.standard_normal((4000, 5))
@@ -82,7 +82,7 @@ def test_the_temperature_undoes_a_scale():
     assert fit_temperature(logits, labels) == pytest.approx(fit_temperature(logits[1::2], labels[1::2]))
 
 
-def test_the_temperature_of_independent_answers():
+def test_temperature_of_independent_answers():
     """Of faces with a logit of 2, three quarters are a yes: the right logit is log 3."""
     logits = np.full((4, 2), 2.0)
     labels = np.array([[1, -1], [1, -1], [1, -1], [0, -1]])
@@ -91,6 +91,6 @@ def test_the_temperature_of_independent_answers():
         fit_temperature(logits, np.full((4, 2), -1))
 
 
-def test_the_spread_covers_what_it_states():
+def test_spread_covers_what_it_states():
     errors = np.random.default_rng(0).normal(0, 3, 20_000)
     assert fit_spread(np.full(20_000, 2.0), errors) == pytest.approx(1.5, rel=0.03)

@@ -55,6 +55,6 @@ def test_rows_without_votes_are_named(votes):
         ([], [], "no predicted classes"),
     ],
 )
-def test_what_cannot_be_scored_is_a_sentence(predicted, true, sentence):
+def test_sets_that_cannot_be_scored_are_refused(predicted, true, sentence):
     with pytest.raises(DataError, match=sentence):
         class_scores(predicted, true, ["calm", "glad"])

@@ -23,7 +23,7 @@ def test_bands(years, band):
     assert age_band(years) == band
 
 
-def test_no_age_is_a_sentence():
+def test_no_age_gives_a_sentence():
     for years in (-1, 200, math.nan):
         with pytest.raises(DataError, match="age from 0 to 200"):
             age_band(years)

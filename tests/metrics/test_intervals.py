@@ -25,7 +25,7 @@ def test_seed_decides():
     assert bootstrap_mean(values, seed=3) != bootstrap_mean(values, seed=4)
 
 
-def test_a_constant_has_no_width():
+def test_constant_has_no_width():
     interval = bootstrap_mean([2.0, 2.0, 2.0])
     assert (interval.low, interval.high) == (2, 2)
 
@@ -45,7 +45,7 @@ def test_resamples_without_a_value_are_left_out():
         (lambda rows: 1.0, 3, 1.0, "between 0 and 1"),
     ],
 )
-def test_what_has_no_interval_is_a_sentence(statistic, count, level, sentence):
+def test_values_without_an_interval_are_refused(statistic, count, level, sentence):
     with pytest.raises(DataError, match=sentence):
         bootstrap(statistic, count, level=level, resamples=5)
 

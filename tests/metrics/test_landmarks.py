@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from faceum.errors import DataError
-from faceum.metrics.landmarks import cumulative_errors, landmark_scores, normalized_errors
+from faceum.metrics.landmarks import cumulative_errors, landmark_scores, measure_normalized_errors
 
 
 def faces(count: int, eye_distance: float = 50.0) -> np.ndarray:
@@ -29,10 +29,10 @@ def test_one_wrong_point_counts_one_part_in_68():
     moved = true.copy()
     moved[0, 8, 0] += 50
     assert landmark_scores(moved, true).nme == pytest.approx(1 / 68)
-    assert normalized_errors(moved, true)[0, 8] == pytest.approx(1)
+    assert measure_normalized_errors(moved, true)[0, 8] == pytest.approx(1)
 
 
-def test_a_missed_face_fails_whatever_its_points():
+def test_missed_face_fails_whatever_its_points():
     true = faces(2)
     scores = landmark_scores(true, true, missed=[False, True])
     assert (scores.nme, scores.failure_rate, scores.auc) == (0, 0.5, 0.5)
@@ -59,6 +59,6 @@ def test_area_equals_the_integral_of_the_distribution():
         (faces(1), faces(1, eye_distance=0), "both outer eye corners in one place"),
     ],
 )
-def test_what_cannot_be_scored_is_a_sentence(predicted, true, sentence):
+def test_sets_that_cannot_be_scored_are_refused(predicted, true, sentence):
     with pytest.raises(DataError, match=sentence):
         landmark_scores(predicted, true)

@@ -43,7 +43,7 @@ def test_every_pair_across_groups_is_counted_once(crossed: bool) -> None:
     assert pairs.cosines == pytest.approx(expected[: len(pairs.cosines)], abs=1e-6)
 
 
-def test_a_threshold_lets_through_no_more_than_its_rate() -> None:
+def test_threshold_lets_through_no_more_than_its_rate() -> None:
     first = faces(200, 40)
     pairs = different_pairs_across(first)
     cosines = np.array(counted(first, None), np.float32)

@@ -28,7 +28,7 @@ def test_by_hand():
     assert scores.notes == ("hat: neither labelled nor predicted in any image, so it is in no mean.",)
 
 
-def test_a_class_only_predicted_scores_zero():
+def test_class_only_predicted_scores_zero():
     confusion = image_confusion(np.array([[3, 1]]), np.array([[1, 1]]), 4)
     scores = parsing_scores(confusion[None], NAMES)
     assert scores.f1["hat"] == 0
@@ -64,11 +64,11 @@ def test_equals_scikit_learn_over_one_confusion():
         (np.full((1, 1), np.nan), np.zeros((1, 1), int), "predicted pixels are NaN"),
     ],
 )
-def test_what_cannot_be_scored_is_a_sentence(predicted, true, sentence):
+def test_sets_that_cannot_be_scored_are_refused(predicted, true, sentence):
     with pytest.raises(DataError, match=sentence):
         image_confusion(predicted, true, 19)
 
 
-def test_no_image_is_a_sentence():
+def test_no_image_gives_a_sentence():
     with pytest.raises(DataError, match="at least one image"):
         parsing_scores(np.zeros((0, 4, 4)), NAMES)

@@ -5,7 +5,7 @@ import pytest
 from sklearn.metrics import roc_auc_score, roc_curve
 
 from faceum.errors import DataError
-from faceum.metrics.verification import operating_point, roc, squared_distances, verify_folds
+from faceum.metrics.verification import measure_squared_distances, operating_point, roc, verify_folds
 
 
 def some_pairs(seed: int, count: int = 600) -> tuple[np.ndarray, np.ndarray]:
@@ -17,7 +17,7 @@ def some_pairs(seed: int, count: int = 600) -> tuple[np.ndarray, np.ndarray]:
 def test_squared_distance_is_twice_one_minus_cosine():
     a = np.array([[3.0, 0.0], [1.0, 1.0]])
     b = np.array([[0.0, 5.0], [2.0, 2.0]])
-    assert squared_distances(a, b) == pytest.approx([2.0, 0.0])
+    assert measure_squared_distances(a, b) == pytest.approx([2.0, 0.0])
 
 
 def test_folds_by_hand():
@@ -95,7 +95,7 @@ def test_equal_error_by_hand():
         ([0.1, 0.2, 0.3], [True, False], "equally many rows"),
     ],
 )
-def test_what_cannot_be_scored_is_a_sentence(distances, same, sentence):
+def test_sets_that_cannot_be_scored_are_refused(distances, same, sentence):
     for score in (lambda: verify_folds(distances, same, [0] * len(distances)), lambda: roc(distances, same)):
         with pytest.raises(DataError, match=sentence):
             score()
@@ -108,4 +108,4 @@ def test_one_fold_has_no_others_to_choose_on():
 
 def test_zero_embedding_is_refused():
     with pytest.raises(DataError, match="all zeros"):
-        squared_distances(np.zeros((1, 4)), np.ones((1, 4)))
+        measure_squared_distances(np.zeros((1, 4)), np.ones((1, 4)))

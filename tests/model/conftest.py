@@ -63,7 +63,7 @@ def lively() -> Callable[[FaceUMConfig], FaceUM]:
 
 @pytest.fixture(scope="session")
 def published() -> ModuleType:
-    """published_network.py beside this file; tests are no package that it could be imported from."""
+    """Import published_network.py of this folder; tests are no package that it could be imported from."""
     place = Path(__file__).with_name("published_network.py")
     spec = importlib.util.spec_from_file_location(place.stem, place)
     assert spec is not None and spec.loader is not None

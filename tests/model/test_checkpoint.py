@@ -55,10 +55,10 @@ def rewrite(
 def test_weights_return_in_half_precision_and_buffers_whole(network: FaceUM, saved: Path) -> None:
     again, _ = load_checkpoint(saved)
     assert not again.training
-    parameters, wanted = dict(network.named_parameters()), network.state_dict()
+    parameters, expected = dict(network.named_parameters()), network.state_dict()
     for name, value in again.state_dict().items():
         assert value.dtype == torch.float32
-        half = wanted[name].half().float() if name in parameters else wanted[name]
+        half = expected[name].half().float() if name in parameters else expected[name]
         assert torch.equal(value, half), name
     with safe_open(saved, framework="pt") as file:
         assert file.get_tensor("moe_blocks.0.moe.experts.fc1").dtype == torch.float16
@@ -70,11 +70,11 @@ def test_full_precision_answers_alike(network: FaceUM, tmp_path: Path) -> None:
     again, _ = load_checkpoint(path)
     crop_BCHW, mask_BN = torch.rand(2, 3, 64, 64), torch.rand(2, 16) < 0.5
     with torch.inference_mode():
-        answers, wanted = again(crop_BCHW, mask_BN), network(crop_BCHW, mask_BN)
-    assert all(torch.equal(answers[task], wanted[task]) for task in wanted)
+        answers, expected = again(crop_BCHW, mask_BN), network(crop_BCHW, mask_BN)
+    assert all(torch.equal(answers[task], expected[task]) for task in expected)
 
 
-def test_the_header_tells_all_that_is_needed(network: FaceUM, saved: Path) -> None:
+def test_header_has_all_that_is_needed(network: FaceUM, saved: Path) -> None:
     header = read_metadata(saved)
     assert {name: header[name] for name in METADATA} == METADATA
     assert header["labels"] == {
@@ -159,7 +159,7 @@ def test_configs_that_do_not_fit_are_refused(saved: Path, place: str, value: obj
         load_checkpoint(saved)
 
 
-def test_a_file_without_a_config_is_refused(saved: Path) -> None:
+def test_file_without_a_config_is_refused(saved: Path) -> None:
     rewrite(saved, header={"config": {}})
     with pytest.raises(ModelError, match="config"):
         load_checkpoint(saved)
@@ -175,7 +175,7 @@ def test_foreign_safetensors_are_refused(tmp_path: Path, entry: dict[str, str] |
         load_checkpoint(path)
 
 
-def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, saved: Path) -> None:
+def test_other_files_than_safetensors_are_refused(tmp_path: Path, saved: Path) -> None:
     whole = saved.read_bytes()
     files = {
         "noise": np.random.default_rng(0).bytes(500),
@@ -191,7 +191,7 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path: Path, saved: Path) -> 
             load_checkpoint(tmp_path / name)
 
 
-def test_a_cut_while_saving_leaves_the_old_file(
+def test_cut_while_saving_leaves_the_old_file(
     network: FaceUM, saved: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = saved.read_bytes()
@@ -207,7 +207,7 @@ def test_a_cut_while_saving_leaves_the_old_file(
     assert [path.name for path in saved.parent.iterdir()] == [saved.name]
 
 
-def test_a_network_of_fewer_tasks_says_so(small_config, lively, tmp_path: Path) -> None:
+def test_network_of_fewer_tasks_says_so(small_config, lively, tmp_path: Path) -> None:
     spec, _ = small_config.crops[0]
     config = dataclasses.replace(small_config, tasks=("age",), crops=((spec, ("age",)),))
     save_checkpoint(tmp_path / "age.safetensors", lively(config), {})

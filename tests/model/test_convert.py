@@ -72,7 +72,7 @@ def narrow_kinds(configs: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> No
 
 
 @pytest.mark.parametrize("kind", ["farl", "reference"])
-def test_a_file_converts_and_loads(
+def test_file_converts_and_loads(
     kind: str, files: dict[str, Path], states: dict[str, State], configs: dict[str, Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "deep" / "x.safetensors"
@@ -83,10 +83,10 @@ def test_a_file_converts_and_loads(
         assert torch.equal(again.state_dict()[name], value), name
     assert set(account.used) | set(account.by_rule) == set(states[kind])
     assert not set(account.used) & set(account.by_rule)
-    told = header["provenance"]
-    assert told["converted"] == kind and told["file"] == files[kind].name
-    assert told["sha256"] == hashlib.sha256(files[kind].read_bytes()).hexdigest()
-    assert told["tensors"]["used"] == len(account.used)
+    reported = header["provenance"]
+    assert reported["converted"] == kind and reported["file"] == files[kind].name
+    assert reported["sha256"] == hashlib.sha256(files[kind].read_bytes()).hexdigest()
+    assert reported["tensors"]["used"] == len(account.used)
     assert header["licence"] and [path.name for path in out.parent.iterdir()] == ["x.safetensors"]
 
 
@@ -104,7 +104,7 @@ def test_excluded_weights_are_unused(states: dict[str, State], configs: dict[str
     assert set(account.by_rule) == outside | {"visual.ln_post.weight", "visual.ln_post.bias", "visual.proj"}
 
 
-def test_the_parsing_classifier_is_brought_to_our_order(
+def test_parsing_classifier_is_brought_to_our_order(
     states: dict[str, State], configs: dict[str, Any], files: dict[str, Path], tmp_path: Path
 ) -> None:
     model, _ = convert("reference", states["reference"], config=configs["reference"])
@@ -137,7 +137,7 @@ def test_every_tensor_of_the_published_width_has_its_place(kind: str, published:
 
 
 @pytest.mark.parametrize("kind", ["farl", "reference"])
-def test_each_missing_name_is_told(kind: str, states: dict[str, State], configs: dict[str, Any]) -> None:
+def test_each_missing_name_is_reported(kind: str, states: dict[str, State], configs: dict[str, Any]) -> None:
     _, account = convert(kind, states[kind], config=configs[kind])
     for gone in account.used[:: max(len(account.used) // 12, 1)]:
         rest = {name: value for name, value in states[kind].items() if name != gone}
@@ -153,7 +153,7 @@ def test_each_missing_name_is_told(kind: str, states: dict[str, State], configs:
         ("reference", ["losses_module.recog.weight", "losses_module.align.0.bias"]),
     ],
 )  # fmt: skip
-def test_what_only_training_used_is_dropped_by_rule(
+def test_tensors_only_for_training_are_dropped_by_rule(
     kind: str, names: list[str], states: dict[str, State], configs: dict[str, Any]
 ) -> None:
     model, plain = convert(kind, states[kind], config=configs[kind])
@@ -210,7 +210,7 @@ def test_unknown_names_stop_unless_dropped(states: dict[str, State], configs: di
         ("backbone_module.visual.positional_embedding", (11, 48)),
     ],
 )
-def test_wrong_shapes_are_told(
+def test_wrong_shapes_are_reported(
     name: str, shape: tuple[int, ...], states: dict[str, State], configs: dict[str, Any]
 ) -> None:
     assert name in states["reference"]
@@ -240,21 +240,21 @@ class Runs:
 
 
 @pytest.mark.parametrize("writer", ["torch", "pickle", "old torch"])
-def test_a_pickle_with_code_is_refused(writer: str, tmp_path: Path) -> None:
+def test_pickle_with_code_is_refused(writer: str, tmp_path: Path) -> None:
     ran, path = tmp_path / "ran", tmp_path / "checkpoint.pth.tar"
     content = {"state_dict": {"module.a": torch.zeros(1), "module.b": Runs(f"touch {ran}")}}
     if writer == "pickle":
         path.write_bytes(pickle.dumps(content))
     else:
         torch.save(content, path, _use_new_zipfile_serialization=writer == "torch")
-    with pytest.raises(ModelError, match="would run code") as told:
+    with pytest.raises(ModelError, match="would run code") as reported:
         read_foreign(path)
-    assert "\n" not in str(told.value) and "weights_only" not in str(told.value)
-    assert writer == "pickle" or f"{os.system.__module__}.system" in str(told.value)
+    assert "\n" not in str(reported.value) and "weights_only" not in str(reported.value)
+    assert writer == "pickle" or f"{os.system.__module__}.system" in str(reported.value)
     assert not ran.exists()
 
 
-def test_broken_and_foreign_files_are_told_in_a_sentence(files: dict[str, Path], tmp_path: Path) -> None:
+def test_broken_and_foreign_files_are_reported_in_a_sentence(files: dict[str, Path], tmp_path: Path) -> None:
     good = files["farl"].read_bytes()
     old = tmp_path / "old.pth"
     torch.save({"state_dict": {"a": torch.zeros(300)}}, old, _use_new_zipfile_serialization=False)
@@ -273,9 +273,9 @@ def test_broken_and_foreign_files_are_told_in_a_sentence(files: dict[str, Path],
         (tmp_path / f"{name}.pth").write_bytes(data)
     names = [*(f"{name}.pth" for name in wrong), "tensor.pth", "text.pth", "real.tar", "absent.pth"]
     for name in names:
-        with pytest.raises(ModelError) as told:
+        with pytest.raises(ModelError) as reported:
             read_foreign(tmp_path / name)
-        assert name in str(told.value) and "\n" not in str(told.value)
+        assert name in str(reported.value) and "\n" not in str(reported.value)
 
 
 # Power cuts.
@@ -296,7 +296,7 @@ convert.convert_file("reference", sys.argv[1], sys.argv[2], config=config)
 
 
 @pytest.mark.parametrize("before", [None, b"what was there"])
-def test_a_killed_conversion_leaves_no_half_file(
+def test_killed_conversion_leaves_no_half_file(
     before: bytes | None, files: dict[str, Path], configs: dict[str, Any], tmp_path: Path
 ) -> None:
     out = tmp_path / "x.safetensors"
@@ -308,11 +308,11 @@ def test_a_killed_conversion_leaves_no_half_file(
     )
     assert done.returncode == -signal.SIGKILL
     assert (out.read_bytes() if out.exists() else None) == before
-    # What is left beside it is not taken for weights by anyone.
+    # What is left next to it is not read as weights.
     assert [path for path in tmp_path.glob("**/*.safetensors") if path != out] == []
 
 
-def test_a_full_disk_leaves_nothing_and_is_told(
+def test_full_disk_leaves_nothing_and_is_reported(
     files: dict[str, Path], configs: dict[str, Any], tmp_path: Path
 ) -> None:
     resource = pytest.importorskip("resource", reason="only here can the size of files be limited")
@@ -329,7 +329,7 @@ def test_a_full_disk_leaves_nothing_and_is_told(
 # The command.
 
 
-def test_the_command_converts_and_counts(
+def test_command_converts_and_counts(
     narrow_kinds: None, files: dict[str, Path], states: dict[str, State], tmp_path: Path
 ) -> None:
     out = tmp_path / "x.safetensors"
@@ -354,7 +354,7 @@ def test_the_command_converts_and_counts(
         ("farl", "absent", "absent.pth"),
     ],
 )
-def test_the_command_says_what_is_wrong_in_a_sentence(
+def test_command_says_what_is_wrong_in_a_sentence(
     narrow_kinds: None, kind: str, file: str, said: str, files: dict[str, Path], tmp_path: Path
 ) -> None:
     path = files.get(file, tmp_path / "absent.pth")
@@ -364,7 +364,7 @@ def test_the_command_says_what_is_wrong_in_a_sentence(
     assert not list(tmp_path.glob("*.safetensors"))
 
 
-def test_the_command_does_not_begin_what_it_cannot_write(files: dict[str, Path], tmp_path: Path) -> None:
+def test_command_does_not_begin_what_it_cannot_write(files: dict[str, Path], tmp_path: Path) -> None:
     for out, said in (
         (tmp_path / "x.pth", ".safetensors"),
         (tmp_path / "d.safetensors", "is a folder"),

@@ -64,7 +64,7 @@ def test_weights_rounded_once_answer_as_autocast_does(small_config: FaceUMConfig
 
 
 @needs_gpu
-def test_the_gpu_answers_as_the_cpu_does(small_config: FaceUMConfig, lively: Lively) -> None:
+def test_gpu_answers_as_the_cpu_does(small_config: FaceUMConfig, lively: Lively) -> None:
     network, (crop_BCHW, mask_BN) = lively(even(small_config)), crops_of(small_config)
     with torch.inference_mode():
         exact = network(crop_BCHW, mask_BN)
@@ -110,7 +110,7 @@ def test_slots_not_taken_stay_out_of_the_sum() -> None:
 
 
 @needs_gpu
-def test_the_runner_answers_as_on_the_cpu(tiny_model) -> None:
+def test_runner_answers_as_on_the_cpu(tiny_model) -> None:
     rng = np.random.default_rng(1)
     crops, masks = rng.integers(0, 256, (3, 64, 64, 3), dtype=np.uint8), rng.uniform(size=(3, 16)) < 0.5
     exact = load_runner(tiny_model, "torch", "cpu", 1).run(crops, masks, tuple(TASKS))

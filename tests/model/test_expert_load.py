@@ -49,6 +49,6 @@ def test_load_counts_every_choice():
                 assert load[f"MoE block {number}, {word}"][task] == pytest.approx(expected)
 
 
-def test_a_dense_twin_has_no_experts():
+def test_dense_twin_has_no_experts():
     twin = FaceUM(replace(COMPACT, moe=replace(COMPACT.moe, routed=False))).eval()
     assert expert_load(twin, crops(1), tuple(TASKS)) == {}

@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from faceum.errors import ModelError
-from faceum.model.experts import ROWS, Experts, ExpertsConfig, grouped_matmul
+from faceum.model.experts import ROWS, Experts, ExpertsConfig, multiply_grouped
 from faceum.model.router import Routing
 
 WIDTH, HIDDEN = 6, 5
@@ -62,7 +62,7 @@ def test_half_precision_products_and_gradients_equal_those_in_float32(rows: tupl
     answers = []
     for dtype in (torch.bfloat16, torch.float32):
         x, weight = (one.detach().to(dtype).requires_grad_() for one in (x_MD, weight_EDH))
-        out = grouped_matmul(x, weight, torch.tensor(rows).cumsum(0))
+        out = multiply_grouped(x, weight, torch.tensor(rows).cumsum(0))
         (out * towards_MH.to(dtype)).sum().backward()
         answers.append((out.detach(), x.grad, weight.grad))
     for half, full in zip(*answers, strict=True):
@@ -82,23 +82,23 @@ def test_half_precision_meets_few_sizes_on_a_cpu() -> None:
     with Sizes():
         for rows in range(1, 2 * ROWS + 1):
             x_MD = torch.randn(rows, WIDTH).bfloat16().requires_grad_()
-            grouped_matmul(x_MD, weight_EDH, torch.tensor([rows])).sum().backward()
+            multiply_grouped(x_MD, weight_EDH, torch.tensor([rows])).sum().backward()
     assert seen == {WIDTH, HIDDEN, ROWS, 2 * ROWS}
 
 
 @pytest.mark.parametrize("experts", [3, 7, 40])
-def test_the_grouped_call_equals_the_loop_in_values_and_gradients(experts: int) -> None:
+def test_grouped_call_equals_the_loop_in_values_and_gradients(experts: int) -> None:
     layer, routing = filled(experts), random_routing(experts, experts=experts)
     x_PND = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
     x_PND.requires_grad_()
     towards = torch.randn(3, 5, WIDTH, dtype=torch.float64, generator=torch.Generator().manual_seed(2))
-    wanted = (layer.fc1, layer.fc2, x_PND, routing.weights_PNK)
+    expected = (layer.fc1, layer.fc2, x_PND, routing.weights_PNK)
 
     grouped, looped = layer(x_PND, routing), one_by_one(layer, x_PND, routing)
     torch.testing.assert_close(grouped, looped)
     for ours, theirs in zip(
-        torch.autograd.grad((grouped * towards).sum(), wanted),
-        torch.autograd.grad((looped * towards).sum(), wanted),
+        torch.autograd.grad((grouped * towards).sum(), expected),
+        torch.autograd.grad((looped * towards).sum(), expected),
         strict=True,
     ):
         assert theirs.abs().max() > 0.01
@@ -136,12 +136,12 @@ def test_grouped_rows_meet_their_own_matrix(learning: bool) -> None:
     count_E = torch.tensor([2, 0, 3, 1])
     x_MD, weight_EDH = torch.randn(6, WIDTH), torch.randn(4, WIDTH, HIDDEN)
     expert_M = torch.repeat_interleave(torch.arange(4), count_E)
-    wanted = torch.stack([row @ weight_EDH[expert] for row, expert in zip(x_MD, expert_M, strict=True)])
+    expected = torch.stack([row @ weight_EDH[expert] for row, expert in zip(x_MD, expert_M, strict=True)])
     end_E = count_E.cumsum(0).int()
     nobody_E = torch.zeros(4, dtype=torch.int32)
     with torch.set_grad_enabled(learning):
-        torch.testing.assert_close(grouped_matmul(x_MD, weight_EDH, end_E), wanted)
-        assert grouped_matmul(x_MD[:0], weight_EDH, nobody_E).shape == (0, HIDDEN)
+        torch.testing.assert_close(multiply_grouped(x_MD, weight_EDH, end_E), expected)
+        assert multiply_grouped(x_MD[:0], weight_EDH, nobody_E).shape == (0, HIDDEN)
 
 
 def test_autocast_computes_in_its_type() -> None:
@@ -156,11 +156,11 @@ def test_autocast_computes_in_its_type() -> None:
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="the grouped kernel is a GPU's")
 @pytest.mark.parametrize(("width", "hidden"), [(16, 24), (20, 12)])
-def test_the_gpu_answers_as_the_loop_does(width: int, hidden: int) -> None:
+def test_gpu_answers_as_the_loop_does(width: int, hidden: int) -> None:
     count_E = torch.tensor([5, 0, 9, 3], device="cuda")
     x_MD = torch.randn(17, width, device="cuda", dtype=torch.bfloat16, requires_grad=True)
     weight_EDH = torch.randn(4, width, hidden, device="cuda", dtype=torch.bfloat16, requires_grad=True)
-    grouped = F.silu(grouped_matmul(x_MD, weight_EDH, count_E.cumsum(0).int()))
+    grouped = F.silu(multiply_grouped(x_MD, weight_EDH, count_E.cumsum(0).int()))
     groups = zip(x_MD.split(count_E.tolist()), weight_EDH, strict=True)
     looped = F.silu(torch.cat([group @ weight for group, weight in groups]))
     torch.testing.assert_close(grouped, looped, atol=0.1, rtol=0.02)
@@ -172,6 +172,6 @@ def test_the_gpu_answers_as_the_loop_does(width: int, hidden: int) -> None:
         torch.testing.assert_close(ours, theirs, atol=0.5, rtol=0.05)
 
 
-def test_an_unknown_activation_is_refused_with_the_known_ones() -> None:
+def test_unknown_activation_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ModelError, match="swish.*silu"):
         ExpertsConfig(activation="swish")

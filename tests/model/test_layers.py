@@ -41,7 +41,7 @@ def test_drop_path_keeps_the_expectation_and_rests_in_evaluation() -> None:
     assert drop.eval()(ones) is ones
 
 
-def test_a_fresh_residual_block_is_the_identity() -> None:
+def test_fresh_residual_block_is_the_identity() -> None:
     block, x_BChw = ResidualConv(16, "silu"), torch.randn(2, 16, 5, 5)
     assert torch.equal(block(x_BChw), x_BChw)
     block(x_BChw).square().sum().backward()

@@ -37,7 +37,7 @@ def with_full_experts(module: nn.Module) -> nn.Module:
     return module
 
 
-def test_the_mixture_is_shared_plus_gated_experts() -> None:
+def test_mixture_is_shared_plus_gated_experts() -> None:
     moe_block = with_full_experts(MoE(CONFIG, dim=16, tasks=6, activation="silu"))
     x_SND, face_PN = tokens()
     answer, routing = moe_block(x_SND, ROW_P, TASK_P, face_PN)
@@ -77,7 +77,7 @@ def test_rows_shared_or_repeated_give_the_same() -> None:
     torch.testing.assert_close(shared, repeated)
 
 
-def test_a_fresh_block_equals_its_dense_twin() -> None:
+def test_fresh_block_equals_its_dense_twin() -> None:
     block = MoEBlock(BLOCK, CONFIG, tasks=6)
     twin = MoEBlock(BLOCK, dataclasses.replace(CONFIG, routed=False), tasks=6)
     weights = block.state_dict()

@@ -80,9 +80,7 @@ def clear_pairs(network: FaceUM, run: Callable[[], Output]) -> tuple[Output, Ten
     count=st.integers(2, 5),
     tasks=st.lists(st.sampled_from(list(TASKS)), min_size=1, unique=True),
 )
-def test_a_batch_answers_as_its_images_do_alone(
-    small: FaceUM, seed: int, count: int, tasks: list[str]
-) -> None:
+def test_batch_answers_as_its_images_do_alone(small: FaceUM, seed: int, count: int, tasks: list[str]) -> None:
     crop_BCHW, mask_BN = images(count, seed)
     with torch.inference_mode():
         together, clear_TB = clear_pairs(small, lambda: small(crop_BCHW, mask_BN, tasks))
@@ -103,7 +101,7 @@ def test_routing_in_that_property_is_not_trivial(small: FaceUM) -> None:
     assert (output["age"] - other["age"]).abs().max() > 1e-3, "the face mask matters"
 
 
-def test_the_order_and_number_of_tasks_do_not_matter(small: FaceUM) -> None:
+def test_order_and_number_of_tasks_do_not_matter(small: FaceUM) -> None:
     crop_BCHW, mask_BN = images(3)
     with torch.inference_mode():
         everything = small(crop_BCHW, mask_BN)
@@ -115,15 +113,15 @@ def test_the_order_and_number_of_tasks_do_not_matter(small: FaceUM) -> None:
                 torch.testing.assert_close(some[task], everything[task], atol=1e-5, rtol=1e-5)
 
 
-def test_wanted_images_get_the_full_answers_rows(small: FaceUM) -> None:
+def test_images_with_a_label_get_the_rows_of_the_full_answer(small: FaceUM) -> None:
     crop_BCHW, mask_BN = images(5)
     tasks = ("parsing", "age", "landmarks")
     has_label_TB = torch.tensor([[0, 1, 0, 0, 1], [1, 1, 1, 1, 1], [0, 0, 1, 0, 0]], dtype=torch.bool)
     with torch.inference_mode():
         full, some = small(crop_BCHW, mask_BN, tasks), small(crop_BCHW, mask_BN, tasks, has_label_TB)
-    for task, wanted_B in zip(tasks, has_label_TB, strict=True):
-        assert some.images[task].tolist() == wanted_B.nonzero().flatten().tolist()
-        torch.testing.assert_close(some[task], full[task][wanted_B], atol=1e-5, rtol=1e-5)
+    for task, has_label_B in zip(tasks, has_label_TB, strict=True):
+        assert some.images[task].tolist() == has_label_B.nonzero().flatten().tolist()
+        torch.testing.assert_close(some[task], full[task][has_label_B], atol=1e-5, rtol=1e-5)
     tokens = [routing.tokens_T.tolist() for routing in some.routing]
     assert tokens == [[0, 16 * 5, 0, 0, 16 * 2, 16 * 1]] * 2
 
@@ -149,7 +147,7 @@ def test_one_trunk_pass_and_one_shared_attention_for_any_tasks(small: FaceUM, ta
 
 
 @pytest.mark.parametrize("seed", range(3))
-def test_a_fresh_network_equals_its_dense_twin(seed: int) -> None:
+def test_fresh_network_equals_its_dense_twin(seed: int) -> None:
     torch.manual_seed(seed)
     network = FaceUM(COMPACT).eval()
     dense: MoEConfig = dataclasses.replace(COMPACT.moe, routed=False)
@@ -213,8 +211,8 @@ def test_normalisation_is_inside(small: FaceUM) -> None:
     small(torch.full((1, 3, 64, 64), 0.7), torch.ones(1, 16, dtype=torch.bool))
     hook.remove()
     config = small.config
-    wanted = [(0.7 - mean) / std for mean, std in zip(config.mean, config.std, strict=True)]
-    np.testing.assert_allclose(seen[0][0, :, 5, 5], wanted, rtol=1e-5)
+    expected = [(0.7 - mean) / std for mean, std in zip(config.mean, config.std, strict=True)]
+    np.testing.assert_allclose(seen[0][0, :, 5, 5], expected, rtol=1e-5)
 
 
 def test_fewer_tasks_can_be_cut_out(small_config: FaceUMConfig, small: FaceUM) -> None:
@@ -247,7 +245,7 @@ def test_fewer_tasks_can_be_cut_out(small_config: FaceUMConfig, small: FaceUM) -
         (112, 49, torch.bool, None, "64"),
     ],
 )
-def test_what_does_not_fit_is_refused_in_a_sentence(
+def test_settings_that_do_not_fit_are_refused(
     small: FaceUM, size: int, patches: int, dtype: torch.dtype, tasks: tuple[str, ...] | str | None, said: str
 ) -> None:
     crop_BCHW, mask_BN = torch.rand(2, 3, size, size), torch.ones(2, patches, dtype=dtype)

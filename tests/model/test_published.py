@@ -15,7 +15,7 @@ from faceum.errors import ModelError
 from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS, REFERENCE
 from faceum.model.convert import PARSING_FROM_REFERENCE, convert
 from faceum.model.network import FaceUM
-from faceum.model.pyramid import mixed_fusion, plain_fusion
+from faceum.model.pyramid import fuse_mixed, fuse_plainly
 from faceum.model.reference_router import ReferenceRouter, face_experts
 from faceum.model.router import RouterConfig
 from faceum.model.vit import resize_positions
@@ -62,14 +62,14 @@ def differences(
         size = spec.size
         crop, face = image(size, seed=size), masks(size // 16)[mask]
         normalized = (crop - model.mean[0]) / model.std[0]
-        wanted = published.answers(state, sizes, normalized, face, tasks)
+        expected = published.answers(state, sizes, normalized, face, tasks)
         output = model(crop[None], face[None], tasks)
         for task in tasks:
             ours = output[task][0]
             if task == "parsing":
                 ours = torch.stack([ours[TASKS["parsing"].labels.index(name)] for name in FARL_IDS])
-            assert ours.shape == wanted[task].shape
-            found[task] = float((ours - wanted[task]).abs().max() / wanted[task].abs().max())
+            assert ours.shape == expected[task].shape
+            found[task] = float((ours - expected[task]).abs().max() / expected[task].abs().max())
     return found
 
 
@@ -94,7 +94,7 @@ def test_all_answers_are_the_published_ones_at_full_width(published: ModuleType)
 
 
 @torch.no_grad()
-def test_who_else_is_in_the_batch_changes_nothing(narrow: Any) -> None:
+def test_other_images_in_the_batch_change_nothing(narrow: Any) -> None:
     _, model = narrow
     crops = torch.stack([image(112, seed) for seed in range(4)])
     faces = torch.stack(list(masks(7).values()))
@@ -187,7 +187,7 @@ def test_zeroed_tokens_are_noted_for_all_experts() -> None:
     assert face_experts(p_NE.repeat(1, 1, 2), face).tolist() == [2]  # 16 experts: 1/16 is not noted: 0.25
 
 
-def test_the_published_router_needs_a_class_token() -> None:
+def test_published_router_needs_a_class_token() -> None:
     with pytest.raises(ModelError, match="class_token"):
         replace(REFERENCE, class_token=False)
 
@@ -218,8 +218,8 @@ def test_farl_starts_as_the_dense_encoder(
         model(crop[None], masks(size // 16)["typical"][None], (task,))
         normalized = (crop - model.mean[0]) / model.std[0]
         for depth, ours in enumerate(after, 1):
-            wanted = published.before_moe_blocks(visual, replace(dense, dense_blocks=depth), normalized)
-            assert (ours[0] - wanted).abs().max() <= 1e-5 * wanted.abs().max(), f"block {depth - 1}"
+            expected = published.before_moe_blocks(visual, replace(dense, dense_blocks=depth), normalized)
+            assert (ours[0] - expected).abs().max() <= 1e-5 * expected.abs().max(), f"block {depth - 1}"
         assert len(after) == dense.dense_blocks
 
 
@@ -246,7 +246,7 @@ def test_one_trunk_pass_however_many_tasks(narrow: Any) -> None:
     assert len(passes) == 2
 
 
-@pytest.mark.parametrize("form", [plain_fusion, mixed_fusion])
+@pytest.mark.parametrize("form", [fuse_plainly, fuse_mixed])
 def test_both_forms_of_the_fusion_are_the_plain_convolution(form: Callable[..., torch.Tensor]) -> None:
     torch.manual_seed(0)
     maps = [torch.randn(2, 5, side, side, requires_grad=True) for side in (24, 12, 6, 3)]
@@ -258,12 +258,12 @@ def test_both_forms_of_the_fusion_are_the_plain_convolution(form: Callable[..., 
     ours = form(maps, weight)
     torch.testing.assert_close(ours, plain, rtol=1e-4, atol=1e-4)
     to = torch.randn_like(plain)
-    wanted = torch.autograd.grad((plain * to).sum(), [*maps, weight])
-    for got, want in zip(torch.autograd.grad((ours * to).sum(), [*maps, weight]), wanted, strict=True):
+    expected = torch.autograd.grad((plain * to).sum(), [*maps, weight])
+    for got, want in zip(torch.autograd.grad((ours * to).sum(), [*maps, weight]), expected, strict=True):
         torch.testing.assert_close(got, want, rtol=1e-3, atol=1e-3)
 
 
-def test_the_published_heads_can_be_trained(published: ModuleType, of_sizes: Callable[..., Any]) -> None:
+def test_published_heads_can_be_trained(published: ModuleType, of_sizes: Callable[..., Any]) -> None:
     torch.manual_seed(0)
     model = FaceUM(of_sizes(BASE, published.NARROW)).train()
     for size, tasks in ((112, IMAGE_TASKS), (512, DENSE_TASKS)):

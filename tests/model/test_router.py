@@ -77,22 +77,23 @@ def test_every_token_chooses_by_the_rule(config: RouterConfig, seed: int) -> Non
             region = FACE if face_PN[p, n] or not config.regions else BACKGROUND
             k_max = config.k_max_face if region == FACE else config.k_max_background
             p_E, null, _ = probabilities(x_PND[p, n].double().numpy(), weight[task_P[p], region])
-            wanted, margin = choose(p_E, bias[region], config, k_max)
+            expected, margin = choose(p_E, bias[region], config, k_max)
             if margin < CLOSE:
                 continue
-            count = len(wanted)
+            count = len(expected)
             assert routing.active_PNK[p, n].tolist() == [
                 k < count for k in range(routing.active_PNK.shape[-1])
             ]
-            assert routing.topk_experts_PNK[p, n, :count].tolist() == wanted
-            held = sum(p_E[e] for e in wanted)
+            assert routing.topk_experts_PNK[p, n, :count].tolist() == expected
+            held = sum(p_E[e] for e in expected)
             gates = routing.weights_PNK[p, n].detach()
-            assert gates[:count].tolist() == pytest.approx([p_E[e] / (held + null) for e in wanted], abs=1e-5)
+            shares = [p_E[e] / (held + null) for e in expected]
+            assert gates[:count].tolist() == pytest.approx(shares, abs=1e-5)
             assert not gates[count:].any()
             assert gates.sum() < 1
 
 
-def test_the_oracle_meets_both_limits_and_both_regions() -> None:
+def test_oracle_meets_both_limits_and_both_regions() -> None:
     counts = {region: set() for region in (BACKGROUND, FACE)}
     for seed in range(20):
         config = RouterConfig(num_experts=6, k_max_face=3, k_max_background=2)
@@ -143,14 +144,14 @@ def test_biases_are_saved_and_not_trained() -> None:
     assert "bias" not in dict(router.named_parameters())
 
 
-def test_a_lone_expert_still_gives_its_gate_a_gradient() -> None:
+def test_lone_expert_still_gives_its_gate_a_gradient() -> None:
     config = RouterConfig(num_experts=4, k_max_face=1, k_max_background=1)
     router, _, _, _, routing = routed(config, seed=1)
     routing.weights_PNK.sum().backward()
     assert router.weight.grad.abs().max() > 1e-3
 
 
-def test_a_token_is_seen_alone() -> None:
+def test_token_is_seen_alone() -> None:
     config = RouterConfig(num_experts=6)
     router, x_PND, task_P, face_PN, routing = routed(config, seed=3)
     for p in range(len(x_PND)):
@@ -180,7 +181,7 @@ def test_sums_are_those_of_a_loop(regions: bool) -> None:
     assert routing.tokens_T.tolist() == [7 * int((task_P == task).sum()) for task in range(TASKS)]
 
 
-def test_the_z_loss_draws_silent_experts_back() -> None:
+def test_z_loss_draws_silent_experts_back() -> None:
     router = FaceRouter(RouterConfig(num_experts=4), dim=WIDTH, tasks=1)
     x_PND, task_P = torch.ones(1, 1, WIDTH), torch.zeros(1, dtype=torch.long)
     with torch.no_grad():

@@ -68,18 +68,18 @@ def test_load_weight_and_overlap_of_a_case_worked_by_hand() -> None:
 
 
 def test_json_holds_only_what_was_taken() -> None:
-    told = json.loads(json.dumps(by_hand().to_dict(), allow_nan=False))
-    assert told["moe_blocks"][0]["age"]["experts"] == [[0, 1], [0], [2], [2]]
-    assert told["moe_blocks"][0]["age"]["weights"][0] == pytest.approx([0.5, 0.3])
-    assert told["overlap"]["age"]["parsing"] == pytest.approx(0.45)
+    reported = json.loads(json.dumps(by_hand().to_dict(), allow_nan=False))
+    assert reported["moe_blocks"][0]["age"]["experts"] == [[0, 1], [0], [2], [2]]
+    assert reported["moe_blocks"][0]["age"]["weights"][0] == pytest.approx([0.5, 0.3])
+    assert reported["overlap"]["age"]["parsing"] == pytest.approx(0.45)
 
 
-def test_a_region_without_tokens_has_no_weight() -> None:
+def test_region_without_tokens_has_no_weight() -> None:
     toy = by_hand()
     for crop in toy.crops.values():
         crop.face_tokens_N[:] = True
-    told = toy.to_dict()["moe_blocks"][0]["age"]
-    assert told["weight"]["background"] is None and told["load"]["background"] == [0, 0, 0]
+    reported = toy.to_dict()["moe_blocks"][0]["age"]
+    assert reported["weight"]["background"] is None and reported["load"]["background"] == [0, 0, 0]
     json.dumps(toy.to_dict(), allow_nan=False)
 
 
@@ -94,7 +94,7 @@ def test_it_agrees_with_the_routers_own_counts(tiny_model: Path, portrait: np.nd
             np.testing.assert_allclose(inspection.load(1)[row, region], by_task[task])
 
 
-def test_a_class_token_and_two_crop_policies(portrait: np.ndarray) -> None:
+def test_class_token_and_two_crop_policies(portrait: np.ndarray) -> None:
     from faceum.model.configs import REFERENCE
     from faceum.model.experts import ExpertsConfig
 
@@ -120,7 +120,7 @@ def test_a_class_token_and_two_crop_policies(portrait: np.ndarray) -> None:
         assert (taken_N[~inspection.crops[task].face_tokens_N] == 2).all()
 
 
-def test_a_dense_twin_and_an_unknown_task_are_sentences(tiny_model: Path, portrait: np.ndarray) -> None:
+def test_dense_twin_and_an_unknown_task_give_sentences(tiny_model: Path, portrait: np.ndarray) -> None:
     network = load_model(tiny_model)
     with pytest.raises(ModelError, match="no task 'ages'"):
         inspect_face(network, portrait, BOX, POINTS5, ["ages"])
@@ -139,12 +139,12 @@ def test_tables_show_maps_load_and_what_is_shared() -> None:
     assert ["age", "100", "45"] in rows
 
 
-def test_the_command_line(tiny_model: Path, portrait_path: Path, tmp_path: Path) -> None:
+def test_command_line(tiny_model: Path, portrait_path: Path, tmp_path: Path) -> None:
     words = ["inspect", str(portrait_path), "--model", str(tiny_model)]
     done = CliRunner().invoke(app, [*words, "--tasks", "age,parsing", "--out", str(tmp_path / "x.png")])
     assert done.exit_code == 0 and "% shared" in done.output
     assert read_image(tmp_path / "x.png").shape[1] > 1000
-    told = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
-    assert told["schema"] == "faceum.experts/2" and set(told["crops"]) == set(TASKS)
+    reported = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert reported["schema"] == "faceum.experts/2" and set(reported["crops"]) == set(TASKS)
     missing = CliRunner().invoke(app, [*words, "--face", "9"])
     assert missing.exit_code == 2 and "face 9" in missing.output

@@ -58,14 +58,14 @@ def test_clusters_are_those_of_average_linkage_over_all_faces(monkeypatch: pytes
     assert 2 < len(as_sets(expected)) < 300
 
 
-def test_the_largest_cluster_comes_first() -> None:
+def test_largest_cluster_comes_first() -> None:
     labels = cluster_vectors(drawn_people(200, 9, 48, noise=0.2), 0.7).labels
     sizes = np.bincount(labels)
     assert sizes.tolist() == sorted(sizes.tolist(), reverse=True)
     assert sizes.sum() == 200
 
 
-def test_a_component_too_large_is_divided_by_a_higher_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_component_too_large_is_divided_by_a_higher_threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     vectors = drawn_people(200, 9, 48, noise=0.2)
     whole = cluster_vectors(vectors, -0.5).labels
     monkeypatch.setattr(clusters, "LARGEST", 60)
@@ -86,7 +86,7 @@ def test_progress_ends_at_all_faces() -> None:
     assert calls[-1] == (50, 50)
 
 
-def test_a_vector_without_direction_is_refused() -> None:
+def test_vector_without_direction_is_refused() -> None:
     vectors = drawn_people(10, 2, 48)
     vectors[3] = 0
     with pytest.raises(FaceumError, match="zero or not finite"):

@@ -114,20 +114,20 @@ def test_enrolled_people_are_found(gallery: Gallery) -> None:
     assert found.box is not None
 
 
-def test_a_stranger_is_unknown(gallery: Gallery) -> None:
+def test_stranger_is_unknown(gallery: Gallery) -> None:
     gallery.enroll("Ada", photo(0))
     (found,) = gallery.search(photo(7))
     assert found.name == "unknown"
     assert [(one.name, one.same) for one in found.candidates] == [("Ada", False)]
 
 
-def test_an_empty_gallery_knows_nobody(gallery: Gallery) -> None:
+def test_empty_gallery_knows_nobody(gallery: Gallery) -> None:
     (found,) = gallery.search(photo(0))
     assert (found.name, found.candidates) == ("unknown", ())
     assert gallery.people() == []
 
 
-def test_the_threshold_is_that_of_the_whole_gallery(gallery: Gallery, measured: Thresholds) -> None:
+def test_threshold_is_that_of_the_whole_gallery(gallery: Gallery, measured: Thresholds) -> None:
     gallery.enroll("Ada", [photo(0, turn) for turn in range(10)])
     (found,) = gallery.search(photo(1), fmr=0.01)
     assert found.pair_fmr == pytest.approx(0.001, rel=0.01)
@@ -150,7 +150,7 @@ def test_without_thresholds_nobody_is_judged(gallery_url: str) -> None:
     assert found.candidates[0].cosine == pytest.approx(1, abs=1e-3)
 
 
-def test_a_folder_is_imported_and_bad_images_are_named(gallery: Gallery, folder: Path) -> None:
+def test_folder_is_imported_and_bad_images_are_named(gallery: Gallery, folder: Path) -> None:
     enrolled = list(gallery.import_folder(folder))
     assert sum(one.added for one in enrolled) == 6
     problems = {Path(one.source or "").name: one.problem for one in enrolled if one.problem}
@@ -195,7 +195,7 @@ def test_crops_are_kept_only_when_asked(gallery_url: str, measured: Thresholds) 
     assert image is not None and image.shape == (160, 160, 3)
 
 
-def test_a_gallery_moves_by_a_file(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
+def test_gallery_moves_by_a_file(gallery: Gallery, folder: Path, tmp_path: Path) -> None:
     list(gallery.import_folder(folder))
     file = tmp_path / "out" / "people.npz"
     assert gallery.export(file) == 6
@@ -209,7 +209,7 @@ def test_a_gallery_moves_by_a_file(gallery: Gallery, folder: Path, tmp_path: Pat
             assert all(np.array_equal(a.vector, b.vector) for a, b in zip(here, there, strict=True))
 
 
-def test_a_file_that_was_not_exported_is_refused(gallery: Gallery, tmp_path: Path) -> None:
+def test_file_that_was_not_exported_is_refused(gallery: Gallery, tmp_path: Path) -> None:
     (tmp_path / "x.npz").write_bytes(b"nothing")
     with pytest.raises(GalleryError, match=r"x\.npz"):
         list(gallery.import_file(tmp_path / "x.npz"))
@@ -217,7 +217,7 @@ def test_a_file_that_was_not_exported_is_refused(gallery: Gallery, tmp_path: Pat
         gallery.export(tmp_path / "x.csv")
 
 
-def test_the_doctor_finds_a_sound_gallery_sound(gallery: Gallery) -> None:
+def test_doctor_finds_a_sound_gallery_sound(gallery: Gallery) -> None:
     gallery.enroll("Ada", photo(0))
     gallery.enroll("Bob", photo(1))
     gallery.merge("Bob", "Ada")
@@ -227,19 +227,19 @@ def test_the_doctor_finds_a_sound_gallery_sound(gallery: Gallery) -> None:
 
 
 @pytest.mark.parametrize("name", ["", "  ", "a\nb", None])
-def test_a_person_needs_a_name(gallery: Gallery, name: object) -> None:
+def test_person_needs_a_name(gallery: Gallery, name: object) -> None:
     with pytest.raises(GalleryError, match="name"):
         gallery.enroll(name, photo(0))  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(("k", "fmr"), [(0, 0.01), (1, 0.0), (1, 1.0)])
-def test_a_search_that_cannot_be_is_refused(gallery: Gallery, k: int, fmr: float) -> None:
+def test_search_that_cannot_be_is_refused(gallery: Gallery, k: int, fmr: float) -> None:
     gallery.enroll("Ada", photo(0))
     with pytest.raises(FaceumError):
         gallery.search(photo(0), k, fmr=fmr)
 
 
-def test_the_environment_names_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_environment_names_the_default(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("FACEUM_GALLERY", "named.sqlite")
     assert default_url() == "named.sqlite"
     monkeypatch.delenv("FACEUM_GALLERY")
@@ -255,7 +255,7 @@ def test_addresses_of_other_kinds_are_refused(tmp_path: Path) -> None:
     store.close()
 
 
-def test_an_image_has_one_key_whatever_its_name(tmp_path: Path) -> None:
+def test_image_has_one_key_whatever_its_name(tmp_path: Path) -> None:
     paths = [tmp_path / "a.png", tmp_path / "b.png"]
     for path in paths:
         write_image(path, photo(1))

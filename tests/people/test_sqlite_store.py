@@ -63,7 +63,7 @@ def start_import(path: Path, worker: int, count: int) -> subprocess.Popen[str]:
 
 
 def everything(path: Path) -> bytes:
-    """The bytes of the file and of all files that SQLite keeps beside it."""
+    """Return the bytes of the file and of all files that SQLite keeps next to it."""
     return b"".join(part.read_bytes() for part in sorted(path.parent.glob(path.name + "*")))
 
 
@@ -86,7 +86,7 @@ def assert_whole(path: Path, safe: set[str], count: int, workers: int = 2) -> No
         assert sample.person == f"{worker}-{int(row) % 50}"
 
 
-def test_a_removed_person_leaves_no_bytes(path: Path, unit_vectors: Vectors, make_sample: MakeSample) -> None:
+def test_removed_person_leaves_no_bytes(path: Path, unit_vectors: Vectors, make_sample: MakeSample) -> None:
     store = SQLiteStore(path)
     vectors = unit_vectors(600)
     crops = [np.random.default_rng(row).bytes(700 + 40 * (row % 90)) for row in range(600)]
@@ -117,7 +117,7 @@ def test_a_removed_person_leaves_no_bytes(path: Path, unit_vectors: Vectors, mak
     store.close()
 
 
-def test_a_removal_waits_for_a_reader_and_is_made_up_for(
+def test_removal_waits_for_a_reader_and_is_made_up_for(
     path: Path, unit_vectors: Vectors, make_sample: MakeSample
 ) -> None:
     store = SQLiteStore(path, patience=0.3)
@@ -148,7 +148,7 @@ def test_another_programs_database_is_refused(tmp_path: Path) -> None:
         SQLiteStore(path)
 
 
-def test_a_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
+def test_file_that_is_no_database_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "text.sqlite"
     path.write_text("no database " * 1000)
     with pytest.raises(GalleryError, match=r"text\.sqlite"):

@@ -32,7 +32,7 @@ def fill(store: Store, unit_vectors: Vectors, make_sample: MakeSample) -> Vector
     return fill_store
 
 
-def test_an_empty_gallery_answers(
+def test_empty_gallery_answers(
     open_store: Callable[[], Store], unit_vectors: Vectors, binding: Binding
 ) -> None:
     store = open_store()
@@ -57,13 +57,13 @@ def test_samples_come_back_as_they_were(
     assert store.samples("Ada")[0].crop is None
 
 
-def test_the_first_binding_holds(store: Store, binding: Binding) -> None:
+def test_first_binding_holds(store: Store, binding: Binding) -> None:
     assert store.bind(Binding(model="other@2", dim=64)) == binding
     assert store.binding() == binding
 
 
 @pytest.mark.parametrize("dim", [63, 65])
-def test_a_vector_of_another_length_is_refused(
+def test_vector_of_another_length_is_refused(
     store: Store, dim: int, make_sample: MakeSample, unit_vectors: Vectors
 ) -> None:
     with pytest.raises(GalleryError, match="test@1"):
@@ -79,16 +79,14 @@ def test_one_sample_that_does_not_fit_keeps_its_whole_batch_out(
     assert store.counts() == (0, 0)
 
 
-def test_a_sample_is_kept_once(store: Store, make_sample: MakeSample, unit_vectors: Vectors) -> None:
+def test_sample_is_kept_once(store: Store, make_sample: MakeSample, unit_vectors: Vectors) -> None:
     vector = unit_vectors(1)[0]
     assert store.add([make_sample("Ada", "a", vector)] * 2) == [True, False]
     assert store.add([make_sample("Ada", "a", vector), make_sample("Bob", "a", vector)]) == [False, True]
     assert store.counts() == (2, 2)
 
 
-def test_the_nearest_people_are_those_of_the_slow_way(
-    store: Store, fill: Vectors, unit_vectors: Vectors
-) -> None:
+def test_nearest_people_are_those_of_the_slow_way(store: Store, fill: Vectors, unit_vectors: Vectors) -> None:
     vectors = fill(40, each=3).astype(np.float64)
     probes = unit_vectors(5, seed=9)
     cosines = np.einsum("pd,ned->pne", probes.astype(np.float64), vectors).max(axis=2)
@@ -106,7 +104,7 @@ def test_more_people_may_be_asked_for_than_there_are(
     assert sorted(one.name for one in found) == ["person 000", "person 001", "person 002"]
 
 
-def test_what_another_connection_changes_is_seen(
+def test_changes_of_another_connection_are_seen(
     open_store: Callable[[], Store],
     store: Store,
     fill: Vectors,
@@ -131,7 +129,7 @@ def test_people_are_listed_by_name(store: Store, fill: Vectors) -> None:
     ]  # fmt: skip
 
 
-def test_a_person_gets_another_name(store: Store, fill: Vectors) -> None:
+def test_person_gets_another_name(store: Store, fill: Vectors) -> None:
     fill(2)
     store.rename("person 000", "Ada")
     assert [one.name for one in store.people()] == ["Ada", "person 001"]
@@ -139,7 +137,7 @@ def test_a_person_gets_another_name(store: Store, fill: Vectors) -> None:
         store.rename("Ada", "person 001")
 
 
-def test_a_removed_person_is_gone(store: Store, fill: Vectors) -> None:
+def test_removed_person_is_gone(store: Store, fill: Vectors) -> None:
     vectors = fill(3)
     assert store.remove("person 001") == 2
     store.erase()
@@ -162,7 +160,7 @@ def test_merging_moves_samples_and_drops_repeats(
 
 
 @pytest.mark.parametrize("call", ["samples", "remove", "rename", "merge"])
-def test_an_unknown_person_is_named_with_the_nearest(
+def test_unknown_person_is_named_with_the_nearest(
     store: Store, call: str, make_sample: MakeSample, unit_vectors: Vectors
 ) -> None:
     store.add([make_sample("Ada", "a", unit_vectors(1)[0])])

@@ -45,7 +45,7 @@ def inspection(
     )
 
 
-def test_the_experts_colours_can_be_told_apart() -> None:
+def test_experts_colours_can_be_told_apart() -> None:
     colours = np.array(EXPERT_COLOURS, float)
     apart = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
     assert apart[np.triu_indices(len(colours), 1)].min() > 60
@@ -75,13 +75,13 @@ def test_token_shows_first_and_second_expert() -> None:
     for token, expert in ((0, 1), (5, 2)):
         y, x = token // 4 * step + 25, token % 4 * step + 25
         towards = tile[y, x] - gray
-        wanted = np.array(expert_colour(expert)) - gray
-        assert towards @ wanted > 0.99 * np.linalg.norm(towards) * np.linalg.norm(wanted)
+        expected = np.array(expert_colour(expert)) - gray
+        assert towards @ expected > 0.99 * np.linalg.norm(towards) * np.linalg.norm(expected)
     dotted = tile[step + round(0.77 * step), step + round(0.77 * step)]
     assert tuple(dotted) == expert_colour(3)
 
 
-def test_a_heavier_gate_tints_deeper() -> None:
+def test_heavier_gate_tints_deeper() -> None:
     given = inspection(slots=1)
     gates = given.route("age", 1).weights_NK
     gates[0], given.route("age", 1).topk_experts_NK[:] = 0.9, 1

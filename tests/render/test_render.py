@@ -60,7 +60,7 @@ def test_every_answer_is_seen_in_the_drawing(photo, field):
     assert without.shape != drawn.shape or (without != drawn).any()
 
 
-def test_the_image_given_is_left_alone(photo):
+def test_image_given_is_left_alone(photo):
     before = photo.copy()
     render_faces(photo, [a_face()])
     assert (photo == before).all()
@@ -96,7 +96,7 @@ def test_faces_at_and_beyond_the_rim_are_drawn(photo):
         render_faces(photo, [a_face(box)])
 
 
-def test_the_legend_names_only_what_lies_in_the_image(photo, monkeypatch):
+def test_legend_names_only_what_lies_in_the_image(photo, monkeypatch):
     named = []
     monkeypatch.setattr(render, "draw_legend", lambda classes, width, letters, hatched: named.extend(classes))
     class_map = np.zeros((4, 4), np.uint8)
@@ -114,7 +114,7 @@ def test_the_legend_names_only_what_lies_in_the_image(photo, monkeypatch):
     assert named == [1]
 
 
-def test_an_expression_of_zero_per_cent_has_no_bar(photo):
+def test_expression_of_zero_per_cent_has_no_bar(photo):
     shares = dict.fromkeys(EXPRESSIONS, 0.0) | {"happiness": 1.0}
     almost = shares | {"neutral": 0.004}
     faces = [
@@ -125,7 +125,7 @@ def test_an_expression_of_zero_per_cent_has_no_bar(photo):
     assert (none == tiny).all()
 
 
-def test_the_number_of_a_face_stays_inside_the_image(photo):
+def test_number_of_a_face_stays_inside_the_image(photo):
     drawn = render_faces(photo, [Face(box=np.array([10, -30, 60, 50], np.float32))])
     tag = (drawn == np.array(face_colour(0), np.uint8)).all(axis=-1)[MARGIN : MARGIN + 40]
     assert tag.sum() > 100
@@ -144,7 +144,7 @@ def test_older_opencv_letters_draw_and_measure(photo, monkeypatch):
 
 
 @pytest.mark.skipif(not hasattr(__import__("cv2"), "FontFace"), reason="OpenCV 4 has no typeface")
-def test_the_typeface_measures_what_it_draws():
+def test_typeface_measures_what_it_draws():
     image = np.zeros((60, 400, 3), np.uint8)
     letters = Typeface()
     letters.draw(image, "Happiness 87 %", (10, 40), 24, (255, 255, 255), 600)

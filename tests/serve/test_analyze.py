@@ -54,7 +54,7 @@ def test_no_face_is_an_empty_list(serve: Callable[..., None]) -> None:
     serve(test)
 
 
-def test_a_broken_image_costs_only_its_own_result(serve: Callable[..., None]) -> None:
+def test_broken_image_costs_only_its_own_result(serve: Callable[..., None]) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         files = [("images", ("good.png", encoded(1))), ("images", ("bad.png", encoded(1)[:45]))]
         answer = await client.post("/v1/analyze", files=files)
@@ -94,7 +94,7 @@ def test_parsing_comes_as_runs_as_a_file_or_not_at_all(serve: Callable[..., None
     serve(test)
 
 
-def test_a_drawing_is_a_png_file(serve: Callable[..., None]) -> None:
+def test_drawing_is_a_png_file(serve: Callable[..., None]) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         answer = await client.post("/v1/analyze?return=png", content=encoded(1, (64, 64)))
         assert answer.headers["content-type"] == "image/png"

@@ -60,7 +60,7 @@ def test_each_key_has_its_own_rate(serve: Callable[..., None]) -> None:
     serve(test, keys=ring(f"{slow_line} 1", quick_line))
 
 
-def test_a_bucket_refills() -> None:
+def test_bucket_refills() -> None:
     now = [0.0]
     bucket = Bucket(60, clock=lambda: now[0])
     assert [bucket.take() for _ in range(10)] == [0.0] * 10
@@ -70,7 +70,7 @@ def test_a_bucket_refills() -> None:
     assert bucket.take() > 0
 
 
-def test_a_right_key_is_remembered_and_a_wrong_one_is_not() -> None:
+def test_right_key_is_remembered_and_a_wrong_one_is_not() -> None:
     key, line = new_key("lab")
     keys = ring(line)
     assert not keys.is_remembered(key)
@@ -189,7 +189,7 @@ def test_metrics_count_by_template(serve: Callable[..., None]) -> None:
     serve(test)
 
 
-def test_the_slow_hash_is_slow() -> None:
+def test_slow_hash_is_slow() -> None:
     key, line = new_key("lab")
     keys = ring(line)
     started = time.process_time()

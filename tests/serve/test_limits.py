@@ -65,7 +65,7 @@ def test_bodies_together_are_bounded(serve: Callable[..., None], analyzer: FakeA
     serve(test, max_buffered=1500)
 
 
-def test_a_full_queue_says_when_to_come_back(serve: Callable[..., None], analyzer: FakeAnalyzer) -> None:
+def test_full_queue_says_when_to_come_back(serve: Callable[..., None], analyzer: FakeAnalyzer) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         analyzer.gate.clear()
         posts = [asyncio.create_task(client.post("/v1/analyze", content=encoded(1)))]
@@ -114,7 +114,7 @@ def test_images_that_wait_too_long_are_refused(serve: Callable[..., None], analy
     serve(test, deadline=0.2)
 
 
-def test_a_client_that_goes_away_frees_its_places(analyzer: FakeAnalyzer) -> None:
+def test_client_that_goes_away_frees_its_places(analyzer: FakeAnalyzer) -> None:
     async def test() -> None:
         batcher = Batcher(analyzer, places=2)
         analyzer.gate.clear()
@@ -137,7 +137,7 @@ def test_a_client_that_goes_away_frees_its_places(analyzer: FakeAnalyzer) -> Non
     asyncio.run(asyncio.wait_for(test(), 30))
 
 
-def test_a_failure_costs_its_own_batch(serve: Callable[..., None], analyzer: FakeAnalyzer) -> None:
+def test_failure_costs_its_own_batch(serve: Callable[..., None], analyzer: FakeAnalyzer) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         analyzer.failure = RuntimeError("the network is on fire")
         answer = await client.post("/v1/analyze", content=encoded(1), headers={"x-request-id": "abc"})

@@ -102,7 +102,7 @@ def open_page(browser: Any, url: str) -> Iterator[Callable[..., Any]]:
 
 
 def two_faces(portrait: np.ndarray) -> bytes:
-    """The example portrait beside itself, mirrored, as a JPEG file."""
+    """Return the example portrait next to its mirror image, as a JPEG file."""
     pair = np.concatenate([portrait, portrait[:, ::-1]], axis=1)
     return cv2.imencode(".jpg", pair[..., ::-1])[1].tobytes()
 
@@ -125,7 +125,7 @@ def serious(page: Any) -> list[str]:
     return [f"{one['id']}: {one['help']}" for one in found if one["impact"] in ("serious", "critical")]
 
 
-def test_the_example_is_one_click_away(open_page: Callable[..., Any]) -> None:
+def test_example_is_one_click_away(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.click("#example")
     status(page, "One face found.")
@@ -170,7 +170,7 @@ def test_no_face_broken_and_too_large(open_page: Callable[..., Any]) -> None:
     status(page, "large.jpg is larger than")
 
 
-def test_the_gallery_goes_round(open_page: Callable[..., Any]) -> None:
+def test_gallery_goes_round(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.click("#example")
     status(page, "One face found.")
@@ -185,7 +185,7 @@ def test_the_gallery_goes_round(open_page: Callable[..., Any]) -> None:
     page.locator("#people-list", has_text="Nobody yet.").wait_for()
 
 
-def test_the_keyboard_is_enough(open_page: Callable[..., Any]) -> None:
+def test_keyboard_is_enough(open_page: Callable[..., Any]) -> None:
     page = open_page()
     for _ in range(20):
         page.keyboard.press("Tab")
@@ -225,7 +225,7 @@ def test_downloads_hold_the_answers(open_page: Callable[..., Any]) -> None:
     assert cv2.imdecode(np.frombuffer(saved["png"], np.uint8), 1).shape == (512, 512, 3)
 
 
-def test_the_camera_answers_and_its_memory_is_flat(open_page: Callable[..., Any]) -> None:
+def test_camera_answers_and_its_memory_is_flat(open_page: Callable[..., Any]) -> None:
     page = open_page()
     page.click("#camera")
     status(page, "The camera is on.")

@@ -33,7 +33,7 @@ def judging(analyzer: FakeAnalyzer, monkeypatch: pytest.MonkeyPatch) -> FakeAnal
     return analyzer
 
 
-def test_a_gallery_goes_round(serve: Callable[..., None], judging: FakeAnalyzer, tmp_path: Path) -> None:
+def test_gallery_goes_round(serve: Callable[..., None], judging: FakeAnalyzer, tmp_path: Path) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         async def people() -> list[str]:
             return [one["name"] for one in (await client.get("/v1/people")).json()["people"]]
@@ -72,7 +72,7 @@ def test_enrolments_at_once_all_count(
     serve(test, gallery=str(tmp_path / "people.sqlite"))
 
 
-def test_a_server_without_a_gallery_says_so(serve: Callable[..., None]) -> None:
+def test_server_without_a_gallery_says_so(serve: Callable[..., None]) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         answer = await client.get("/v1/people")
         assert answer.status_code == 404 and "--gallery" in answer.json()["error"]["message"]
@@ -119,7 +119,7 @@ def references(document: Any) -> set[str]:
     return set().union(*(references(value) for value in document)) if isinstance(document, list) else set()
 
 
-def test_the_description_is_complete(serve: Callable[..., None]) -> None:
+def test_description_is_complete(serve: Callable[..., None]) -> None:
     async def test(client: httpx.AsyncClient) -> None:
         document = (await client.get("/openapi.json")).json()
         schemas = document["components"]["schemas"]

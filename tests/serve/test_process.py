@@ -70,7 +70,7 @@ def running(analyzer: FakeAnalyzer) -> Iterator[Running]:
     server.stop()
 
 
-def test_the_client_returns_the_packages_records(running: Running, tmp_path: Path) -> None:
+def test_client_returns_the_packages_records(running: Running, tmp_path: Path) -> None:
     path = tmp_path / "group.png"
     path.write_bytes(encoded(2))
     client = Client(running.url)
@@ -88,7 +88,7 @@ def test_the_client_returns_the_packages_records(running: Running, tmp_path: Pat
     assert caught.value.code == "not_found"
 
 
-def test_the_client_says_that_nobody_answers() -> None:
+def test_client_says_that_nobody_answers() -> None:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         url = f"http://127.0.0.1:{probe.getsockname()[1]}"
@@ -97,7 +97,7 @@ def test_the_client_says_that_nobody_answers() -> None:
         Client(url).models()
 
 
-def test_the_client_sends_its_key(analyzer: FakeAnalyzer) -> None:
+def test_client_sends_its_key(analyzer: FakeAnalyzer) -> None:
     key, line = new_key("lab")
     server = Running(analyzer, KeyRing(read_keys(None, line)))
     try:
@@ -109,7 +109,7 @@ def test_the_client_sends_its_key(analyzer: FakeAnalyzer) -> None:
         server.stop()
 
 
-def test_a_head_that_does_not_arrive_closes_the_connection(
+def test_head_that_does_not_arrive_closes_the_connection(
     running: Running, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(process, "OPENING_TIME", 0.3)
@@ -132,7 +132,7 @@ def test_idle_connections_do_not_hinder(running: Running) -> None:
         connection.close()
 
 
-def test_a_client_that_hangs_up_frees_its_place(running: Running, analyzer: FakeAnalyzer) -> None:
+def test_client_that_hangs_up_frees_its_place(running: Running, analyzer: FakeAnalyzer) -> None:
     batcher = running.app.state.service.batcher
     analyzer.gate.clear()
     body = encoded(1)
@@ -173,7 +173,7 @@ def run_command(*words: str, **environment: str) -> subprocess.CompletedProcess[
 
 
 @pytest.mark.slow
-def test_the_command_checks_its_settings(tmp_path: Path) -> None:
+def test_command_checks_its_settings(tmp_path: Path) -> None:
     done = run_command("--check")
     assert done.returncode == 0 and "http://127.0.0.1:8000/" in done.stdout
     done = run_command("--check", "--host", "0.0.0.0")

@@ -230,6 +230,6 @@ def test_wheel_with_wrong_hash_is_refused(tool: ModuleType, tmp_path: Path) -> N
     assert not list((tmp_path / "out").iterdir())
 
 
-def test_a_file_of_another_content_is_refused(tool: ModuleType) -> None:
+def test_file_of_another_content_is_refused(tool: ModuleType) -> None:
     with pytest.raises(SystemExit, match="pnet.lz4 has SHA-256"):
         tool.check_hash("pnet.lz4", b"other bytes", tool.MEMBERS["mtcnn/assets/weights/pnet.lz4"])

@@ -65,7 +65,7 @@ def test_tables_hold_the_registrys_numbers(checkout: Path) -> None:
     assert card.count("Not recorded in these weights.") == 4, "this file says no more than its scores"
 
 
-def test_the_card_holds_groups_data_and_recipes(checkout: Path) -> None:
+def test_card_holds_groups_data_and_recipes(checkout: Path) -> None:
     columns = ["age band", "faces", "MAE, years", "95 % from", "to"]
     rows = [["20-29", 1505, 3.0, 2.5, 3.5], ["70+", 12, 9.5, 8.0, 11.0], ["03-09", 30, 5.0, 4.0, 6.0]]
     batch, old = {"batch_size": 14}, {"count": 14}
@@ -87,7 +87,7 @@ def test_the_card_holds_groups_data_and_recipes(checkout: Path) -> None:
     assert "Not recorded" not in card
 
 
-def test_check_tells_and_changes_nothing(checkout: Path) -> None:
+def test_check_reports_and_changes_nothing(checkout: Path) -> None:
     done = run("--root", str(checkout), "--check")
     assert done.returncode == 1 and "README.md" in done.stdout
     assert "old" in (checkout / "README.md").read_text()
@@ -103,7 +103,7 @@ def test_weights_that_say_something_else_are_refused(checkout: Path) -> None:
     assert "Traceback" not in done.stderr
 
 
-def test_a_text_without_marks_is_refused(checkout: Path) -> None:
+def test_text_without_marks_is_refused(checkout: Path) -> None:
     (checkout / "README.md").write_text("no marks")
     done = run("--root", str(checkout))
     assert done.returncode == 1 and "scores:start" in done.stderr
@@ -113,6 +113,6 @@ def test_a_text_without_marks_is_refused(checkout: Path) -> None:
     assert done.returncode == 1 and "<!-- scores -->" in done.stderr
 
 
-def test_the_shipped_tables_are_up_to_date() -> None:
+def test_shipped_tables_are_up_to_date() -> None:
     done = run("--check")
     assert done.returncode == 0, done.stdout + done.stderr

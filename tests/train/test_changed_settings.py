@@ -22,7 +22,7 @@ SOURCES = {"drawn": DRAWN, "more": replace(DRAWN, tasks=("age",))}
 
 @pytest.fixture
 def begun(drawn_run: Callable[..., RunConfig]) -> Callable[..., RunConfig]:
-    """A run of one step that stands in its folder; call it for its recipe with other settings."""
+    """Train one step, and return a function that gives the recipe with other settings."""
 
     def make(**settings: Any) -> RunConfig:
         return drawn_run(**{"sources": SOURCES, "steps": 1, "save_every": 1, "apart": False, **settings})
@@ -61,7 +61,7 @@ def test_changed_settings_are_reported(begun: Callable[..., RunConfig]) -> None:
     assert (folder / "run.json").read_bytes() == before, "a refused start leaves no record"
 
 
-def test_what_it_can_change_is_taken(begun: Callable[..., RunConfig]) -> None:
+def test_settings_that_may_change_are_accepted(begun: Callable[..., RunConfig]) -> None:
     moved = begun().out + "-moved"
     Path(begun().out).rename(moved)
     train(
@@ -77,7 +77,7 @@ def test_what_it_can_change_is_taken(begun: Callable[..., RunConfig]) -> None:
     require_same_recipe(Path(moved), begun(held_out=None, compile=True, validate_every=3, sources=sources))
 
 
-def test_a_folder_without_checkpoints_begins_anew(begun: Callable[..., RunConfig]) -> None:
+def test_folder_without_checkpoints_starts_from_the_beginning(begun: Callable[..., RunConfig]) -> None:
     for path in Checkpoints(f"{begun().out}/checkpoints").steps().values():
         path.unlink()
     train(begun(seed=5))

@@ -75,9 +75,9 @@ def test_kill_9_and_resume(
 
     sources = train_sources()
     resumed = train(drawn_run(out=str(cut), sources=sources, workers=workers))
-    wanted = train(drawn_run(out=str(whole), sources=sources))
+    expected = train(drawn_run(out=str(whole), sources=sources))
     torch.set_num_threads(threads)
-    for name, value in wanted.state_dict().items():
+    for name, value in expected.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     ends = [Checkpoints(folder / "checkpoints").load() for folder in (cut, whole)]
     assert same(*ends) and ends[0]["step"] == 8

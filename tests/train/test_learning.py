@@ -141,7 +141,7 @@ def test_uncertain_tasks_learn_how_much_they_count(drawn_run: Callable[..., RunC
 
 
 @pytest.mark.skipif("FACEUM_CORPUS" not in os.environ, reason="needs the corpus: set FACEUM_CORPUS")
-def test_32_real_images_are_learned_by_heart() -> None:
+def test_32_real_images_are_memorized() -> None:
     counts = {"celeba": 8, "utkface": 6, "ferplus": 6, "celebamask": 6, "helen_afw": 6}
     folder = os.environ["FACEUM_CORPUS"]
     faces = {}

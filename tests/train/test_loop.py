@@ -205,7 +205,7 @@ def test_finished_run_returns_averaged_weights(run: RunConfig, monkeypatch: pyte
     assert same(train(run).state_dict(), network.state_dict())
 
 
-def test_a_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
+def test_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
     plain = train(dataclasses.replace(run, out=run.out + "-plain"))
     folded = train(dataclasses.replace(run, fold_projection=True))
     projection = Checkpoints(f"{run.out}/checkpoints").load()["objective"]["distillation.projection.weight"]
@@ -223,7 +223,7 @@ def test_a_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
     )
 
 
-def test_the_projection_is_fitted_to_what_the_network_knows(run: RunConfig) -> None:
+def test_projection_is_fitted_to_what_the_network_knows(run: RunConfig) -> None:
     faces = faces_of(run)
     for fold in (False, True):
         trainer = Trainer(dataclasses.replace(run, fit_projection=8, fold_projection=fold), faces)
@@ -241,7 +241,7 @@ def test_the_projection_is_fitted_to_what_the_network_knows(run: RunConfig) -> N
         assert same(trainer.average_network().state_dict(), before.state_dict()) is not fold
 
 
-def test_a_run_without_teachers_cannot_fit_a_projection(run: RunConfig) -> None:
+def test_run_without_teachers_cannot_fit_a_projection(run: RunConfig) -> None:
     trainer = Trainer(dataclasses.replace(run, fit_projection=8), faces_of(run))
     with pytest.raises(RecipeError, match="leave out fit_projection"):
         trainer.fit_projection({"drawn": []})
@@ -267,14 +267,12 @@ def test_metrics_are_logged_once_a_step_even_after_a_cut(run: RunConfig) -> None
     assert len(log.read_text().splitlines()) == 2
 
 
-def test_a_cut_while_saving_leaves_the_old_checkpoint(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_cut_while_saving_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path)
     path = checkpoints.save(state_at(1))
 
-    def cut(state: object, beside: Path) -> None:
-        Path(beside).write_bytes(b"half")
+    def cut(state: object, path: Path) -> None:
+        Path(path).write_bytes(b"half")
         raise Cut
 
     monkeypatch.setattr(torch, "save", cut)
@@ -285,19 +283,19 @@ def test_a_cut_while_saving_leaves_the_old_checkpoint(
 
 
 def test_only_the_last_checkpoints_are_kept_and_a_broken_one_is_passed_over(tmp_path: Path) -> None:
-    checkpoints, told = Checkpoints(tmp_path, keep=2), []
+    checkpoints, reported = Checkpoints(tmp_path, keep=2), []
     assert checkpoints.load() is None
     paths = [checkpoints.save(state_at(step)) for step in (5, 90, 100)]
     assert list(checkpoints.steps().values()) == paths[1:]
     paths[2].write_bytes(paths[2].read_bytes()[:300])
-    assert checkpoints.load(told.append) == state_at(90)
-    assert str(paths[2]) in told[0]
+    assert checkpoints.load(reported.append) == state_at(90)
+    assert str(paths[2]) in reported[0]
     paths[1].write_bytes(b"")
     with pytest.raises(FaceumError, match="start over"):
         checkpoints.load()
 
 
-def test_a_dense_twin_is_trained_by_the_same_loop(run: RunConfig) -> None:
+def test_dense_twin_is_trained_by_the_same_loop(run: RunConfig) -> None:
     dense = dataclasses.replace(NETWORK, moe=dataclasses.replace(NETWORK.moe, routed=False))
     trainer = Trainer(dataclasses.replace(run, network=dense), faces_of(run))
     mixture = MixtureDataset(faces_of(run), run.sources, spec=NETWORK.crops[0][0], seed=0, batches=1)
@@ -313,7 +311,7 @@ def test_half_precision_steps_are_finite(run: RunConfig) -> None:
     assert all(value.dtype == torch.float32 for value in trainer.network.parameters())
 
 
-def test_a_compiled_network_takes_the_same_step(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_compiled_network_takes_the_same_step(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     """The graph is traced as on any backend; "eager" runs it without a compiler."""
     still = dataclasses.replace(NETWORK, block=dataclasses.replace(NETWORK.block, drop_path=0.0))
     run = dataclasses.replace(run, network=still)
@@ -368,10 +366,10 @@ def test_rare_classes_weigh_more_within_limits() -> None:
     assert class_weights({"made_up": []}).tolist() == [1.0] * 19
 
 
-def test_a_run_keeps_where_it_came_from(run: RunConfig) -> None:
+def test_run_keeps_where_it_came_from(run: RunConfig) -> None:
     train(dataclasses.replace(run, steps=2))
     record = json.loads((Path(run.out) / "run.json").read_text())
-    told = record["recipe"]
+    reported = record["recipe"]
     assert record["data"]["drawn"]["faces"] == 8 and len(record["data"]["drawn"]["sha256"]) == 64
     assert record["environment"]["packages"]["torch"] == torch.__version__
-    assert told["network"]["name"] == "tiny" and told["sources"]["drawn"]["batch_size"] == 6
+    assert reported["network"]["name"] == "tiny" and reported["sources"]["drawn"]["batch_size"] == 6

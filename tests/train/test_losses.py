@@ -52,7 +52,7 @@ def test_routing_losses_by_hand() -> None:
     assert losses["mutual_information"].item() == pytest.approx(-(first + second) / 2)
 
 
-def test_the_switch_loss_counts_the_overloaded_expert() -> None:
+def test_switch_loss_counts_the_overloaded_expert() -> None:
     equal, skewed = torch.tensor([[4.0, 4.0]]), torch.tensor([[6.0, 2.0]])
     sums = torch.tensor([0.0]), torch.tensor([8])
 
@@ -149,8 +149,8 @@ def test_age_loss_by_hand() -> None:
     target /= target.sum()
     p = torch.sigmoid(logits[0].double())
     p /= p.sum()
-    wanted = (target * (target.clamp_min(1e-12).log() - p.clamp_min(1e-12).log())).sum() + 3
-    assert age_loss(logits, torch.tensor([43.0])).item() == pytest.approx(wanted.item(), rel=1e-4)
+    expected = (target * (target.clamp_min(1e-12).log() - p.clamp_min(1e-12).log())).sum() + 3
+    assert age_loss(logits, torch.tensor([43.0])).item() == pytest.approx(expected.item(), rel=1e-4)
 
 
 def test_age_loss_is_zero_at_its_target_and_takes_ages_beyond_the_bins_as_the_last() -> None:
@@ -190,8 +190,8 @@ def test_adjusted_logits_leave_out_how_frequent_a_class_is() -> None:
 def test_expression_loss_takes_votes_as_shares() -> None:
     logits = torch.tensor([[1.0, 2.0, 0.5]])
     log_p = F.log_softmax(logits, -1)[0]
-    wanted = -(0.7 * log_p[0] + 0.3 * log_p[1])
-    assert expression_loss(logits, torch.tensor([[7, 3, 0]])).item() == pytest.approx(wanted.item())
+    expected = -(0.7 * log_p[0] + 0.3 * log_p[1])
+    assert expression_loss(logits, torch.tensor([[7, 3, 0]])).item() == pytest.approx(expected.item())
     one = expression_loss(logits, torch.tensor([[0, 0, 1]]))
     assert one.item() == pytest.approx(-log_p[2].item())
 
@@ -262,8 +262,8 @@ def test_parsing_loss_brings_the_logits_to_the_labels() -> None:
     labels = torch.randint(4, (2, 6, 6), dtype=torch.uint8)
     full = F.interpolate(logits, size=(6, 6), mode="bilinear", align_corners=False)
     weights = torch.tensor([0.5, 1.0, 2.0, 4.0])
-    wanted = F.cross_entropy(full, labels.long(), weight=weights) + dice_loss(full, labels.long())
-    assert parsing_loss(logits, labels, weights).item() == pytest.approx(wanted.item())
+    expected = F.cross_entropy(full, labels.long(), weight=weights) + dice_loss(full, labels.long())
+    assert parsing_loss(logits, labels, weights).item() == pytest.approx(expected.item())
     assert parsing_loss(logits, labels, weights) != parsing_loss(logits, labels)
 
 
@@ -278,7 +278,7 @@ def test_distillation_starts_from_a_projection_that_keeps_lengths() -> None:
     assert distillation(embedding, -there).item() == pytest.approx(2, abs=1e-5)
 
 
-def test_the_fitted_projection_is_the_linear_map_there_is() -> None:
+def test_fitted_projection_is_the_linear_map_there_is() -> None:
     torch.manual_seed(0)
     distillation = Distillation(outputs=12, teacher=5)
     embedding, map_DV = torch.randn(60, 12), torch.randn(12, 5)
@@ -291,7 +291,7 @@ def test_the_fitted_projection_is_the_linear_map_there_is() -> None:
     assert fitted > before
 
 
-def test_a_projection_folded_into_a_head_sees_the_same() -> None:
+def test_projection_folded_into_a_head_sees_the_same() -> None:
     torch.manual_seed(0)
     distillation = Distillation(outputs=12, teacher=5)
     torch.nn.init.normal_(distillation.projection.weight)

@@ -30,7 +30,7 @@ def test_matrices_are_decayed_and_vectors_positions_and_gates_are_not() -> None:
     assert all("norm" not in name and "bias" not in name for name in decayed_names)
 
 
-def test_the_rate_climbs_then_falls_to_zero() -> None:
+def test_rate_climbs_then_falls_to_zero() -> None:
     rates = [learning_rate(step, peak=2.0, warmup=4, steps=12) for step in range(13)]
     assert rates[:5] == pytest.approx([0.5, 1.0, 1.5, 2.0, 2.0])
     assert rates[8] == pytest.approx(1.0)
@@ -49,7 +49,7 @@ class Counter(nn.Module):
         self.register_buffer("bias", torch.zeros(1))
 
 
-def test_the_average_follows_by_hand() -> None:
+def test_average_follows_by_hand() -> None:
     network = Counter()
     average = MovingAverage(network, decay=0.25)
     weight = 0.0
@@ -65,7 +65,7 @@ def test_the_average_follows_by_hand() -> None:
     assert average.updates == 4
 
 
-def test_the_average_is_no_part_of_the_network() -> None:
+def test_average_is_no_part_of_the_network() -> None:
     network = Counter()
     average = MovingAverage(network, decay=0.9)
     with torch.no_grad():

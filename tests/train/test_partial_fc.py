@@ -21,15 +21,15 @@ def slow(kind: str, embedding: torch.Tensor, person: int, weight: torch.Tensor, 
 
 
 @pytest.mark.parametrize("kind", ["cosface", "arcface"])
-def test_the_loss_is_the_papers(kind: str) -> None:
+def test_loss_is_the_papers(kind: str) -> None:
     torch.manual_seed(0)
     partial_fc = PartialFC(MarginConfig(kind=kind, scale=16, margin=0.3), num_identities=7, outputs=12)
     embedding, person = torch.randn(5, 12) * 4, torch.tensor([0, 6, 3, 3, 1])
-    wanted = [
+    expected = [
         slow(kind, e, int(p), partial_fc.weight.detach(), 16, 0.3)
         for e, p in zip(embedding, person, strict=True)
     ]
-    assert partial_fc(embedding, person).item() == pytest.approx(sum(wanted) / 5, rel=1e-4)
+    assert partial_fc(embedding, person).item() == pytest.approx(sum(expected) / 5, rel=1e-4)
 
 
 def test_arcface_stays_monotonic_beyond_the_half_circle() -> None:
@@ -68,7 +68,7 @@ def test_sample_contains_labels_and_depends_on_step() -> None:
     assert all({3, 17} <= set(rows.tolist()) and len(rows) == 10 for rows in looks)
     assert len({tuple(rows.tolist()) for rows in looks}) > 1
     torch.testing.assert_close(partial_fc._select_rows(own, 2), looks[2])
-    assert len(partial_fc._select_rows(torch.arange(20), 0)) == 20, "the wanted are never left out"
+    assert len(partial_fc._select_rows(torch.arange(20), 0)) == 20, "the expected are never left out"
 
 
 def test_partial_fc_changes_only_sampled_centres() -> None:
@@ -81,11 +81,11 @@ def test_partial_fc_changes_only_sampled_centres() -> None:
     moved = partial_fc.weight.grad.abs().sum(1) > 0
     assert moved.nonzero().flatten().tolist() == rows.tolist()
     place = {int(row): n for n, row in enumerate(rows)}
-    wanted = [
+    expected = [
         slow("cosface", e, place[int(p)], partial_fc.weight.detach()[rows], 8, 0.4)
         for e, p in zip(embedding, person, strict=True)
     ]
-    assert loss.item() == pytest.approx(sum(wanted) / 3, rel=1e-4)
+    assert loss.item() == pytest.approx(sum(expected) / 3, rel=1e-4)
 
 
 def test_nobody_known_costs_nothing() -> None:
@@ -101,6 +101,6 @@ def test_one_rank_has_everybody() -> None:
 
 
 @pytest.mark.parametrize("wrong", [{"kind": "softface"}, {"sample": 0.0}, {"sample": 1.5}])
-def test_wrong_settings_are_sentences(wrong: dict) -> None:
+def test_wrong_settings_give_sentences(wrong: dict) -> None:
     with pytest.raises(ModelError):
         MarginConfig(**wrong)

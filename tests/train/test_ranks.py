@@ -120,7 +120,7 @@ def gradients(trainer: Trainer, parts: tuple[Batch, ...]) -> dict[str, Any]:
 def work(path: str) -> None:
     """What one rank does in each case: gradients of every loss, then two whole steps."""
     torch.set_num_threads(1)
-    told = {}
+    reported = {}
     with join_processes():
         for network, kind in CASES:
             trainer, parts = built(network, SHARES[kind])
@@ -129,7 +129,7 @@ def work(path: str) -> None:
                 {name: float(value) for name, value in trainer.train_step([parts]).items()} for _ in range(2)
             ]
             biases = [moe_block.moe.router.bias for moe_block in trainer.network.moe_blocks]
-            told[f"{network} {kind}"] = {
+            reported[f"{network} {kind}"] = {
                 "losses": found,
                 "steps": steps,
                 "biases": biases,
@@ -140,7 +140,7 @@ def work(path: str) -> None:
                     for name, _ in module.named_parameters()
                 ],
             }
-        torch.save(told, f"{path}.{rank()}")
+        torch.save(reported, f"{path}.{rank()}")
 
 
 def start_ranks(ranks: int, path: Path) -> list[subprocess.Popen[str]]:
@@ -160,7 +160,7 @@ def start_ranks(ranks: int, path: Path) -> list[subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="module")
-def told(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
+def read_with_problems(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
     """Number of ranks -> what each of them found."""
     folder = tmp_path_factory.mktemp("ranks")
     running = {ranks: start_ranks(ranks, folder / str(ranks)) for ranks in (1, 2)}
@@ -176,31 +176,31 @@ def told(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, A
 NOISE = float(torch.finfo(torch.float32).eps)
 
 
-def assert_near(wanted: Tensor, other: Tensor, what: str, floor: float = 0.0) -> None:
-    """No number is off by more than 1e-5 of the largest wanted one, or by the floor."""
-    off = float((wanted - other).abs().max())
-    assert off <= max(1e-5 * float(wanted.abs().max()), floor), f"{what}: off by {off:.2g}"
+def assert_near(expected: Tensor, other: Tensor, what: str, floor: float = 0.0) -> None:
+    """No number is off by more than 1e-5 of the largest expected one, or by the floor."""
+    off = float((expected - other).abs().max())
+    assert off <= max(1e-5 * float(expected.abs().max()), floor), f"{what}: off by {off:.2g}"
 
 
 @pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch with distributed")
 @pytest.mark.parametrize("case", [" ".join(case) for case in CASES])
-def test_two_ranks_are_one(case: str, told: dict[int, list[dict[str, Any]]]) -> None:
-    alone, pair = told[1][0][case], [one[case] for one in told[2]]
+def test_two_ranks_are_one(case: str, reported: dict[int, list[dict[str, Any]]]) -> None:
+    alone, pair = reported[1][0][case], [one[case] for one in reported[2]]
     named = {name.split()[0] for name in alone["losses"]}
     assert named == set(TASKS) | {"balance", "z", "mutual_information", "total"}
-    for name, wanted in alone["losses"].items():
-        largest = max(float(gradient.abs().max()) for gradient in wanted["shared"])
+    for name, expected in alone["losses"].items():
+        largest = max(float(gradient.abs().max()) for gradient in expected["shared"])
         assert largest > 0, f"{name} teaches nothing"
         for one in pair:
-            assert_near(wanted["value"], one["losses"][name]["value"], name, floor=NOISE)
+            assert_near(expected["value"], one["losses"][name]["value"], name, floor=NOISE)
             others = one["losses"][name]["shared"]
-            for parameter, gradient, other in zip(alone["names"], wanted["shared"], others, strict=True):
+            for parameter, gradient, other in zip(alone["names"], expected["shared"], others, strict=True):
                 # What is the same for all places has no effect under a softmax: its gradient is rounding.
                 floor = NOISE * largest if parameter.endswith("query.bias") else 0.0
                 assert_near(gradient, other, f"{name}, {parameter}", floor)
         parts = [one["losses"][name]["partial_fc"] for one in pair]
-        if wanted["partial_fc"] is not None:
-            assert_near(wanted["partial_fc"], torch.cat(parts), f"{name}, centres")
+        if expected["partial_fc"] is not None:
+            assert_near(expected["partial_fc"], torch.cat(parts), f"{name}, centres")
     assert alone["losses"]["recognition 0"]["partial_fc"].any()
     for one in pair:
         for mine, others in zip(alone["steps"], one["steps"], strict=True):

@@ -78,8 +78,8 @@ def curves(folder: Path) -> dict[str, list[tuple[int, float]]]:
 
 def assert_shown(folder: Path) -> None:
     """TensorBoard has each number of metrics.jsonl once."""
-    shown, told = curves(folder), rows(folder)
-    for row in told:
+    shown, reported = curves(folder), rows(folder)
+    for row in reported:
         names = row.keys() - {"step", "kind"}
         assert names
         for name in names:
@@ -114,8 +114,8 @@ def test_run_resumes_after_a_killed_rank(whole: Path, tmp_path: Path) -> None:
     done = torchrun(["-m", "faceum"], cut)
     assert done.returncode == 0, done.stderr
     # The sum of two ranks' numbers does not depend on their order, so not even the last bit differs.
-    wanted, resumed = (load_checkpoint(folder / "network.safetensors")[0] for folder in (whole, cut))
-    for name, value in wanted.state_dict().items():
+    expected, resumed = (load_checkpoint(folder / "network.safetensors")[0] for folder in (whole, cut))
+    for name, value in expected.state_dict().items():
         assert torch.equal(value, resumed.state_dict()[name]), name
     assert rows(cut) == rows(whole)
     assert_shown(cut)

@@ -34,13 +34,13 @@ def folder(tmp_path):
     return tmp_path
 
 
-def test_an_entry_comes_back_as_it_was_written(folder):
+def test_entry_comes_back_as_it_was_written(folder):
     asset = load_registry(folder)["small"]
     assert (asset.kind, asset.licence, asset.scores["lfw"]) == ("model", "research", 0.7)
     assert asset_path("small", folder=folder) == folder / "small.onnx"
 
 
-def test_an_entry_of_the_same_name_is_replaced_and_others_stay(folder):
+def test_entry_of_the_same_name_is_replaced_and_others_stay(folder):
     (folder / "eye.onnx").write_bytes(b"eye")
     file = describe_file(folder / "eye.onnx")
     for licence in ("one", "two"):
@@ -60,20 +60,20 @@ def test_changed_bytes_are_refused_even_after_a_good_answer(folder):
         asset_path("small", folder=folder)
 
 
-def test_a_missing_file_is_a_sentence(folder):
+def test_missing_file_gives_a_sentence(folder):
     (folder / "small.onnx").unlink()
     with pytest.raises(ModelError, match=r"small\.onnx.*missing"):
         asset_path("small", folder=folder)
 
 
-def test_an_unknown_name_names_its_neighbour(folder):
+def test_unknown_name_names_its_neighbour(folder):
     with pytest.raises(ModelError, match="did you mean 'small'"):
         resolve_model("smal", folder=folder)
     with pytest.raises(ModelError, match="known: small"):
         resolve_model("quite another", folder=folder)
 
 
-def test_a_missing_part_lists_the_others(folder):
+def test_missing_part_lists_the_others(folder):
     with pytest.raises(ModelError, match="come as onnx"):
         resolve_model("small", "safetensors", folder=folder)
     assert has_part("small", "onnx", folder=folder) and not has_part("small", "safetensors", folder=folder)
@@ -90,12 +90,12 @@ def test_resolve_path_of_either_format(tmp_path, folder):
     assert resolve_model(path, "onnx", folder=folder) == path.with_suffix(".onnx")
 
 
-def test_a_file_of_another_kind_is_a_sentence(folder):
+def test_file_of_another_kind_gives_a_sentence(folder):
     with pytest.raises(ModelError, match="neither"):
         resolve_model(Path("x.pth"), folder=folder)
 
 
-def test_a_broken_registry_is_a_sentence(tmp_path):
+def test_broken_registry_gives_a_sentence(tmp_path):
     (tmp_path / "registry.json").write_text('{"schema": "faceum.weights/1", "weights": {"x": {}}}')
     with pytest.raises(ModelError, match="registry"):
         load_registry(tmp_path)
@@ -104,7 +104,7 @@ def test_a_broken_registry_is_a_sentence(tmp_path):
         load_registry(tmp_path)
 
 
-def test_the_shipped_files_are_the_registered_ones():
+def test_shipped_files_are_the_registered_ones():
     for asset in load_registry().values():
         for part in asset.files:
             asset_path(asset.name, part, kind=asset.kind)

@@ -1,4 +1,4 @@
-"""Thresholds are read from the registry, a file's header, or beside it, and between measured rates."""
+"""Thresholds are read from the registry, a file's header or its JSON file, and interpolated between rates."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def test_other_rates_are_read_between_them(
         assert found.tmr == pytest.approx(tmr)
 
 
-def test_a_gallery_asks_for_a_lower_rate_of_each_pair(measured: Thresholds) -> None:
+def test_gallery_asks_for_a_lower_rate_of_each_pair(measured: Thresholds) -> None:
     for samples in (1, 10, 1000):
         pair = measured.for_gallery(0.01, samples).fmr
         assert 1 - (1 - pair) ** samples == pytest.approx(0.01)
@@ -72,7 +72,7 @@ def test_masked_faces_have_their_own(measured: Thresholds) -> None:
 
 
 @pytest.mark.parametrize("fmr", [0.0, 1.0, -1.0, math.nan])
-def test_a_rate_outside_0_to_1_is_refused(measured: Thresholds, fmr: float) -> None:
+def test_rate_outside_0_to_1_is_refused(measured: Thresholds, fmr: float) -> None:
     with pytest.raises(ModelError, match="between 0 and 1"):
         measured.at(fmr)
     with pytest.raises(ModelError, match="between 0 and 1"):
@@ -91,14 +91,14 @@ def test_broken_ones_are_refused(measured: Thresholds, broken: dict[str, object]
         Thresholds.from_dict({**(measured.to_dict() if broken else {}), **broken})
 
 
-def test_a_files_header_is_read(tmp_path: Path, measured: Thresholds) -> None:
+def test_files_header_is_read(tmp_path: Path, measured: Thresholds) -> None:
     path = tmp_path / "x.safetensors"
     header = {"faceum": json.dumps({"thresholds": measured.to_dict()})}
     save_file({"a": np.zeros(1)}, path, metadata=header)
     assert thresholds(path) == measured
 
 
-def test_the_file_beside_a_network_is_read_and_checked(tmp_path: Path, measured: Thresholds) -> None:
+def test_thresholds_file_of_a_network_is_read_and_checked(tmp_path: Path, measured: Thresholds) -> None:
     path = tmp_path / "arcface.onnx"
     path.write_bytes(b"")
     with pytest.raises(ModelError, match="faceum calibrate"):
@@ -110,7 +110,7 @@ def test_the_file_beside_a_network_is_read_and_checked(tmp_path: Path, measured:
         thresholds(path)
 
 
-def test_the_shipped_model_has_measured_thresholds() -> None:
+def test_shipped_model_has_measured_thresholds() -> None:
     shipped = faceum.thresholds()
     assert [one.fmr for one in shipped.rates][:4] == [1e-1, 1e-2, 1e-3, 1e-4]
     for one in filter(None, (shipped, shipped.masked)):

@@ -17,7 +17,7 @@ from faceum.cli.options import (
     ThreadsOption,
     parse_tasks,
 )
-from faceum.cli.terminal import console, escape, print_json, say
+from faceum.cli.terminal import escape, make_console, print_json, say
 from faceum.errors import FaceumError
 
 if TYPE_CHECKING:
@@ -98,7 +98,7 @@ def _show(result: "Result", json: bool) -> None:
     elif result.error is None:
         from faceum.cli.tables import result_table
 
-        console().print(result_table(result))
+        make_console().print(result_table(result))
 
 
 def _save(result: "Result", out: Path, stems: "OutputStems", overwrite: bool, json: bool) -> bool:

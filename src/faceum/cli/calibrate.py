@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faceum.cli.options import DetectorOption, ThreadsOption
-from faceum.cli.terminal import console
+from faceum.cli.terminal import make_console
 from faceum.errors import DataError
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def calibrate_command(
     evaluations: list[Evaluation] = []
     for name, place in parse_sets(sets).items():
         labelled = load_set(name, place)
-        wanted = [one for one in labelled.protocols if one in ("verification", "masked")]
-        evaluations += evaluate_set(labelled, runner, finder, wanted, limit=limit)
+        requested = [one for one in labelled.protocols if one in ("verification", "masked")]
+        evaluations += evaluate_set(labelled, runner, finder, requested, limit=limit)
     measured = thresholds_of(evaluations)
     if not measured:
         raise DataError("These sets have too few pairs for thresholds; give a set with a list of pairs.")
@@ -59,8 +59,8 @@ def calibrate_command(
     for evaluation in evaluations:
         if evaluation.thresholds is not None:
             table = threshold_table(evaluation.thresholds)
-            console().print(f"{evaluation.dataset}, {evaluation.protocol}")
-            console().print(_make_table(table.columns, table.rows))
+            make_console().print(f"{evaluation.dataset}, {evaluation.protocol}")
+            make_console().print(_make_table(table.columns, table.rows))
     typer.echo(f"Thresholds: {path}")
 
 

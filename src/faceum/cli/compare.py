@@ -14,7 +14,7 @@ from faceum.cli.options import (
     ThreadsOption,
 )
 from faceum.cli.people import RecognizerOption
-from faceum.cli.terminal import console, print_json, say
+from faceum.cli.terminal import make_console, print_json, say
 from faceum.errors import FaceumError
 
 if TYPE_CHECKING:
@@ -71,7 +71,7 @@ def compare_command(
     else:
         from faceum.cli.people_tables import match_table
 
-        console().print(match_table(matches))
+        make_console().print(match_table(matches))
         typer.echo(str(max((match for _, _, match in matches), key=lambda match: match.cosine)))
     if not any(match.same for _, _, match in matches):
         raise typer.Exit(1)

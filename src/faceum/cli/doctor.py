@@ -3,7 +3,7 @@
 import typer
 
 from faceum.cli.options import JsonOption, ModelOption
-from faceum.cli.terminal import console, print_json
+from faceum.cli.terminal import make_console, print_json
 
 
 def doctor_command(json: JsonOption = False, model: ModelOption = "compact") -> None:
@@ -18,6 +18,6 @@ def doctor_command(json: JsonOption = False, model: ModelOption = "compact") -> 
     if json:
         print_json([finding.to_dict() for finding in findings])
     else:
-        console().print(findings_table(findings))
+        make_console().print(findings_table(findings))
     if not is_healthy(findings):
         raise typer.Exit(1)

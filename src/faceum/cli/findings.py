@@ -64,8 +64,8 @@ def examine(model: str = "compact") -> list[Finding]:
         Finding(topic="python", state="ok", words=f"{platform.python_version()} in {sys.prefix}"),
         Finding(topic="machine", state="ok", words=_machine()),
         Finding(topic="threads", state="ok", words=str(usable_threads())),
-        *(_needed(name) for name in NEEDED),
-        *(_optional(name) for name in OPTIONAL),
+        *(_check_needed(name) for name in NEEDED),
+        *(_check_optional(name) for name in OPTIONAL),
         _gpu(),
         *_weights(),
         _engine(model),
@@ -85,7 +85,7 @@ def _version(name: str) -> str | None:
         return None
 
 
-def _needed(name: str) -> Finding:
+def _check_needed(name: str) -> Finding:
     for installed in (name, *ELSEWHERE.get(name, ())):
         found = _version(installed)
         if found is not None:
@@ -95,7 +95,7 @@ def _needed(name: str) -> Finding:
     return Finding(topic=name, state="broken", words="not installed", cure=cure)
 
 
-def _optional(name: str) -> Finding:
+def _check_optional(name: str) -> Finding:
     found, (module, purpose) = _version(name), OPTIONAL[name]
     if found is not None:
         return Finding(topic=name, state="ok", words=f"{found}, for {purpose}")
@@ -128,7 +128,7 @@ def _weights() -> list[Finding]:
             try:
                 asset_path(asset.name, part, kind=asset.kind)
             except FaceumError as error:
-                findings.append(_broken(topic, error))
+                findings.append(_describe_broken(topic, error))
             else:
                 words = f"{file.file}, {file.bytes / 1e6:.1f} MB, SHA-256 as registered"
                 findings.append(Finding(topic=topic, state="ok", words=words))
@@ -139,7 +139,7 @@ def _engine(model: str) -> Finding:
     try:
         engine = choose_engine(model)
     except FaceumError as error:
-        return _broken(f"{model} by", error)
+        return _describe_broken(f"{model} by", error)
     words = f"{engine.runtime} on {engine.device}: {engine.reason}"
     return Finding(topic=f"{model} by", state="ok", words=words)
 
@@ -153,9 +153,9 @@ def _trial(model: str) -> Finding:
         analyzer.analyze(gray)
         analyzer.analyze(gray, cropped=True)
     except FaceumError as error:
-        return _broken(topic, error)
+        return _describe_broken(topic, error)
     return Finding(topic=topic, state="ok", words=f"answers {', '.join(analyzer.tasks)}")
 
 
-def _broken(topic: str, error: FaceumError) -> Finding:
+def _describe_broken(topic: str, error: FaceumError) -> Finding:
     return Finding(topic=topic, state="broken", words=str(error))

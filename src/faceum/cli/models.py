@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from faceum.cli.options import JsonOption
-from faceum.cli.terminal import console, print_json
+from faceum.cli.terminal import make_console, print_json
 
 
 def models_command(
@@ -26,4 +26,4 @@ def models_command(
     if json:
         print_json([asdict(asset) for asset in assets])
     else:
-        console().print(models_table(assets) if name is None else model_details(assets[0]))
+        make_console().print(models_table(assets) if name is None else model_details(assets[0]))

@@ -112,7 +112,7 @@ def _add_pipe(path: Path, images: ImageList, leave_out: Path | None) -> None:
     if len(data) > MOST_PIPED_BYTES:
         images.problems.append(f"{path} holds more than {MOST_PIPED_BYTES} bytes; give the image as a file.")
         return
-    listed = None if sniff(data) else _listed_paths(data)
+    listed = None if sniff(data) else _parse_listed_paths(data)
     if listed is None:
         images.sources[str(path)] = data
     for one in listed or ():
@@ -127,14 +127,14 @@ def _add_list(path: Path, images: ImageList, leave_out: Path | None) -> None:
     except OSError as error:
         images.problems.append(f"{path} cannot be read: {error.strerror or error}.")
         return
-    listed = None if sniff(data) or len(data) > MOST_LISTED_BYTES else _listed_paths(data)
+    listed = None if sniff(data) or len(data) > MOST_LISTED_BYTES else _parse_listed_paths(data)
     if listed is None:
         images.sources[str(path)] = path
     for one in listed or ():
         _add(one, images, leave_out)
 
 
-def _listed_paths(data: bytes) -> list[Path] | None:
+def _parse_listed_paths(data: bytes) -> list[Path] | None:
     """Return the paths in a text, separated by line breaks or null characters; None if it is no text."""
     data = data.removeprefix(b"\xef\xbb\xbf")
     separator = b"\0" if b"\0" in data else b"\n"

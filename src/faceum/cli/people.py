@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from faceum.cli.options import DetectorOption, JsonOption, ModelOption, ThreadsOption
-from faceum.cli.terminal import console, escape, print_json, say
+from faceum.cli.terminal import escape, make_console, print_json, say
 
 if TYPE_CHECKING:
     from faceum.analyzer import FaceAnalyzer
@@ -127,7 +127,7 @@ def search_command(
         from faceum.cli.people_tables import search_table
 
         for number, one in enumerate(found):
-            console().print(search_table(one, number))
+            make_console().print(search_table(one, number))
     if not any(candidate.same for one in found for candidate in one.candidates):
         raise typer.Exit(1)
 

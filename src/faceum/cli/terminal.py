@@ -42,7 +42,7 @@ def print_json(value: Any) -> None:
     typer.echo(text)
 
 
-def console() -> Console:
+def make_console() -> Console:
     """Return a rich console for stdout: the terminal's width, or `WIDE` columns if it is none."""
     from rich.console import Console
 

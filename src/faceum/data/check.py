@@ -13,7 +13,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.data.parquet import column_problems, packed_files, read_samples
+from faceum.data.parquet import column_problems, list_packed_files, read_samples
 from faceum.data.sample import Sample, check_sample
 from faceum.errors import DataError
 
@@ -50,7 +50,7 @@ def check_packed(paths: Iterable[str | Path]) -> Iterator[Problem]:
     its cells are skipped. Raises DataError if a path has no files of faces.
     """
     seen = _Seen()
-    for file in [file for path in paths for file in packed_files(path)]:
+    for file in [file for path in paths for file in list_packed_files(path)]:
         wrong = column_problems(file)
         for problem in wrong.values():
             yield Problem(kind="column", place=file.name, sentence=problem)

@@ -32,21 +32,21 @@ def read_packed(root: str | Path, split: str = "train") -> Iterator[Sample]:
     Raises DataError if a file cannot be read or one of its columns has another type than `pack` writes. A
     wrong cell is the `problem` of its sample.
     """
-    for path in packed_files(root, split):
+    for path in list_packed_files(root, split):
         problems = column_problems(path)
         if problems:
             raise DataError(f"{path}: {next(iter(problems.values()))}.")
         yield from read_samples(path)
 
 
-def packed_files(root: str | Path, split: str = "all") -> list[Path]:
+def list_packed_files(root: str | Path, split: str = "all") -> list[Path]:
     """Return the Parquet files of faces at `root`: the file itself, or those of a folder with that split.
 
     Raises DataError if `root` is a file of something else, or a folder without any.
     """
     root = Path(root)
     if root.is_file():
-        return [packed_file(root)]
+        return [require_packed_file(root)]
     pattern = "*.parquet" if split == "all" else f"*.{split}.parquet"
     files = [path for path in sorted(root.glob(pattern)) if _has_faces(path)]
     if not files:
@@ -54,7 +54,7 @@ def packed_files(root: str | Path, split: str = "all") -> list[Path]:
     return files
 
 
-def packed_file(path: str | Path) -> Path:
+def require_packed_file(path: str | Path) -> Path:
     """Return the path of a Parquet file with one face per row; raises DataError if it is not such a file."""
     path = Path(path)
     if not path.is_file():

@@ -16,7 +16,7 @@ ALIGNED_POINTS5.setflags(write=False)
 centres from zero."""
 
 
-def aligned_points5(image: bytes) -> np.ndarray | None:
+def find_aligned_points5(image: bytes) -> np.ndarray | None:
     """Return the five points (5, 2) of an image of 112 x 112; None for other sizes or if it is not an image.
 
     image: its bytes, or enough of the first ones to contain its size. All images share one read-only array,

@@ -10,7 +10,7 @@ from typing import Any
 
 from faceum.data.pairs import Pairs, PairSet
 from faceum.data.sample import Sample
-from faceum.datasets.aligned import aligned_points5
+from faceum.datasets.aligned import find_aligned_points5
 from faceum.datasets.tables import choose
 from faceum.errors import DataError
 
@@ -41,7 +41,7 @@ def read_bin(path: str | Path, split: str = "test") -> PairSet:
         raise DataError(f"{path} holds {len(images)} images for {len(answers)} pairs; expected two per pair.")
     ids = [f"{path.stem}-{place:05d}" for place in range(len(images))]
     samples = [
-        Sample(id=name, source=path.stem, image=image, points5=aligned_points5(image), file=path)
+        Sample(id=name, source=path.stem, image=image, points5=find_aligned_points5(image), file=path)
         for name, image in zip(ids, images, strict=True)
     ]
     rows = [

@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from faceum.data.sample import Sample
-from faceum.datasets.aligned import aligned_points5
+from faceum.datasets.aligned import find_aligned_points5
 from faceum.datasets.tables import choose, find, parse_whole_number, require_one_per_name, value_or_problem
 from faceum.datasets.text import read_lines
 from faceum.errors import DataError, ImageError
@@ -97,7 +97,7 @@ def read_record(file: BinaryIO, path: Path) -> bytes:
     while True:
         kind, length = _read_frame(file, path, begun=bool(parts))
         if file.tell() + length > size:
-            raise _broken(path, size)
+            raise _make_record_error(path, size)
         parts.append(file.read(length))
         file.seek(-length % 4, 1)
         if kind in (WHOLE, LAST):
@@ -123,11 +123,11 @@ def _read_frame(file: BinaryIO, path: Path, *, begun: bool) -> tuple[int, int]:
     magic, word = struct.unpack("<II", head) if len(head) == 8 else (0, 0)
     kind = word >> 29
     if magic != MAGIC or kind not in ((MIDDLE, LAST) if begun else (WHOLE, FIRST)):
-        raise _broken(path, file.tell())
+        raise _make_record_error(path, file.tell())
     return kind, word & ((1 << 29) - 1)
 
 
-def _broken(path: Path, place: int) -> DataError:
+def _make_record_error(path: Path, place: int) -> DataError:
     return DataError(f"{path} is broken near byte {place}: there is no whole record.")
 
 
@@ -136,7 +136,7 @@ def _glance(file: BinaryIO, record: Record, size: int) -> tuple[np.ndarray, byte
     _seek(file, record)
     kind, length = _read_frame(file, record.path, begun=False)
     if file.tell() + length > size:
-        raise _broken(record.path, size)
+        raise _make_record_error(record.path, size)
     start = file.read(min(length, GLANCE))
     if length > GLANCE and HEADER.size + 4 * HEADER.unpack_from(start)[0] < GLANCE:
         return unpack(start, record)
@@ -165,7 +165,7 @@ def _points5(start: bytes, record: Record) -> np.ndarray | None:
         read_header(start)
     except ImageError:
         start = record.read()
-    return aligned_points5(start)
+    return find_aligned_points5(start)
 
 
 def _image_keys(file: BinaryIO, path: Path, offsets: dict[int, int]) -> list[int]:

@@ -45,7 +45,7 @@ def choose(split: str, splits: Mapping[str, T], source: str) -> T:
     return splits[split]
 
 
-def hashed_split(key: str) -> str:
+def choose_split_by_hash(key: str) -> str:
     """Return train (80 %), val (10 %) or test (10 %) by a hash of the key, for sets without splits."""
     tenth = int(hashlib.sha256(key.encode()).hexdigest()[:8], 16) % 10
     return {0: "val", 1: "test"}.get(tenth, "train")
@@ -54,7 +54,7 @@ def hashed_split(key: str) -> str:
 def is_in_split(key: str, split: str, source: str) -> bool:
     """Return whether the hashed split of the key is `split`; every key is in "all"."""
     choose(split, dict.fromkeys(("train", "val", "test", "all")), source)
-    return split in ("all", hashed_split(key))
+    return split in ("all", choose_split_by_hash(key))
 
 
 def list_images(folder: Path) -> list[Path]:

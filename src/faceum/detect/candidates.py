@@ -39,11 +39,11 @@ class Candidates:
         """Return the longer side of each box (n,)."""
         return np.asarray((self.boxes[:, 2:] - self.boxes[:, :2]).max(axis=1))
 
-    def where(self, rows: np.ndarray) -> Candidates:
+    def select(self, rows: np.ndarray) -> Candidates:
         """Return the rows that a mask (n,) or an array of indices selects, in its order."""
         return Candidates(boxes=self.boxes[rows], points=self.points[rows], scores=self.scores[rows])
 
-    def moved(self, scale: np.ndarray, shift: np.ndarray) -> Candidates:
+    def transform(self, scale: np.ndarray, shift: np.ndarray) -> Candidates:
         """Return the same with coordinates times `scale` (x, y) plus `shift` (x, y)."""
         scale, shift = scale.astype(np.float32), shift.astype(np.float32)
         boxes = self.boxes * np.tile(scale, 2) + np.tile(shift, 2)
@@ -75,7 +75,7 @@ def suppress_overlaps(candidates: Candidates, max_iou: float) -> Candidates:
         best, order = order[0], order[1:]
         kept.append(best)
         order = order[boxes_iou(candidates.boxes[best : best + 1], candidates.boxes[order])[0] <= max_iou]
-    return candidates.where(np.array(kept, dtype=np.intp))
+    return candidates.select(np.array(kept, dtype=np.intp))
 
 
 def make_candidates(boxes: Any, points5: Any, size: tuple[int, int]) -> list[Detection]:

@@ -96,7 +96,7 @@ class CenterFace:
             levels = [pyramid[index] for pyramid in pyramids]
             scale = np.array([width, height]) / levels[0].shape[1::-1]
             seen = self._look(levels, lowest, last=index == len(scales) - 1)
-            by_scale.append([one.moved(scale, np.zeros(2)) for one in seen])
+            by_scale.append([one.transform(scale, np.zeros(2)) for one in seen])
         faces = []
         for image, looks in zip(images, zip(*by_scale, strict=True), strict=True):
             parts = list(looks)
@@ -109,7 +109,7 @@ class CenterFace:
         self, image_HWC: np.ndarray, candidates: Candidates, min_score: float
     ) -> list[Detection]:
         """Return the candidates that are reported, with their points measured again."""
-        kept = suppress_overlaps(candidates.where(candidates.scores >= min_score), MAX_IOU)
+        kept = suppress_overlaps(candidates.select(candidates.scores >= min_score), MAX_IOU)
         points = self._five_points.refine(image_HWC, kept.points)
         return Candidates(boxes=kept.boxes, points=points, scores=kept.scores).detections()
 
@@ -122,7 +122,7 @@ class CenterFace:
             tiles = list(tiles_of(height, width, **TILE))
             seen = [concatenate([self._look_at(level, tile, lowest) for tile in tiles]) for level in levels]
             largest = LARGEST_IN_TILE
-        return seen if last else [one.where(one.sides() <= largest) for one in seen]
+        return seen if last else [one.select(one.sides() <= largest) for one in seen]
 
     def _look_close(
         self, image_HWC: np.ndarray, suspects: Candidates, scale: float, lowest: float
@@ -130,15 +130,15 @@ class CenterFace:
         """Return the candidates in those tiles of the full-size image that contain small suspects."""
         centres = suspects.centres()[suspects.sides() * scale <= SMALL]
         tiles = [tile for tile in tiles_of(*image_HWC.shape[:2], **CLOSE_TILE) if tile.owns(centres).any()]
-        none = suspects.where(np.zeros(0, np.intp))
+        none = suspects.select(np.zeros(0, np.intp))
         found = concatenate([none, *(self._look_at(image_HWC, tile, lowest) for tile in tiles)])
-        return found.where(found.sides() <= LARGEST_IN_CLOSE_TILE)
+        return found.select(found.sides() <= LARGEST_IN_CLOSE_TILE)
 
     def _look_at(self, level: np.ndarray, tile: Tile, lowest: float) -> Candidates:
         """Return the candidates whose centre lies in the tile's core, in pixels of the level."""
         (found,) = self._find([level[tile.top : tile.bottom, tile.left : tile.right]], lowest)
-        found = found.moved(np.ones(2), np.array([tile.left, tile.top]))
-        return found.where(tile.owns(found.centres()))
+        found = found.transform(np.ones(2), np.array([tile.left, tile.top]))
+        return found.select(tile.owns(found.centres()))
 
     def _find(self, levels: list[np.ndarray], lowest: float) -> list[Candidates]:
         """Return all candidates of at least the lowest score in images of one moderate size."""

@@ -69,7 +69,7 @@ class SCRFD:
             for i, stride in enumerate(STRIDES)
         ]
         # The convention counts pixels by their middles; here the middle of the first one is (0.5, 0.5).
-        found = concatenate(parts).moved(np.full(2, 1 / scale), np.full(2, 0.5))
+        found = concatenate(parts).transform(np.full(2, 1 / scale), np.full(2, 0.5))
         return suppress_overlaps(found, MAX_IOU).detections()
 
 

@@ -20,7 +20,7 @@ from faceum.evaluate.gather import (
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
 from faceum.evaluate.samples import CutFace, answers
 from faceum.metrics.intervals import bootstrap, bootstrap_many, bootstrap_mean
-from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, normalized_errors
+from faceum.metrics.landmarks import LIMIT, cumulative_errors, landmark_scores, measure_normalized_errors
 from faceum.metrics.parsing import OFTEN, ParsingScores, f1_of_confusion, image_confusion, parsing_scores
 from faceum.tasks import PARSING_CLASSES
 
@@ -161,7 +161,7 @@ def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str 
         true.append(label)
         missed.append(sample.found == "missed")
         if sample.image is not None:
-            error = float(normalized_errors(predicted[-1][None], label[None]).mean())
+            error = float(measure_normalized_errors(predicted[-1][None], label[None]).mean())
             extremes.add(
                 Example(
                     id=sample.id,
@@ -191,7 +191,7 @@ def evaluate_landmarks(runner: Runner, samples: Iterable[CutFace], dataset: str 
             **({"nme_with_set_box": _mean_percent(scores.errors)} if lost.any() else {}),
         },
         tables=(
-            *_region_tables(normalized_errors(np.stack(predicted), np.stack(true))[~lost]),
+            *_region_tables(measure_normalized_errors(np.stack(predicted), np.stack(true))[~lost]),
             *group_tables(
                 [groups_of(truth) for truth, one in zip(truths, lost, strict=True) if not one],
                 scores.errors[~lost],

@@ -81,20 +81,20 @@ class LabelledSet:
 
 
 def choose_protocols(
-    available: Sequence[str], wanted: Sequence[str], tasks: Sequence[str], name: str
+    available: Sequence[str], requested: Sequence[str], tasks: Sequence[str], name: str
 ) -> list[str]:
     """Return the set's protocols that were asked for, or all, as far as the network can answer them.
 
     Raises DataError for an unknown protocol and if none is left.
     """
-    unknown = [word for word in wanted if word not in TASK_OF]
+    unknown = [word for word in requested if word not in TASK_OF]
     if unknown:
         raise DataError(f"There is no protocol {unknown[0]}; choose among {', '.join(TASK_OF)}.")
-    if "identification" in wanted:
+    if "identification" in requested:
         available = [*available, "identification"]
-    left = [word for word in available if (not wanted or word in wanted) and TASK_OF[word] in tasks]
+    left = [word for word in available if (not requested or word in requested) and TASK_OF[word] in tasks]
     if not left:
-        asked = f", wanted are {', '.join(wanted)}" if wanted else ""
+        asked = f", requested are {', '.join(requested)}" if requested else ""
         raise DataError(
             f"Nothing to evaluate on {name}: its labels allow {', '.join(available) or 'nothing'}{asked}, "
             f"and the network answers {', '.join(tasks)}."
@@ -106,23 +106,23 @@ def evaluate_set(
     labelled: LabelledSet,
     runner: Runner,
     detector: Detector | None,
-    wanted: Sequence[str] = (),
+    requested: Sequence[str] = (),
     *,
     limit: int | None = None,
     seed: int = 0,
 ) -> Iterator[Evaluation]:
     """Yield the evaluation of each protocol as soon as it is done.
 
-    detector: None cuts every face by the set's box. wanted: protocols, all that the labels allow where none
-    is named, but for identification, which must be named. limit: only so many faces, or pairs, from all over
-    the set. seed: decides which face of a pair is masked or damaged. Masks are left out unless wanted
-    where neither the set nor a detector tells where to paint them. Raises DataError as `choose_protocols`
-    and the metrics do, and for a face whose label cannot be right.
+    detector: None cuts every face by the set's box. requested: protocols; if empty, all that the labels allow
+    except identification. limit: at most so many faces or pairs, evenly spaced. seed: decides which face of
+    a pair is masked or damaged. If neither the set nor a detector gives points to paint masks by, the
+    protocol "masked" runs only if requested. Raises DataError as `choose_protocols` and the metrics do, and
+    for a face whose label cannot be right.
     """
     asked = None if labelled.aligned else detector
-    paintable = labelled.pointed or asked is not None or "masked" in wanted
+    paintable = labelled.pointed or asked is not None or "masked" in requested
     available = [word for word in labelled.protocols if word != "masked" or paintable]
-    protocols = choose_protocols(available, wanted, runner.card.tasks, labelled.name)
+    protocols = choose_protocols(available, requested, runner.card.tasks, labelled.name)
     cut = partial(cut_faces, runner=runner, detector=asked, tight=labelled.tight)
     if any(protocol in OF_PAIRS for protocol in protocols):
         faces = partial(cut, task="recognition")
@@ -177,8 +177,8 @@ def _verify(
     pairs = labelled.pairs if limit is None else _thin_pairs(labelled.pairs, limit)
 
     def rows(names: Iterable[str]) -> Iterator[LabelledFace]:
-        wanted = set(names)
-        return (read_face(one, parsing=False) for one in labelled.faces() if one.id in wanted)
+        needed = set(names)
+        return (read_face(one, parsing=False) for one in labelled.faces() if one.id in needed)
 
     sides = turn_pairs(pairs, seed)
     bare = [*pairs.a, *pairs.b] if "verification" in protocols else sides.a

@@ -99,13 +99,13 @@ def write_report(
 
 def score_line(evaluation: Evaluation) -> str:
     """Return one line about an evaluation: set, protocol, how many, and its first three scores."""
-    shown = ", ".join(_named_score(*item) for item in list(evaluation.scores.items())[:3])
+    shown = ", ".join(_format_named_score(*item) for item in list(evaluation.scores.items())[:3])
     missed = evaluation.found.get("missed", 0)
     return f"{evaluation.dataset} {evaluation.protocol}: {shown} ({evaluation.count}, {missed} missed)"
 
 
 def summary_table(evaluations: Sequence[Evaluation]) -> Table:
-    """Return one row an evaluation with its main scores, at most three."""
+    """Return a table with one row per evaluation and at most three scores each."""
     return Table(
         title="Scores",
         columns=("set", "protocol", "count", "found", "given", "missed", "main score", "other scores"),
@@ -115,8 +115,8 @@ def summary_table(evaluations: Sequence[Evaluation]) -> Table:
                 one.protocol,
                 one.count,
                 *(one.found.get(source, 0) for source in SOURCES),
-                _named_score(*next(iter(one.scores.items()))),
-                ", ".join(_named_score(*item) for item in list(one.scores.items())[1:3]),
+                _format_named_score(*next(iter(one.scores.items()))),
+                ", ".join(_format_named_score(*item) for item in list(one.scores.items())[1:3]),
             )
             for one in evaluations
         ),
@@ -127,13 +127,15 @@ def markdown_table(table: Table) -> list[str]:
     """Return a table as Markdown lines, its title in bold first."""
     lines = [f"**{table.title}**", "", "| " + " | ".join(table.columns) + " |"]
     lines.append("|" + "---|" * len(table.columns))
-    lines += ["| " + " | ".join(_cell(cell) for cell in row) + " |" for row in table.rows]
+    lines += ["| " + " | ".join(_format_cell(cell) for cell in row) + " |" for row in table.rows]
     return lines
 
 
 def _section(evaluation: Evaluation, images: Sequence[Path]) -> list[str]:
     lines = [f"## {evaluation.dataset}: {evaluation.protocol}", "", PROTOCOLS[evaluation.protocol], ""]
-    rows = tuple((name, _score(score), _interval(score)) for name, score in evaluation.scores.items())
+    rows = tuple(
+        (name, _format_score(score), _format_interval(score)) for name, score in evaluation.scores.items()
+    )
     title = f"{evaluation.count} {'pairs' if evaluation.protocol in OF_PAIRS else 'faces'}"
     lines += markdown_table(Table(title=title, columns=("score", "value", "95 % interval"), rows=rows))
     if evaluation.notes:
@@ -145,24 +147,24 @@ def _section(evaluation: Evaluation, images: Sequence[Path]) -> list[str]:
     return lines
 
 
-def _cell(cell: str | int | float | None) -> str:
+def _format_cell(cell: str | int | float | None) -> str:
     if cell is None:
         return "-"
     return f"{cell:.2f}" if isinstance(cell, float) else str(cell).replace("|", "\\|")
 
 
-def _score(score: Score) -> str:
+def _format_score(score: Score) -> str:
     if score.value is None:
         return "-"
     return f"{score.value:.4f}" if score.unit == "" else f"{score.value:.2f} {score.unit}"
 
 
-def _interval(score: Score) -> str:
+def _format_interval(score: Score) -> str:
     return "" if score.low is None or score.high is None else f"{score.low:.2f} to {score.high:.2f}"
 
 
-def _named_score(name: str, score: Score) -> str:
-    return f"{name} {_score(score)}"
+def _format_named_score(name: str, score: Score) -> str:
+    return f"{name} {_format_score(score)}"
 
 
 def _plain_load(load: Mapping[str, Any]) -> dict[str, dict[str, list[float]]]:

@@ -8,7 +8,7 @@ from functools import partial
 from itertools import islice
 from pathlib import Path
 
-from faceum.data.parquet import packed_file, read_landmarks, read_packed, read_pairs
+from faceum.data.parquet import read_landmarks, read_packed, read_pairs, require_packed_file
 from faceum.data.sample import Sample
 from faceum.datasets.lapa import TO_OURS
 from faceum.datasets.registry import DATASETS, PAIR_SETS
@@ -120,7 +120,7 @@ def _parse_place(place: str | Path) -> tuple[str, str, Path]:
 
 
 def _open_packed(labelled: LabelledSet, path: Path) -> LabelledSet:
-    file = packed_file(path / f"{labelled.name}.val.parquet" if path.is_dir() else path)
+    file = require_packed_file(path / f"{labelled.name}.val.parquet" if path.is_dir() else path)
     source, dot, rest = file.name.partition(".")
     pairs, points = (
         file.with_name(f"{source}-pairs{dot}{rest}"),

@@ -24,7 +24,13 @@ from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
 from faceum.evaluate.samples import BATCH, CutFace, batches, mirror_crop, run
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
-from faceum.metrics.verification import OperatingPoint, operating_point, roc, squared_distances, verify_folds
+from faceum.metrics.verification import (
+    OperatingPoint,
+    measure_squared_distances,
+    operating_point,
+    roc,
+    verify_folds,
+)
 
 if TYPE_CHECKING:
     from faceum.data.face import LabelledFace
@@ -147,7 +153,7 @@ def evaluate_verification(
         absent = [name for name in side if name not in known.vectors]
         if absent:
             raise DataError(f"{len(absent)} faces of the pairs are not in the set, the first is {absent[0]}.")
-    distances = squared_distances(
+    distances = measure_squared_distances(
         np.stack([first.vectors[name] for name in pairs.a]),
         np.stack([second.vectors[name] for name in pairs.b]),
     )

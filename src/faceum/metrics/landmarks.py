@@ -33,7 +33,7 @@ class LandmarkScores:
     point_errors: np.ndarray
 
 
-def normalized_errors(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
+def measure_normalized_errors(predicted: np.ndarray, true: np.ndarray) -> np.ndarray:
     """Return the errors (N, 68) of points, divided by the true distance of each face's outer eye corners.
 
     predicted, true: (N, 68, 2) x y in the same pixels. Raises DataError if a shape differs, a value is NaN,
@@ -61,7 +61,7 @@ def landmark_scores(
     missed: (N,) bool, faces that the detector did not find: they are failures whatever their points are, so
         they add nothing to `auc`; `nme` uses their points.
     """
-    distances = normalized_errors(predicted, true)
+    distances = measure_normalized_errors(predicted, true)
     errors = distances.mean(axis=1)
     lost = np.zeros(len(errors), bool) if missed is None else np.asarray(missed, bool)
     check_same_length(predictions=errors, missed=lost)

@@ -68,7 +68,7 @@ class Roc:
     equal_error: float
 
 
-def squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def measure_squared_distances(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     """Return the squared distances (P,) of the rows of a and b, (P, D), which are L2-normalized first.
 
     Raises DataError if a row is zero or not finite, or the lengths differ.

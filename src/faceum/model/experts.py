@@ -37,7 +37,7 @@ class ExpertsConfig:
             raise ModelError(f"experts.hidden_dim is {self.hidden_dim}; it must be positive.")
 
 
-def grouped_matmul(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
+def multiply_grouped(x_MD: Tensor, weight_EDH: Tensor, end_E: Tensor) -> Tensor:
     """Multiply rows, sorted by expert, by their expert's matrix: rows before end[0] by weight[0], etc.
 
     (M, D) x (E, D, H) -> (M, H), with M = end[-1]. end_E: int32. Uses one grouped kernel on CUDA
@@ -106,8 +106,8 @@ class Experts(nn.Module):
             order_M = order_M[: int(end_E[-1])]
         token_M = order_M // routing.topk_experts_PNK.shape[-1]
         x_MD = x.index_select(0, token_M).to(dtype)
-        hidden_MH = self.activation(grouped_matmul(x_MD, fc1_EDH, end_E))
-        out_MD = grouped_matmul(hidden_MH, fc2_EHD, end_E)
+        hidden_MH = self.activation(multiply_grouped(x_MD, fc1_EDH, end_E))
+        out_MD = multiply_grouped(hidden_MH, fc2_EHD, end_E)
         return self._add_to_tokens(out_MD, routing, order_M, token_M).view_as(x_PND)
 
     def _sort_by_expert(self, routing: Routing) -> tuple[Tensor, Tensor]:

@@ -137,7 +137,7 @@ class PointsHead(nn.Module):
         return torch.stack([x_BO, y_BO], dim=-1)
 
 
-def compact_heads(
+def build_compact_heads(
     kinds: dict[str, tuple[str, int]],
     *,
     dim: int,

@@ -15,11 +15,11 @@ from torch import Tensor, nn
 from faceum.crop import CropSpec
 from faceum.errors import ModelError
 from faceum.model.experts import Experts
-from faceum.model.heads import compact_heads
+from faceum.model.heads import build_compact_heads
 from faceum.model.layers import require_known
 from faceum.model.moe import MoEBlock, MoEConfig
 from faceum.model.pyramid import PyramidPointsHead
-from faceum.model.reference_heads import published_heads
+from faceum.model.reference_heads import build_published_heads
 from faceum.model.router import Routing
 from faceum.model.vit import STRIDE, BlockConfig, StemConfig, Trunk
 from faceum.tasks import TASKS
@@ -119,7 +119,7 @@ class Output(Mapping[str, Tensor]):
         return len(self.answers)
 
 
-HEADS = {"compact": compact_heads, "published": published_heads}
+HEADS = {"compact": build_compact_heads, "published": build_published_heads}
 
 
 def rows_of(x_BChw: Tensor, row_P: Tensor) -> Tensor:

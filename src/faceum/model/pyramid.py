@@ -90,19 +90,19 @@ def fuse(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     """Concatenate all maps at the size of the first one, and apply a 3x3 convolution.
 
     maps: (B, C, h, h) each, finest first. weight_OCkk: (O, C * len(maps), 3, 3). Returns (B, O, s, s), with s
-    the first map's side. Uses `plain_fusion` on a GPU, where it is faster, and `mixed_fusion` elsewhere.
+    the first map's side. Uses `fuse_plainly` on a GPU, where it is faster, and `fuse_mixed` elsewhere.
     """
-    return plain_fusion(maps, weight_OCkk) if maps[0].is_cuda else mixed_fusion(maps, weight_OCkk)
+    return fuse_plainly(maps, weight_OCkk) if maps[0].is_cuda else fuse_mixed(maps, weight_OCkk)
 
 
-def plain_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
+def fuse_plainly(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     """Compute `fuse` as it is defined."""
     side = maps[0].shape[-1]
     enlarged = [resize(x_BChw, side) for x_BChw in maps[1:]]
     return F.conv2d(torch.cat([maps[0], *enlarged], dim=1), weight_OCkk, padding=1)
 
 
-def mixed_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
+def fuse_mixed(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     """Compute `fuse` with a third of the multiplications.
 
     Upsampling and mixing channels commute, so that a coarse map's channels are mixed at its size, for each
@@ -115,7 +115,7 @@ def mixed_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     for x_BChw, weight_OC33 in zip(maps[1:], weights[1:], strict=True):
         batch, _, small, _ = x_BChw.shape
         outputs = len(weight_OC33)
-        enlarge_3sh = shifted_enlargements(small, side, x_BChw.device).to(x_BChw.dtype)
+        enlarge_3sh = make_shifted_enlargements(small, side, x_BChw.device).to(x_BChw.dtype)
         by_place = weight_OC33.permute(3, 0, 2, 1).flatten(0, 2)  # column, output, row of the kernel
         mixed = F.conv2d(x_BChw, by_place[..., None, None]).reshape(batch, 3 * outputs, 3 * small, small)
         tall = enlarge_3sh.transpose(0, 1).flatten(1) @ mixed
@@ -124,7 +124,7 @@ def mixed_fusion(maps: list[Tensor], weight_OCkk: Tensor) -> Tensor:
     return fused
 
 
-def shifted_enlargements(before: int, after: int, device: torch.device) -> Tensor:
+def make_shifted_enlargements(before: int, after: int, device: torch.device) -> Tensor:
     """Return (3, after, before): the matrices that upsample a line bilinearly, for a kernel's three offsets.
 
     Offset k of the kernel sees the upsampled line shifted by k - 1, and zeros beyond its ends.

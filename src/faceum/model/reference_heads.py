@@ -73,7 +73,7 @@ class GatedHead(nn.Module):
         return self.output(x_BC)
 
 
-def published_heads(
+def build_published_heads(
     kinds: dict[str, tuple[str, int]],
     *,
     dim: int,

@@ -137,7 +137,7 @@ class SQLiteStore(Store):
         """
         end = time.monotonic() + self._patience
         with self._lock:
-            while not self._erased():
+            while not self._may_erase():
                 if time.monotonic() >= end:
                     raise GalleryError(
                         f"The removal is done, but another process is using {self.path}, so the removed "
@@ -145,7 +145,7 @@ class SQLiteStore(Store):
                     )
                 time.sleep(0.05)
 
-    def _erased(self) -> bool:
+    def _may_erase(self) -> bool:
         try:
             self._connection.execute("VACUUM")
             if self._connection.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0]:

@@ -91,9 +91,9 @@ def _answer(
     request: Request, uploads: list[Upload], results: list[Result], parsing: Any, form: str
 ) -> Response:
     if form == "png":
-        from faceum.save import drawing_png
+        from faceum.save import encode_drawing_png
 
-        return Response(drawing_png(results[0].plot()), media_type="image/png")
+        return Response(encode_drawing_png(results[0].plot()), media_type="image/png")
     plain = []
     for result, upload in zip(name_results(results, uploads), uploads, strict=True):
         values = result.to_dict(parsing=parsing)

@@ -1,7 +1,7 @@
 """API keys: made, hashed with scrypt, checked, and limited in their rate.
 
 A key is `faceum_<name>_<secret>`. A key file, or the variable FACEUM_KEYS, holds one line per key: name, hash
-and, if wanted, requests per minute. Lines that start with # are ignored.
+and, optionally, requests per minute. Lines that start with # are ignored.
 """
 
 from __future__ import annotations

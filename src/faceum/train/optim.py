@@ -73,7 +73,7 @@ def clip_gradients(shared: Sequence[nn.Parameter], sharded: Sequence[nn.Paramete
 
 @torch.no_grad()
 def share_overflow(optimizers: Sequence[torch.optim.Optimizer]) -> None:
-    """If a gradient of any rank is not finite, set one of each optimizer to infinity on every rank.
+    """Set a gradient of each optimizer to infinity on every rank if a gradient of any rank is not finite.
 
     GradScaler checks each optimizer of each rank separately. If only one rank's class centres overflowed, it
     would skip that update on that rank only, and the ranks' scales would differ.
