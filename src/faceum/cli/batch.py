@@ -18,7 +18,7 @@ from faceum.cli.options import (
     parse_tasks,
 )
 from faceum.cli.people import RecognizerOption
-from faceum.cli.terminal import console, escape, print_json, say
+from faceum.cli.terminal import escape, make_console, print_json, say
 
 if TYPE_CHECKING:
     from faceum.jobs.batch import Tally
@@ -258,4 +258,4 @@ def _show_table(rows: dict[str, str]) -> None:
     table = Table(show_header=False, box=None)
     for name, value in rows.items():
         table.add_row(name, value)
-    console().print(table)
+    make_console().print(table)

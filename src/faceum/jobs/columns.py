@@ -110,9 +110,9 @@ class RowBuilder:
         if face.parsing is None or not self._parsing:
             return {}
         from faceum.render.palette import PARSING_PALETTE
-        from faceum.save import indexed_png
+        from faceum.save import encode_indexed_png
 
-        png = indexed_png(face.parsing.class_map, PARSING_PALETTE)
+        png = encode_indexed_png(face.parsing.class_map, PARSING_PALETTE)
         return {"parsing": png, "parsing_matrix": face.parsing.matrix}
 
 
