@@ -21,10 +21,10 @@ SLOW_FILES = {
     "evaluate/test_corpus.py", "export/test_exporter.py", "export/test_onnx.py", "export/test_subset.py",
     "jobs/test_local.py", "jobs/test_s3.py", "model/test_convert.py", "model/test_published.py",
     "people/test_stores.py", "test_end_to_end.py", "test_image_fuzz.py", "test_image_memory.py",
-    "test_image_variants.py", "test_inference.py", "test_recipes.py", "tools/test_convert_detectors.py",
-    "tools/test_fuzz.py", "tools/test_ship_weights.py", "train/test_changed_settings.py",
-    "train/test_killed.py", "train/test_learning.py", "train/test_loop.py", "train/test_ranks.py",
-    "train/test_torchrun.py", "train/test_two_crops.py",
+    "test_image_variants.py", "test_inference.py", "test_processes.py", "test_recipes.py",
+    "tools/test_convert_detectors.py", "tools/test_fuzz.py", "tools/test_ship_weights.py",
+    "train/test_changed_settings.py", "train/test_killed.py", "train/test_learning.py",
+    "train/test_loop.py", "train/test_ranks.py", "train/test_torchrun.py", "train/test_two_crops.py",
 }  # fmt: skip
 """Files whose tests train, export, compare whole networks or read thousands of images."""
 
@@ -51,13 +51,11 @@ def portrait(portrait_path: Path) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Write tiny.safetensors and tiny.onnx: all six tasks, random weights, for equalities and shapes."""
+def tiny_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Write tiny.safetensors: a network of all six tasks with random weights."""
     torch = pytest.importorskip("torch")
-    pytest.importorskip("onnxscript")
     from faceum.crop import CropSpec
-    from faceum.export.onnx import export_onnx
-    from faceum.model.checkpoint import load_checkpoint, save_checkpoint
+    from faceum.model.checkpoint import save_checkpoint
     from faceum.model.experts import ExpertsConfig
     from faceum.model.moe import MoEConfig
     from faceum.model.network import FaceUM, FaceUMConfig
@@ -89,9 +87,19 @@ def tiny_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
             # Else all points lie in the middle, like no face's, and the analyzer would not turn by them.
             model.heads["landmarks"].output.weight.normal_(std=6.0)
     save_checkpoint(path, model, {"licence": "test", "provenance": "random", "scores": {}})
-    model, metadata = load_checkpoint(path)
-    export_onnx(model, metadata, path.with_suffix(".onnx"))
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_model(tiny_weights: Path) -> Path:
+    """Write tiny.onnx next to tiny.safetensors, for equalities and shapes."""
+    pytest.importorskip("onnxscript")
+    from faceum.export.onnx import export_onnx
+    from faceum.model.checkpoint import load_checkpoint
+
+    model, metadata = load_checkpoint(tiny_weights)
+    export_onnx(model, metadata, tiny_weights.with_suffix(".onnx"))
+    return tiny_weights
 
 
 @pytest.fixture

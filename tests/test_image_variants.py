@@ -1,4 +1,4 @@
-"""Every documented variant of TIFF, BMP, PNG and JPEG is read right, or refused.
+"""Every documented variant of TIFF, BMP, PNG, JPEG and WebP is read right, or refused.
 
 The second readers are tifffile with imagecodecs, the arrays that the files were written from, and Pillow.
 Cells in AMBIGUOUS have no single right answer, and say which one is taken.
@@ -11,9 +11,10 @@ import itertools
 import struct
 import zlib
 
+import cv2
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from faceum.errors import ImageError
 from faceum.image import read_image
@@ -27,6 +28,7 @@ AMBIGUOUS = {
     "BMP of 32 bits without masks: its fourth byte is unused, not alpha",
     "BMP whose alpha mask covers bytes that are all 0: transparent, so white",
     "TIFF with a fourth channel of no stated meaning (ExtraSamples 0): ignored",
+    "animated WebP whose first frame leaves a part of the canvas free: that part is transparent, so white",
     "16-bit or 4-bit PNG with a transparent colour, opened by Pillow: Pillow loses which one it is",
 }
 
@@ -384,3 +386,43 @@ def test_other_jpeg_processes_are_called_by_name(marker, name):
     data = buffer.getvalue().replace(b"\xff\xc0", bytes([0xFF, marker]))
     with pytest.raises(ImageError, match=name):
         read_image(data)
+
+
+# --- WebP --------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("animated", [False, True])
+@pytest.mark.parametrize("lossless", [False, True])
+@pytest.mark.parametrize("transparency", ["none", "half", "binary", "colours kept", "all"])
+@pytest.mark.parametrize("extra", ["none", "exif", "icc", "odd size"])
+def test_webp_variants(transparency, lossless, animated, extra):
+    """Lossy, lossless and animated, with alpha of all kinds, behind the plain and the extended header."""
+    if animated and int(cv2.__version__.split(".")[0]) < 5:
+        pytest.skip("OpenCV 4 reads no animated WebP")
+    colour = RGB[:35, :51] if extra == "odd size" else RGB
+    alpha = {
+        "none": np.full_like(ALPHA, 255), "half": ALPHA, "binary": (ALPHA > 127) * np.uint8(255),
+        "colours kept": ALPHA, "all": np.zeros_like(ALPHA),
+    }[transparency][: len(colour), : colour.shape[1]]  # fmt: skip
+    pixels = colour if transparency == "none" else np.dstack([colour, alpha])
+    options = {"lossless": lossless, "quality": 100, "exact": transparency == "colours kept"}
+    if extra == "exif":
+        exif = Image.Exif()
+        exif[0x010E] = "a description"
+        options["exif"] = exif.tobytes()
+    if extra == "icc":
+        options["icc_profile"] = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    if animated:
+        options |= {"save_all": True, "append_images": [Image.fromarray(255 - pixels)], "duration": 40}
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "WEBP", **options)
+    with Image.open(io.BytesIO(buffer.getvalue())) as image:
+        assert getattr(image, "n_frames", 1) == 1 + animated
+        second = np.asarray(image.convert("RGBA")).astype(float)
+    expected = on_white(second[..., :3], second[..., 3])
+    if animated:
+        expected[alpha == 0] = 255  # Pillow's files have no frame there, and Pillow reads that as black
+    difference = far(buffer.getvalue(), expected)
+    assert difference is not None and difference <= (1 if lossless else 3)
+    if lossless:
+        assert far(buffer.getvalue(), on_white(colour, alpha)) <= 1

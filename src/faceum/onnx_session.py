@@ -8,9 +8,11 @@ are skipped. The numbers are those of onnx.proto3.
 
 from __future__ import annotations
 
+import ctypes
 import logging
 import os
 import threading
+import weakref
 from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 
@@ -76,7 +78,23 @@ def open_session(
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
     chosen = [PROVIDERS[device]] if device != "cpu" and is_available(device) else []
     source = model if isinstance(model, bytes) else str(model)
-    return onnxruntime.InferenceSession(source, options, providers=[*chosen, PROVIDERS["cpu"]])
+    session = onnxruntime.InferenceSession(source, options, providers=[*chosen, PROVIDERS["cpu"]])
+    _SESSIONS.add(session)
+    return session
+
+
+_SESSIONS: weakref.WeakSet[onnxruntime.InferenceSession] = weakref.WeakSet()
+
+
+def _keep_sessions() -> None:
+    """Never destroy the parent's sessions in a forked process: that waits for threads it does not have."""
+    for session in _SESSIONS:
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(session))
+    _SESSIONS.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_keep_sessions)
 
 
 def runs_on(session: onnxruntime.InferenceSession, device: str) -> bool:

@@ -16,6 +16,7 @@ from PIL import Image
 from typer.testing import CliRunner
 
 from faceum.cli.app import app
+from faceum.cli.findings import instructions
 from faceum.results import result_schema
 from faceum.tasks import TASKS
 from faceum.weights.registry import load_registry
@@ -378,3 +379,13 @@ def test_main_job_needs_no_torch(tiny_model, portrait_path, tmp_path):
 def test_max_pixels_refuses_larger_images(faceum, portrait_path):
     done = faceum("analyze", portrait_path, "--max-pixels", 1000)
     assert done.exit_code == 2 and "512 x 512" in done.stderr and "1000" in done.stderr
+
+
+def test_doctor_names_instructions(tmp_path):
+    arm = tmp_path / "arm"
+    arm.write_text("processor : 0\nFeatures : fp asimd asimddp i8mm\n")
+    assert instructions(arm) == ["NEON", "Arm dot product", "Arm int8 matrices"]
+    intel = tmp_path / "intel"
+    intel.write_text("flags : fpu avx2 avx512f avx512_vnni amx_int8\n")
+    assert instructions(intel) == ["AVX2", "AVX-512", "AVX-512 VNNI", "AMX"]
+    assert isinstance(instructions(tmp_path / "none"), list)

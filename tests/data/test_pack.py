@@ -219,6 +219,29 @@ def test_pairs(tmp_path):
     assert pack_pairs(PairSet(samples=[], pairs=pairs), tmp_path / "p.parquet") == 2
     back = read_pairs(tmp_path / "p.parquet")
     assert back.a.tolist() == ["x", "y"] and back.same.tolist() == [True, False]
+    assert pack_pairs(PairSet(samples=[], pairs=pairs), tmp_path / "p.parquet", skipped=["z"]) == 1
+    assert read_pairs(tmp_path / "p.parquet").a.tolist() == ["y"]
+    with pytest.raises(DataError, match="Every pair"):
+        pack_pairs(PairSet(samples=[], pairs=pairs), tmp_path / "p.parquet", skipped=["x"])
+
+
+def test_packing_pairs_counts_those_of_skipped_faces(put, tmp_path):
+    people = tmp_path / "set" / "lfw"
+    for name in ("Anna", "Ben"):
+        for number in (1, 2):
+            put(people / name / f"{name}_{number:04}.jpg")
+    (people / "Ben" / "Ben_0002.jpg").write_bytes(b"no image")
+    (tmp_path / "set" / "pairs.txt").write_text(
+        "1\t2\nAnna\t1\t2\nBen\t1\t2\nAnna\t1\tBen\t1\nAnna\t2\tBen\t2\n"
+    )
+    words = ["pack", "lfw", str(tmp_path / "set"), str(tmp_path / "out"), "--split", "test", "--no-detect"]
+    done = CliRunner().invoke(data_app, words)
+    assert done.exit_code == 0, done.output
+    assert "3 faces, 1 skipped" in done.output
+    assert "2 pairs, 2 left out: they name skipped faces" in done.output
+    pairs = read_pairs(tmp_path / "out" / "lfw-pairs.test.parquet")
+    known = {sample.id for sample in read_packed(tmp_path / "out" / "lfw.test.parquet")}
+    assert len(pairs) == 2 and {*pairs.a, *pairs.b} <= known
 
 
 @pytest.fixture

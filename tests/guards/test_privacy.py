@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
+import pickle
 import shutil
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
 import pytest
+
+from faceum.image import read_image, write_image
 
 pytestmark = pytest.mark.slow
 
@@ -86,6 +91,40 @@ COMMANDS = {
 }  # fmt: skip
 """Commands that a small machine runs in seconds; all of them may write below `out` alone."""
 
+IN_ONE_PROCESS = (
+    ("", "compare astronaut.png mirror.png", (0, 1)),
+    ("", "people import folder --gallery out/people.sqlite", (0,)),
+    ("", "people enroll Cara mirror.png --gallery out/people.sqlite", (0,)),
+    ("", "people search mirror.png --gallery out/people.sqlite", (0,)),
+    ("", "people list --gallery out/people.sqlite", (0,)),
+    ("", "people show Cara --gallery out/people.sqlite", (0,)),
+    ("", "people rename Cara Dora --gallery out/people.sqlite", (0,)),
+    ("", "people merge Dora Anna --gallery out/people.sqlite", (0,)),
+    ("", "people export out/people.npz --gallery out/people.sqlite", (0,)),
+    ("", "people remove Anna --gallery out/people.sqlite", (0,)),
+    ("", "people doctor --gallery out/people.sqlite", (0,)),
+    ("", "data pack utkface utkface out/packed", (0,)),
+    ("", "data check out/packed", (0, 1)),
+    ("sklearn", "cluster folder --out out/clusters", (0,)),
+    ("", "eval --set pairs=pairs.bin --out out/eval", (0,)),
+    ("", "calibrate --set pairs=pairs.bin --recognizer out/arcface.onnx", (0, 2)),
+    ("starlette", "serve --check", (0,)),
+    ("", "convert farl few.pth --out out/farl.safetensors", (2,)),
+    ("", "export --out out/age.onnx --tasks age --model out/tiny.safetensors", (0,)),
+)  # fmt: skip
+"""More commands: the package that it needs beyond others, the words, and the exit codes."""
+
+SESSION = """
+import sys
+from typer.testing import CliRunner
+from faceum.cli.app import app
+for words, codes in {commands!r}:
+    done = CliRunner().invoke(app, words.split())
+    print(words, done.exit_code, done.output[-2000:])
+    assert done.exit_code in codes, words
+"""
+"""Runs the commands one after another; a process each would load the same packages nineteen times."""
+
 DEPENDENCIES = (
     "numpy", "cv2", "safetensors", "typer", "rich", "PIL", "pillow_heif", "pandas", "pyarrow.parquet",
     "onnx", "onnxscript", "torch", "torch.utils.tensorboard",
@@ -119,7 +158,8 @@ def recorder(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
 def trace(arguments: list[str], folder: Path, recorder: dict[str, str], *, check: bool = True) -> Trace:
     """Run Python with the recorder in a folder that holds an empty home, and look at what it left."""
     for name in ("home", "temporary", "here"):
-        (folder / name).mkdir(parents=True)
+        (folder / name).mkdir(parents=True, exist_ok=True)
+    given = {path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file()}
     shutil.copy(ROOT / "examples" / "astronaut.png", folder / "here")
     kept = {name: os.environ[name] for name in ("PATH", "LANG", "VIRTUAL_ENV") if name in os.environ}
     environment = {
@@ -141,10 +181,10 @@ def trace(arguments: list[str], folder: Path, recorder: dict[str, str], *, check
     )
     assert done.returncode == 0 or not check, f"{arguments}: {done.stdout}\n{done.stderr}"
     record = folder / "network"
-    files = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    files = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if path.is_file()]
     return Trace(
         network=record.read_text(encoding="utf-8").splitlines() if record.exists() else [],
-        files=[name for name in files if name not in ("network", "here/astronaut.png")],
+        files=[name for name in files if name not in {*given, "network", "here/astronaut.png"}],
     )
 
 
@@ -167,6 +207,43 @@ def test_command_sends_nothing_and_writes_only_its_output(
     if name in ("inspect", "extract", "train"):
         pytest.importorskip("torch")
     seen = trace(["-m", "faceum", *COMMANDS[name]], tmp_path, recorder)
+    assert seen.network == []
+    assert not [file for file in seen.files if not file.startswith("here/out/")]
+
+
+def write_inputs(here: Path, tiny_weights: Path) -> None:
+    """Write what the commands of IN_ONE_PROCESS read: networks, a folder of people, a set, a torch file."""
+    import torch
+
+    from test_recognizer import write_network
+
+    portrait = read_image(ROOT / "examples" / "astronaut.png")
+    (here / "out").mkdir(parents=True)
+    shutil.copy(tiny_weights, here / "out" / "tiny.safetensors")
+    write_network(here / "out" / "arcface.onnx")
+    write_image(here / "mirror.png", portrait[:, ::-1])
+    encoded = []
+    for number, name in enumerate(("Anna", "Ben")):
+        for light in (0.7, 1.0):
+            (here / "folder" / name).mkdir(parents=True, exist_ok=True)
+            path = here / "folder" / name / f"{light}.png"
+            write_image(path, (portrait[:, :: 1 - 2 * number] * light).astype(np.uint8))
+            encoded.append(path.read_bytes())
+    (here / "utkface").mkdir()
+    write_image(here / "utkface" / "40_1_0_20170101.jpg", portrait)
+    (here / "pairs.bin").write_bytes(pickle.dumps(([*encoded[:2], *encoded[::2]] * 5, [True, False] * 5)))
+    torch.save({"visual.proj": torch.ones(2, 2)}, here / "few.pth")
+
+
+def test_every_other_command_sends_nothing_and_writes_only_its_output(
+    recorder: dict[str, str], tmp_path: Path, tiny_weights: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(ROOT / "tests"))
+    for package in ("pyarrow", "matplotlib", "torch", "onnxscript"):
+        pytest.importorskip(package)
+    write_inputs(tmp_path / "here", tiny_weights)
+    commands = [(words, codes) for module, words, codes in IN_ONE_PROCESS if find_spec(module or "sys")]
+    seen = trace(["-c", SESSION.format(commands=commands)], tmp_path, recorder)
     assert seen.network == []
     assert not [file for file in seen.files if not file.startswith("here/out/")]
 

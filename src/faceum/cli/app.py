@@ -9,6 +9,7 @@ import errno
 import io
 import os
 import sys
+import warnings
 from types import TracebackType
 from typing import Annotated, Any
 
@@ -28,6 +29,7 @@ from faceum.cli.export import export_command
 from faceum.cli.extract import extract_command
 from faceum.cli.inspect import inspect_command
 from faceum.cli.models import models_command
+from faceum.cli.native_stderr import without_decoder_noise
 from faceum.cli.people import people_app
 from faceum.cli.serve import serve_command
 from faceum.cli.terminal import close_stdout, say
@@ -127,11 +129,14 @@ def main() -> None:
         sys.excepthook = _say_unforeseen
     # OpenCV would report broken images on stderr a second time; it reads this when it loads.
     os.environ.setdefault("OPENCV_LOG_LEVEL", "OFF")
+    # max_pixels is our limit; Pillow's own warning says nothing that a user could use.
+    warnings.filterwarnings("ignore", "Image size .* exceeds limit")
     if isinstance(sys.stdout, io.TextIOWrapper):
         # A file's name may hold what the terminal's encoding cannot show; Python does this for stderr.
         sys.stdout.reconfigure(errors="backslashreplace")
     # Called as a command and not as a Typer object, which would replace our exception hook.
-    typer.main.get_command(app)(prog_name="faceum")
+    with without_decoder_noise():
+        typer.main.get_command(app)(prog_name="faceum")
 
 
 def _say_unforeseen(kind: type[BaseException], error: BaseException, traceback: TracebackType | None) -> None:

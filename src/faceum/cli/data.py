@@ -47,13 +47,20 @@ def pack_command(
 
             detector = load_detector() if detect else None
             report = pack(samples, path, config=config, detector=detector, progress=show)
+        packed = None
         if pairs:
-            pack_pairs(pairs, out / f"{name or dataset}-pairs.{split}.parquet")
+            place = out / f"{name or dataset}-pairs.{split}.parquet"
+            packed = pack_pairs(pairs, place, skipped=report.skipped_ids)
     except FaceumError as error:
         raise _refusal(error) from error
     for sentence in report.skipped[:20]:
         _errors().print(f"skipped: {sentence}", markup=False, highlight=False, soft_wrap=True)
     typer.echo(f"{path}: {report.written} faces, {len(report.skipped)} skipped")
+    if pairs:
+        left = len(pairs.pairs) - (packed or 0)
+        typer.echo(
+            f"{place}: {packed} pairs" + (f", {left} left out: they name skipped faces" if left else "")
+        )
 
 
 @data_app.command("check")

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
+import cv2
 import numpy as np
 
 from faceum.analyzer import FaceAnalyzer
@@ -103,15 +104,36 @@ def _check_optional(name: str) -> Finding:
     return Finding(topic=name, state="absent", words=words, cure=install_command(module))
 
 
+INSTRUCTIONS = {
+    "avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI",
+    "amx_int8": "AMX", "asimd": "NEON", "asimddp": "Arm dot product", "i8mm": "Arm int8 matrices",
+}  # fmt: skip
+"""Flag in Linux' /proc/cpuinfo -> the set of instructions that it means, of those that networks run on."""
+
+FEATURES = {
+    "CPU_AVX2": "AVX2", "CPU_AVX_512F": "AVX-512", "CPU_AVX_512VNNI": "AVX-512 VNNI", "CPU_NEON": "NEON",
+    "CPU_NEON_DOTPROD": "Arm dot product",
+}  # fmt: skip
+"""OpenCV's name of a processor feature -> the set of instructions, for systems without /proc/cpuinfo."""
+
+
 def _machine() -> str:
-    """Name the system and the instructions that decide how fast 8-bit networks run."""
+    """Name the system and the instructions that decide how fast networks run."""
+    return ", ".join([f"{platform.system()} {platform.machine()}", *instructions()])
+
+
+def instructions(cpuinfo: Path = Path("/proc/cpuinfo")) -> list[str]:
+    """Return the names of the processor's sets of instructions that networks run on, [] if unknown."""
     try:
-        flags = set(Path("/proc/cpuinfo").read_text(encoding="utf-8").split())
+        flags = set(cpuinfo.read_text(encoding="utf-8", errors="replace").split())
     except OSError:  # not Linux
-        flags = set()
-    known = {"avx2": "AVX2", "avx512f": "AVX-512", "avx512_vnni": "AVX-512 VNNI", "avx_vnni": "AVX VNNI"}
-    named = [name for flag, name in known.items() if flag in flags]
-    return ", ".join([f"{platform.system()} {platform.machine()}", *named])
+        features = {name: getattr(cv2, name, None) for name in FEATURES}
+        return [
+            FEATURES[name]
+            for name, number in features.items()
+            if number is not None and cv2.checkHardwareSupport(number)
+        ]
+    return [name for flag, name in INSTRUCTIONS.items() if flag in flags]
 
 
 def _gpu() -> Finding:

@@ -11,7 +11,7 @@ Lists are flat, x before y.
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -51,10 +51,11 @@ class PackConfig:
 
 @dataclass
 class PackReport:
-    """What became of the samples: the number of rows written, and one message per skipped sample."""
+    """What became of the samples: the number of rows written, and a message and an id per skipped sample."""
 
     written: int = 0
     skipped: list[str] = field(default_factory=list)
+    skipped_ids: list[str] = field(default_factory=list)
 
 
 def pack(
@@ -85,6 +86,7 @@ def pack(
                 if config.refuse:
                     raise
                 report.skipped.append(str(error))
+                report.skipped_ids.append(sample.id)
                 continue
             if len(rows) == config.rows:
                 report.written += write(rows)
@@ -98,14 +100,24 @@ def pack(
     return report
 
 
-def pack_pairs(pairs: PairSet, path: str | Path) -> int:
-    """Write the pairs (fold, a, b, same) of a verification set to a Parquet file and return their number."""
+def pack_pairs(pairs: PairSet, path: str | Path, *, skipped: Collection[str] = ()) -> int:
+    """Write the pairs (fold, a, b, same) of a verification set to a Parquet file and return their number.
+
+    skipped: ids of faces that were not packed; pairs that name one are left out. Raises DataError if that
+    leaves none.
+    """
     pyarrow, parquet = _import_pyarrow()
     rows = pairs.pairs
-    columns = {"fold": rows.fold, "a": rows.a.tolist(), "b": rows.b.tolist(), "same": rows.same}
+    known = ~(np.isin(rows.a, list(skipped)) | np.isin(rows.b, list(skipped)))
+    if not known.any():
+        raise DataError("Every pair names a face that was skipped; see what is wrong with the first of them.")
+    columns = {
+        "fold": rows.fold[known], "a": rows.a[known].tolist(), "b": rows.b[known].tolist(),
+        "same": rows.same[known],
+    }  # fmt: skip
     with whole_file(path) as temporary:
         parquet.write_table(pyarrow.table(columns), temporary)
-    return len(rows)
+    return int(known.sum())
 
 
 def cut_around(
