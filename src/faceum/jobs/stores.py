@@ -21,6 +21,11 @@ ATTEMPTS = 5
 FIRST_WAIT, LONGEST_WAIT = 0.5, 20.0
 """Seconds: the most that is waited after the first failure, doubled after each further one, and its limit."""
 
+STORE_OPTIONS: dict[str, dict[str, Any]] = {
+    "s3": {"config_kwargs": {"retries": {"max_attempts": 1}}},
+}
+"""URL scheme -> options of its fsspec file system: botocore's own attempts would multiply with ours."""
+
 FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, ValueError)
 """Errors that another attempt would only repeat."""
 
@@ -40,7 +45,7 @@ def open_store(location: str) -> tuple[Any, str]:
     except ImportError:
         raise FaceumError(missing("Reading from object stores", "fsspec")) from None
     try:
-        store, path = fsspec.core.url_to_fs(location)
+        store, path = fsspec.core.url_to_fs(location, **STORE_OPTIONS.get(location.partition(":")[0], {}))
     except (ImportError, ValueError) as error:
         raise DataError(f"{location} cannot be opened: {str(error).rstrip('.')}.") from None
     return store, path
