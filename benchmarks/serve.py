@@ -1,13 +1,14 @@
 """Benchmark: the server against the analyzer in this process, and many clients against one.
 
-    python benchmarks/serve.py [--images 64] [--clients 32] [--idle 500] [--soak 0]
+    python benchmarks/serve.py [--bars throughput,half,idle,live,cold] [--images 64] [--clients 32]
+        [--idle 500] [--soak 0]
 
-Prints: throughput of so many clients on loopback / `analyze_many` on the same images; the time of an answer
-at half of that rate, p99 / median; one client's time with idle connections open / without; the time from
-the start to /ready / one cold `faceum analyze`; answers a second to frames of 640 x 480 sent one after the
-other, as the page's live mode does. With --soak N, N seconds at full load instead, with 5 % broken uploads,
-clients that hang up and clients that send byte by byte: printed are statuses, wrong answers, and the
-server's memory on the way.
+Prints: throughput of so many clients on loopback / `analyze_many` on the same images; half: the time of an
+answer at half of the rate that 32 clients reach, p99 / median; one client's time with idle connections open /
+without; answers per second to frames of 640 x 480 sent one after the other, as the page's live mode does; the
+time from the start to /ready / one cold `faceum analyze`. With --soak N, N seconds at full load instead,
+with 5 % broken uploads, clients that hang up and clients that send byte by byte: printed are statuses, wrong
+answers, and the server's memory on the way.
 """
 
 from __future__ import annotations
@@ -35,6 +36,12 @@ from faceum.analyzer import FaceAnalyzer
 from faceum.client import Client, ServerError
 
 FRAME = (480, 640)
+
+LIVE_FACE = 60
+"""The page's MIN_FACE for the camera."""
+
+ANSWERS = 200
+"""Requests at half load."""
 
 
 @contextmanager
@@ -73,33 +80,47 @@ def images(count: int) -> list[bytes]:
     return files
 
 
-def throughput(client: Client, files: list[bytes], clients: int) -> float:
-    """Print images per second next to those of `analyze_many`, and return the server's."""
+def frame_of_one_face() -> bytes:
+    """Return the example portrait in a frame of 640 x 480, as a JPEG file."""
+    portrait = cv2.resize(cv2.imread(str(ROOT / "examples" / "astronaut.png")), (480, 480))
+    frame = cv2.copyMakeBorder(portrait, 0, 0, 80, 80, cv2.BORDER_REPLICATE)
+    return cv2.imencode(".jpg", frame, [cv2.IMWRITE_JPEG_QUALITY, 85])[1].tobytes()
+
+
+def throughput(client: Client, files: list[bytes], clients: int) -> None:
+    """Print images per second next to those of `analyze_many`."""
     analyzer = FaceAnalyzer(device="cpu")
     list(analyzer.analyze_many(files[:8]))
-    ratios, rates = [], []
+    ratios = []
     with ThreadPoolExecutor(clients) as pool:
         for _ in range(3):
             alone = seconds(lambda: list(analyzer.analyze_many(files)))
             served = seconds(lambda: list(pool.map(client.analyze, files)))
             ratios.append(alone / served)
-            rates.append(len(files) / served)
-    print(f"{clients} clients: throughput / analyze_many = {statistics.median(ratios):.2f} {ratios}")
-    return statistics.median(rates)
+    spread = ", ".join(f"{ratio:.2f}" for ratio in ratios)
+    print(f"{clients} clients: throughput / analyze_many = {statistics.median(ratios):.2f} ({spread})")
+
+
+def full_rate(client: Client, files: list[bytes], clients: int) -> float:
+    """Return the images per second that so many clients are answered."""
+    with ThreadPoolExecutor(clients) as pool:
+        list(pool.map(client.analyze, files[:8]))
+        return len(files) / seconds(lambda: list(pool.map(client.analyze, files)))
 
 
 def half_load(client: Client, files: list[bytes], rate: float) -> None:
     """Print p99 / median of the answers' times at half of a rate, sent at even intervals."""
     times: list[float] = []
     with ThreadPoolExecutor(32) as pool:
-        for number in range(200):
+        for number in range(ANSWERS):
             pool.submit(
                 lambda one=files[number % len(files)]: times.append(seconds(lambda: client.analyze(one)))
             )
             time.sleep(2 / rate)
     times.sort()
     median, p99 = statistics.median(times), times[int(0.99 * len(times))]
-    print(f"half load: p99 / median = {p99 / median:.2f} ({1e3 * p99:.0f} / {1e3 * median:.0f} ms)")
+    load = f"half load, {rate / 2:.1f} images per second"
+    print(f"{load}: p99 / median = {p99 / median:.2f} ({1e3 * p99:.0f} / {1e3 * median:.0f} ms)")
 
 
 def compare_with_idle(client: Client, port: int, file: bytes, count: int) -> None:
@@ -129,9 +150,10 @@ def cold_start(to_ready: float) -> None:
 
 
 def live(client: Client, file: bytes) -> None:
-    """Print the rate of one frame after the other."""
-    taken = seconds(lambda: [client.analyze(file) for _ in range(30)])
-    print(f"frames one after the other: {30 / taken:.1f} answers a second")
+    """Print the rate of one frame after the other, searched as the page does, and wholly."""
+    for min_face in (LIVE_FACE, None):
+        taken = seconds(lambda least=min_face: [client.analyze(file, min_face=least) for _ in range(30)])
+        print(f"frames one after the other, min_face {min_face}: {30 / taken:.1f} answers per second")
 
 
 def resident(process: int) -> float:
@@ -188,7 +210,8 @@ def soak(client: Client, port: int, process: int, files: list[bytes], length: fl
 
 def main() -> None:
     """Time and print."""
-    given = options(__doc__, images=64, clients=32, idle=500, soak=0)
+    given = options(__doc__, bars="throughput,half,idle,live,cold", images=64, clients=32, idle=500, soak=0)
+    bars = given.bars.split(",")
     stamp()
     files = images(given.images)
     with tempfile.TemporaryDirectory() as folder:
@@ -196,11 +219,16 @@ def main() -> None:
         with server() as (client, port, process, to_ready):
             if given.soak:
                 soak(client, port, process, files, given.soak)
-            else:
-                rate = throughput(client, files, given.clients)
-                half_load(client, files, rate)
+                bars = []
+            if "throughput" in bars:
+                throughput(client, files, given.clients)
+            if "half" in bars:
+                half_load(client, files, full_rate(client, files, given.clients))
+            if "idle" in bars:
                 compare_with_idle(client, port, files[0], given.idle)
-                live(client, files[0])
+            if "live" in bars:
+                live(client, frame_of_one_face())
+            if "cold" in bars:
                 cold_start(to_ready)
         print("files left:", os.listdir(folder))
 

@@ -376,6 +376,10 @@ def test_with_options_shares_the_networks_and_changes_the_answers(portrait: np.n
     assert whole.tasks != other.tasks == ("age",)
     (face,) = other.analyze(portrait)
     assert face.landmarks is None and face.age == whole.analyze(portrait)[0].age
+    near = whole.with_options(min_face=60)
+    assert len(near.analyze(portrait)) == 1 and near.with_options(min_face=24)._detector is whole._detector
+    with pytest.raises(ModelError, match="min_face"):
+        whole.with_options(min_face=0)
     with pytest.raises(ModelError, match="min_score"):
         whole.with_options(min_score=2)
     with pytest.raises(ModelError, match="landmarks"):

@@ -22,6 +22,7 @@ from faceum.crop import Crop, crop_face
 from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
 from faceum.detect.candidates import make_candidates, whole_image
+from faceum.detect.reduced import SMALLEST, reduce_detector
 from faceum.errors import FaceumError, ModelError, unknown_name
 from faceum.image import MAX_PIXELS, Source, read_image, source_name
 from faceum.match import FMR, Match, match_faces
@@ -86,6 +87,7 @@ class FaceAnalyzer:
         recognizer: str | Path | None = None,
         min_score: float = MIN_SCORE,
         max_faces: int | None = None,
+        min_face: float = SMALLEST,
         max_pixels: int = MAX_PIXELS,
         threads: int | None = None,
     ) -> None:
@@ -104,20 +106,23 @@ class FaceAnalyzer:
             of the model; see `faceum.recognizer`.
         min_score: detected faces below this score are left out, 0..1.
         max_faces: the number of largest detected faces to keep; all by default.
+        min_face: detected faces whose longer side has fewer pixels may be missed; above 24 the detector
+            searches a smaller image and is as much faster.
         max_pixels: images of more pixels are refused.
         threads: None for all that affinity and cgroup allow.
         Raises ModelError if one of these is unknown or unavailable here.
         """
         if isinstance(tasks, str):
             raise ModelError(f"tasks is the text {tasks!r}; give a list of names, such as ['age'].")
-        _check_limits(min_score, max_faces)
+        _check_limits(min_score, max_faces, min_face)
         if max_pixels < 1:
             raise ModelError(f"max_pixels is {max_pixels}; give at least 1.")
         tasks = None if tasks is None else list(tasks)
         self._arguments = {
             "model": model, "tasks": tasks, "device": device, "runtime": runtime, "detector": detector,
             "recognizer": recognizer,
-            "min_score": min_score, "max_faces": max_faces, "max_pixels": max_pixels, "threads": threads,
+            "min_score": min_score, "max_faces": max_faces, "min_face": min_face,
+            "max_pixels": max_pixels, "threads": threads,
         }  # fmt: skip
         self._threads = usable_threads(threads)
         self._runner: Runner = load_runner(model, runtime, device, threads, tasks=tasks)
@@ -131,8 +136,13 @@ class FaceAnalyzer:
             self._lone_detector = load_detector(detector, threads=1, device=self._runner.device)
         else:
             self._detector = self._lone_detector = detector
+        self._whole_detectors = self._detector, self._lone_detector
+        self._detector, self._lone_detector = (
+            reduce_detector(one, min_face) for one in self._whole_detectors
+        )
         self._min_score = min_score
         self._max_faces = max_faces
+        self._min_face = min_face
         self._max_pixels = max_pixels
         self.tasks = _choose_tasks(tasks, self._runner.card.tasks)
         """The tasks that are answered, in the order of `faceum.tasks.TASKS`."""
@@ -181,10 +191,11 @@ class FaceAnalyzer:
         tasks: Iterable[str] | None = None,
         min_score: float | None = None,
         max_faces: int | None = None,
+        min_face: float | None = None,
     ) -> FaceAnalyzer:
         """Return an analyzer with other options that shares this one's networks; it costs next to nothing.
 
-        tasks, min_score, max_faces: as for the constructor; None keeps this analyzer's value.
+        tasks, min_score, max_faces, min_face: as for the constructor; None keeps this analyzer's value.
         Raises ModelError if one of these is unknown or out of range.
         """
         other = object.__new__(type(self))
@@ -193,10 +204,14 @@ class FaceAnalyzer:
             other.tasks = _choose_tasks(tasks, self.tasks)
         other._min_score = self._min_score if min_score is None else min_score
         other._max_faces = self._max_faces if max_faces is None else max_faces
-        _check_limits(other._min_score, other._max_faces)
+        other._min_face = self._min_face if min_face is None else min_face
+        _check_limits(other._min_score, other._max_faces, other._min_face)
+        other._detector, other._lone_detector = (
+            reduce_detector(one, other._min_face) for one in self._whole_detectors
+        )
         other._arguments = {
             **self._arguments, "tasks": list(other.tasks), "min_score": other._min_score,
-            "max_faces": other._max_faces,
+            "max_faces": other._max_faces, "min_face": other._min_face,
         }  # fmt: skip
         return other
 
@@ -364,11 +379,13 @@ def _rebuild(kind: type[FaceAnalyzer], arguments: dict[str, Any]) -> FaceAnalyze
     return kind(**arguments)
 
 
-def _check_limits(min_score: float, max_faces: int | None) -> None:
+def _check_limits(min_score: float, max_faces: int | None, min_face: float) -> None:
     if not 0 <= min_score <= 1:
         raise ModelError(f"min_score is {min_score}; scores lie in 0..1.")
     if max_faces is not None and max_faces < 1:
         raise ModelError(f"max_faces is {max_faces}; give at least 1, or leave it out for all faces.")
+    if not 0 < min_face < float("inf"):
+        raise ModelError(f"min_face is {min_face}; give a number of pixels above 0.")
 
 
 def _choose_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[str, ...]:

@@ -56,13 +56,17 @@ class Client:
         tasks: Iterable[str] | None = None,
         max_faces: int | None = None,
         min_score: float | None = None,
+        min_face: float | None = None,
     ) -> Result:
         """Return the faces of one image: a path, or the bytes of an image file.
 
-        tasks, max_faces, min_score: as for `FaceAnalyzer`. Raises ServerError if the server refuses the image
-        or cannot be reached, OSError if the file cannot be read.
+        tasks, max_faces, min_score, min_face: as for `FaceAnalyzer`. Raises ServerError if the server refuses
+        the image or cannot be reached, OSError if the file cannot be read.
         """
-        return self.analyze_many([image], tasks=tasks, max_faces=max_faces, min_score=min_score)[0]
+        (result,) = self.analyze_many(
+            [image], tasks=tasks, max_faces=max_faces, min_score=min_score, min_face=min_face
+        )
+        return result
 
     def analyze_many(
         self,
@@ -71,10 +75,11 @@ class Client:
         tasks: Iterable[str] | None = None,
         max_faces: int | None = None,
         min_score: float | None = None,
+        min_face: float | None = None,
     ) -> list[Result]:
         """Return the results of several images, sent in one request; see `analyze`."""
         asked = None if tasks is None else ",".join(tasks)
-        query = {"tasks": asked, "max_faces": max_faces, "min_score": min_score}
+        query = {"tasks": asked, "max_faces": max_faces, "min_score": min_score, "min_face": min_face}
         answer = self._send("POST", "/v1/analyze", query, images)
         return [result_from_dict(values) for values in answer["results"]]
 

@@ -68,12 +68,12 @@ def test_broken_image_costs_only_its_own_result(serve: Callable[..., None]) -> N
 
 def test_parameters_reach_the_analyzer(serve: Callable[..., None], analyzer: FakeAnalyzer) -> None:
     async def test(client: httpx.AsyncClient) -> None:
-        query = "tasks=age,recognition&max_faces=2&min_score=0.25&parsing=none"
+        query = "tasks=age,recognition&max_faces=2&min_score=0.25&min_face=48&parsing=none"
         answer = await client.post(f"/v1/analyze?{query}", content=encoded(3))
         faces = answer.json()["results"][0]["faces"]
         assert len(faces) == 2
         assert faces[0]["age"] and faces[0]["embedding"] and faces[0]["landmarks"] is None
-        options = {"tasks": ("recognition", "age"), "min_score": 0.25, "max_faces": 2}
+        options = {"tasks": ("recognition", "age"), "min_score": 0.25, "max_faces": 2, "min_face": 48.0}
         assert analyzer.calls == [(1, options)]
 
     serve(test)
@@ -152,3 +152,32 @@ def test_bodies_that_cannot_be_used(serve: Callable[..., None], name: str) -> No
         assert answer.json()["error"]["message"].endswith(".")
 
     serve(test)
+
+
+def test_experts_of_each_face(serve: Callable[..., None], monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("torch")
+
+    async def test(client: httpx.AsyncClient) -> None:
+        assert len((await client.get("/v1/models")).json()["experts"]["colours"]) > 1
+        answer = await client.post("/v1/experts?tasks=age,parsing&max_faces=2", content=encoded(3))
+        faces = answer.json()["faces"]
+        assert answer.status_code == 200 and len(faces) == 2
+        for face in faces:
+            assert set(face["crops"]) == {"age", "parsing"} and len(face["moe_blocks"]) > 0
+            tokens = face["moe_blocks"][0]["age"]
+            assert (
+                len(tokens["experts"]) == len(tokens["weights"]) == len(face["crops"]["age"]["face_tokens"])
+            )
+        assert (await client.post("/v1/experts", content=encoded(0))).json()["faces"] == []
+        two = [("images", encoded(1)), ("images", encoded(1))]
+        assert (await client.post("/v1/experts", files=two)).status_code == 400
+
+    serve(test)
+
+    async def without(client: httpx.AsyncClient) -> None:
+        assert (await client.get("/v1/models")).json()["experts"] is None
+        answer = await client.post("/v1/experts", content=encoded(1))
+        assert answer.status_code == 404 and "pip install" in answer.json()["error"]["message"]
+
+    monkeypatch.setattr("faceum.serve.experts.torch_is_installed", lambda: False)
+    serve(without)

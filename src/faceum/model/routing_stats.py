@@ -121,7 +121,11 @@ class Inspection:
             "network": self.network,
             "num_experts": self.num_experts,
             "crops": {
-                task: {"face_tokens": crop.face_tokens_N.tolist(), "matrix": crop.matrix.tolist()}
+                task: {
+                    "size": crop.image.shape[0],
+                    "face_tokens": crop.face_tokens_N.tolist(),
+                    "matrix": crop.matrix.tolist(),
+                }
                 for task, crop in self.crops.items()
             },
             "moe_blocks": [self._block_to_dict(number) for number in range(1, self.moe_blocks + 1)],

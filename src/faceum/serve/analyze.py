@@ -28,6 +28,10 @@ MaxFacesQuery = Annotated[int | None, Query(ge=1, le=1000, description="Keep thi
 MinScoreQuery = Annotated[
     float | None, Query(ge=0, le=1, description="Leave out faces with a lower detector score.")
 ]
+MinFaceQuery = Annotated[
+    float | None,
+    Query(ge=24, le=10_000, description="Faces with fewer pixels may be missed; the search is faster."),
+]
 ParsingQuery = Annotated[
     Literal["rle", "png", "none"],
     Query(description="How the parsing maps are written; none leaves them out."),
@@ -59,12 +63,14 @@ def analyze_router(service: Service) -> APIRouter:
         tasks: TasksQuery = None,
         max_faces: MaxFacesQuery = None,
         min_score: MinScoreQuery = None,
+        min_face: MinFaceQuery = None,
         parsing: ParsingQuery = "rle",
         form: ReturnQuery = "json",
     ) -> Response:
         options = Options(
-            tasks=_order_tasks(tasks),
+            tasks=order_tasks(tasks),
             min_score=min_score,
+            min_face=min_face,
             max_faces=min(max_faces or service.settings.max_faces, service.settings.max_faces),
             keep_image=form == "png",
         )
@@ -79,7 +85,7 @@ def analyze_router(service: Service) -> APIRouter:
     return router
 
 
-def _order_tasks(text: str | None) -> tuple[str, ...] | None:
+def order_tasks(text: str | None) -> tuple[str, ...] | None:
     """Return the tasks of a query in the table's order, so that equal sets are equal."""
     if text is None:
         return None

@@ -19,6 +19,7 @@ import faceum
 from faceum.errors import FaceumError
 from faceum.serve.analyze import analyze_router, json_response
 from faceum.serve.compare import compare_router
+from faceum.serve.experts import experts_router
 from faceum.serve.gallery import gallery_router
 from faceum.serve.gate import Gate
 from faceum.serve.keys import KeyRing
@@ -55,6 +56,7 @@ def build_app(settings: Settings, *, analyzer: Any = None, keys: KeyRing | None 
         analyze_router(service),
         compare_router(service),
         gallery_router(service),
+        experts_router(service),
     ):
         app.include_router(router)
 

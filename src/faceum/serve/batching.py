@@ -29,7 +29,12 @@ class Analyzer(Protocol):
     tasks: tuple[str, ...]
 
     def with_options(
-        self, *, tasks: Iterable[str] | None, min_score: float | None, max_faces: int | None
+        self,
+        *,
+        tasks: Iterable[str] | None,
+        min_score: float | None,
+        max_faces: int | None,
+        min_face: float | None,
     ) -> Analyzer:
         """See `FaceAnalyzer.with_options`."""
         ...
@@ -43,12 +48,14 @@ class Analyzer(Protocol):
 class Options:
     """What a request asks for; images with equal options are analyzed together.
 
-    tasks: None for all. keep_image: whether results keep their image, for drawings.
+    tasks: None for all. min_score, max_faces, min_face: see `FaceAnalyzer`.
+    keep_image: whether results keep their image, for drawings.
     """
 
     tasks: tuple[str, ...] | None = None
     min_score: float | None = None
     max_faces: int | None = None
+    min_face: float | None = None
     keep_image: bool = False
 
 
@@ -163,6 +170,7 @@ class Batcher:
                 tasks=self._choose_tasks(options.tasks),
                 min_score=options.min_score,
                 max_faces=options.max_faces,
+                min_face=options.min_face,
             )
             sources = [job.source for job in jobs]
             results = analyzer.analyze_many(sources, keep_images=options.keep_image)

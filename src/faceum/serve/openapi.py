@@ -67,10 +67,12 @@ SCHEMAS: dict[str, Any] = {
     "SearchReply": _object(faces=_list({"type": "object"}), request_id=_STRING),
     "RenameReply": _object(name=_STRING, request_id=_STRING),
     "RemoveReply": _object(removed=_INTEGER, request_id=_STRING),
+    "ExpertsReply": _object(faces=_list({"type": "object"}), request_id=_STRING),
     "ModelsReply": _object(
         model=_STRING, tasks=_list(_STRING), labels={"type": "object"}, contested=_list(_STRING),
         parsing={"type": "object"}, limits={"type": "object"}, thresholds=_or_null({"type": "object"}),
-        gallery=_BOOLEAN, registered=_list({"type": "object"}), request_id=_STRING,
+        gallery=_BOOLEAN, experts=_or_null({"type": "object"}), registered=_list({"type": "object"}),
+        request_id=_STRING,
     ),
     "Health": _object(status=_STRING),
 }  # fmt: skip

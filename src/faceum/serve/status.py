@@ -8,8 +8,9 @@ from typing import Any
 from fastapi import APIRouter, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST
 
-from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS
+from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS, EXPERT_COLOURS
 from faceum.serve.analyze import json_response
+from faceum.serve.experts import can_inspect
 from faceum.serve.openapi import json_answer, problems
 from faceum.serve.problems import busy
 from faceum.serve.service import Service
@@ -84,5 +85,8 @@ def describe_server(service: Service) -> dict[str, Any]:
         "limits": {name: getattr(settings, name) for name in limits},
         "thresholds": None if thresholds is None else thresholds.to_dict(),
         "gallery": service.gallery is not None,
+        "experts": {"colours": [list(one) for one in EXPERT_COLOURS]}
+        if can_inspect(settings.model)
+        else None,
         "registered": [asdict(asset) for asset in load_registry().values()],
     }

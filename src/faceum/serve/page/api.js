@@ -13,7 +13,11 @@
  * @typedef {{fmr: number, cosine: number, tmr: number}} Rate
  * @typedef {{model: string, tasks: string[], labels: Record<string, string[]>, contested: string[],
  *   parsing: Record<string, {word: string, colour: number[]}>, limits: Record<string, number>,
- *   thresholds: {set: string, rates: Rate[]} | null, gallery: boolean}} Server
+ *   thresholds: {set: string, rates: Rate[]} | null, gallery: boolean,
+ *   experts: {colours: number[][]} | null}} Server
+ * @typedef {{experts: number[][], weights: number[][]}} Tokens
+ * @typedef {{num_experts: number, crops: Record<string, {size: number, face_tokens: boolean[], matrix: number[][]}>,
+ *   moe_blocks: Record<string, Tokens>[]}} Routing
  * @typedef {{name: string, candidates: {name: string, cosine: number, same: boolean}[]}} Found
  */
 
@@ -60,12 +64,18 @@ export const describeServer = () => request("/v1/models");
 
 /**
  * @param {Blob} image
- * @param {AbortSignal} [signal]
+ * @param {{signal?: AbortSignal, minFace?: number}} [options] minFace: smaller faces may be missed, in pixels
  * @returns {Promise<Result>}
  */
-export async function analyze(image, signal) {
-  const answer = await request("/v1/analyze", { method: "POST", body: asForm(image), signal });
+export async function analyze(image, { signal, minFace } = {}) {
+  const path = minFace ? `/v1/analyze?min_face=${minFace}` : "/v1/analyze";
+  const answer = await request(path, { method: "POST", body: asForm(image), signal });
   return answer.results[0];
+}
+
+/** @param {Blob} image @returns {Promise<import("./api.js").Routing[]>} for each of the largest faces */
+export async function showExperts(image) {
+  return (await request("/v1/experts", { method: "POST", body: asForm(image) })).faces;
 }
 
 /** @returns {Promise<{name: string, samples: number}[]>} */

@@ -3,17 +3,17 @@
 
 import * as api from "./api.js";
 import { Live } from "./camera.js";
-import { make, makeCard } from "./cards.js";
+import { make, makeCard, words } from "./cards.js";
 import { drawLayers, partAt } from "./draw.js";
+import { expertColour, keepRouting, routingOf, tokenAt } from "./experts.js";
+import { enrol, showPeople } from "./people.js";
 import { saveCsv, saveJson, savePng } from "./save.js";
+import { element, fail, say } from "./say.js";
 
 /**
  * @typedef {{name: string, number: number, blob: Blob, image: HTMLImageElement, result: api.Result,
  *   found: api.Found[], section: HTMLElement, canvas: HTMLCanvasElement, cards: HTMLElement}} Sheet
  */
-
-/** @param {string} id @returns {any} */
-const element = (id) => document.getElementById(id);
 
 /** @type {Sheet[]} */
 const sheets = [];
@@ -22,20 +22,12 @@ let server;
 /** @type {Live | null} */
 let live = null;
 /** @type {(() => void)[]} */
-let waiting = [];
+const waiting = [];
 
 const layers = () => new Set([...document.querySelectorAll("[name=layer]:checked")].map((/** @type {any} */ box) => box.value));
+/** @returns {import("./draw.js").Shown} */
+const shown = () => ({ layers: layers(), view: { task: element("expert-task").value, block: Number(element("expert-block").value) } });
 const contested = () => /** @type {any} */ (document.querySelector("[name=contested]")).checked;
-
-/** @param {string} text @param {"" | "busy" | "error"} [kind] */
-function say(text, kind = "") {
-  Object.assign(element("status"), { textContent: text, className: kind });
-}
-
-/** @param {unknown} error */
-function fail(error) {
-  say(error instanceof Error ? error.message : String(error), "error");
-}
 
 /** Ask for a key until the server accepts it. */
 function askKey() {
@@ -57,6 +49,8 @@ async function start() {
   element("key-form").hidden = true;
   element("model").textContent = `Network: ${server.model}`;
   element("people").hidden = !server.gallery;
+  element("expert-layer").hidden = !server.experts;
+  element("expert-task").replaceChildren(...server.tasks.map((task) => make("option", { value: task }, words(task))));
   if (server.gallery) await showPeople();
 }
 
@@ -93,10 +87,11 @@ async function addOne(name, blob) {
   const result = await api.analyze(blob);
   const found = server.gallery && result.faces?.length ? await api.searchPeople(blob) : [];
   const image = make("img", { src: URL.createObjectURL(blob), alt: `${name}, ${faceWords(result)}` });
-  await image.decode().catch(() => null);
+  const decoded = await image.decode().then(() => true, () => false);
   const canvas = make("canvas", { ariaHidden: "true" });
   const cards = make("div", { className: "cards" });
-  const stage = make("div", { className: "stage" }, image, canvas);
+  const stage = make("div", { className: decoded ? "stage" : "stage unseen" }, image, canvas);
+  if (!decoded) stage.style.aspectRatio = `${result.width} / ${result.height}`;
   const section = make("article", { className: "sheet panel" },
     make("div", { className: "sheet-head" }, make("h2", {}, name),
       make("p", { className: "quiet" }, `${result.width} × ${result.height}, ${faceWords(result)}`)),
@@ -109,6 +104,7 @@ async function addOne(name, blob) {
   element("drop").classList.add("small");
   element("tools").hidden = false;
   show();
+  if (layers().has("experts")) await loadExperts();
 }
 
 /** @param {api.Result} result */
@@ -124,7 +120,9 @@ function watchParts(stage, sheet) {
   stage.addEventListener("pointermove", (event) => {
     const area = sheet.canvas.getBoundingClientRect(), { width, height, faces } = sheet.result;
     const x = ((event.clientX - area.left) / area.width) * width, y = ((event.clientY - area.top) / area.height) * height;
-    label.textContent = layers().has("parsing") ? partAt(faces ?? [], x, y, server) : "";
+    const { layers, view } = shown();
+    const names = [layers.has("parsing") ? partAt(faces ?? [], x, y, server) : "", layers.has("experts") ? tokenAt(faces ?? [], x, y, view) : ""];
+    label.textContent = names.filter(Boolean).join("; ");
     label.hidden = !label.textContent;
   });
   stage.addEventListener("pointerleave", () => (label.hidden = true));
@@ -136,57 +134,57 @@ function show() {
     ({ face, name: sheets.length > 1 ? `Photo ${sheet.number}, face ${index + 1}` : `Face ${index + 1}` }));
   const everyone = sheets.flatMap(named);
   for (const sheet of sheets) {
-    drawLayers(sheet.canvas, sheet.result, layers(), server);
+    drawLayers(sheet.canvas, sheet.result, shown(), server);
     const cards = named(sheet).map((one, index) => makeCard(one, index, {
       server, contested: contested(), others: everyone, found: sheet.found[index] ?? null,
-      onEnrol: server.gallery ? (name) => enrol(name, sheet, one.face) : null,
+      image: sheet.image.naturalWidth ? sheet.image : null,
+      onEnrol: server.gallery ? (name) => enrol(name, sheet.image, one.face) : null,
     }));
     const none = make("p", { className: "quiet" }, "Nothing in this photo looks like a face.");
     sheet.cards.replaceChildren(...(cards.length ? cards : [none]));
   }
 }
 
-/** Enrol one face, cut out of its photo. @param {string} name @param {Sheet} sheet @param {api.Face} face */
-async function enrol(name, sheet, face) {
+/** Ask for the experts of the photos that have none yet, and draw them. */
+async function loadExperts() {
+  const missing = sheets.filter(({ result }) => result.faces?.length && !routingOf(result.faces[0]));
   try {
-    const answer = await api.enrol(name, await cutOut(sheet.image, face.box));
-    if (answer.problem) throw new Error(answer.problem);
-    say(answer.added ? `${name} is enrolled.` : `${name} has this face already.`);
-    await showPeople();
+    if (missing.length) say("Looking up the experts; the first time takes a few seconds …", "busy");
+    for (const sheet of missing) keepRouting(/** @type {api.Face[]} */ (sheet.result.faces), await api.showExperts(sheet.blob));
+    if (missing.length) say("The colours show which expert took each token first.");
   } catch (error) {
     fail(error);
   }
+  showLegend();
+  show();
 }
 
-/** @param {HTMLImageElement} image @param {number[]} box @returns {Promise<Blob>} */
-function cutOut(image, [x0, y0, x1, y1]) {
-  const margin = 0.6 * Math.max(x1 - x0, y1 - y0);
-  const left = Math.max(0, x0 - margin), top = Math.max(0, y0 - margin);
-  const width = Math.min(image.naturalWidth, x1 + margin) - left, height = Math.min(image.naturalHeight, y1 + margin) - top;
-  const canvas = Object.assign(document.createElement("canvas"), { width, height });
-  /** @type {any} */ (canvas.getContext("2d")).drawImage(image, left, top, width, height, 0, 0, width, height);
-  return new Promise((done) => canvas.toBlob((blob) => done(/** @type {Blob} */ (blob)), "image/png"));
-}
-
-async function showPeople() {
-  const people = await api.listPeople();
-  const rows = people.map(({ name, samples }) => {
-    const button = make("button", { type: "button", className: "plain", ariaLabel: `Remove ${name}` }, "Remove");
-    button.addEventListener("click", () => api.removePerson(name).then(() => (say(`${name} is removed.`), showPeople()), fail));
-    return make("li", {}, make("span", {}, name), make("span", { className: "quiet" }, `${samples} ${samples === 1 ? "sample" : "samples"}`), button);
-  });
-  element("people-list").replaceChildren(...(rows.length ? rows : [make("li", { className: "quiet" }, "Nobody yet.")]));
+/** List the MoE blocks and the experts' colours. */
+function showLegend() {
+  const routing = sheets.map(({ result }) => result.faces?.[0] && routingOf(result.faces[0])).find(Boolean);
+  const select = element("expert-block"), blocks = routing?.moe_blocks.length ?? 0;
+  if (select.options.length !== blocks) {
+    select.replaceChildren(...Array.from({ length: blocks }, (_, block) => make("option", { value: String(block) }, `MoE block ${block + 1}`)));
+  }
+  element("expert-legend").replaceChildren(...Array.from({ length: routing?.num_experts ?? 0 }, (_, expert) => {
+    const swatch = make("li", {}, String(expert));
+    swatch.style.setProperty("--expert", `rgb(${expertColour(expert, server)})`);
+    return swatch;
+  }));
 }
 
 async function startCamera() {
   if (live) return;
   const video = element("video"), canvas = element("live-layers");
   live = new Live(video, (result, rate) => {
-    drawLayers(canvas, result, layers(), server);
+    drawLayers(canvas, result, shown(), server);
     element("rate").textContent = `${rate.toFixed(1)} answers a second, ${faceWords(result)}`;
     element("live-cards").replaceChildren(...(result.faces ?? []).slice(0, 2).map((face, index) =>
       makeCard({ name: `Face ${index + 1}`, face }, index, { server, contested: contested() })));
-  }, (error) => (endCamera(), fail(error)));
+  }, (error) => {
+    endCamera();
+    fail(error);
+  });
   try {
     await live.start();
     element("live").hidden = element("tools").hidden = false;
@@ -225,19 +223,31 @@ function connect() {
     await add([new File([blob], "Example", { type: "image/jpeg" })]);
   });
   element("camera").addEventListener("click", startCamera);
-  element("stop").addEventListener("click", () => (endCamera(), say("The camera is off."), element("camera").focus()));
+  element("stop").addEventListener("click", () => {
+    endCamera();
+    say("The camera is off.");
+    element("camera").focus();
+  });
   element("keep").addEventListener("click", async () => live && add([await live.grab(0.95)]));
   element("clear").addEventListener("click", clear);
   element("save-json").addEventListener("click", () => saveJson(sheets));
   element("save-csv").addEventListener("click", () => saveCsv(sheets, server));
-  element("save-png").addEventListener("click", () => savePng(sheets, layers(), server));
-  element("tools").addEventListener("change", () => show());
+  element("save-png").addEventListener("click", () => savePng(sheets, shown(), server));
+  element("tools").addEventListener("change", (/** @type {any} */ { target }) => {
+    const experts = target.value === "experts" && target.checked;
+    if (experts) /** @type {any} */ (document.querySelector("[value=parsing]")).checked = false;
+    element("expert-view").hidden = !layers().has("experts");
+    return experts ? loadExperts() : show();
+  });
   element("key-form").addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     api.setKey(element("key").value);
-    waiting.splice(0).forEach((go) => go());
+    for (const go of waiting.splice(0)) go();
   });
-  addEventListener("dragover", (event) => (event.preventDefault(), drop.classList.add("over")));
+  addEventListener("dragover", (event) => {
+    event.preventDefault();
+    drop.classList.add("over");
+  });
   addEventListener("dragleave", (event) => event.relatedTarget === null && drop.classList.remove("over"));
   addEventListener("drop", (event) => {
     event.preventDefault();

@@ -1,7 +1,7 @@
 // @ts-check
 /** The card of a face: age, expression, attributes, similarity, and enrolment. */
 
-import { FACE_COLOURS } from "./draw.js";
+import { cutFace, FACE_COLOURS } from "./draw.js";
 
 /**
  * @typedef {import("./api.js").Face} Face @typedef {import("./api.js").Server} Server
@@ -27,17 +27,23 @@ export function make(tag, properties = {}, ...children) {
 /**
  * @param {Named} named the face and its name, such as "Photo 1, face 2"
  * @param {number} index the face's place in its photo
- * @param {{server: Server, contested: boolean, others?: Named[],
+ * @param {{server: Server, contested: boolean, image?: HTMLImageElement | null, others?: Named[],
  *   found?: import("./api.js").Found | null, onEnrol?: ((name: string) => void) | null}} given
  */
-export function makeCard({ name, face }, index, { server, contested, others = [], found = null, onEnrol = null }) {
+export function makeCard({ name, face }, index, { server, contested, image = null, others = [], found = null, onEnrol = null }) {
   const score = face.score === null ? "" : `confidence ${percent(face.score)}`;
   const card = make("article", { className: "card" },
-    make("div", { className: "card-head" }, make("h3", {}, name), make("span", { className: "quiet" }, score)),
+    make("div", { className: "card-head" }, image && thumbnail(image, face.box), make("h3", {}, name),
+      make("span", { className: "quiet" }, score)),
     make("div", { className: "facts" }, agePart(face), expressionPart(face), attributesPart(face, server, contested),
       foundPart(found), similarityPart(face, others, server), enrolPart(onEnrol)));
   card.style.setProperty("--face", FACE_COLOURS[index % FACE_COLOURS.length]);
   return card;
+}
+
+/** @param {HTMLImageElement} image @param {number[]} box */
+function thumbnail(image, box) {
+  return Object.assign(cutFace(image, box, 0.25, 120), { className: "thumbnail", ariaHidden: "true" });
 }
 
 /** @param {string} title @param {string} kind @param {(Node | null)[]} children */
@@ -52,7 +58,8 @@ function agePart({ age }) {
   const span = make("i");
   Object.assign(span.style, { left: `${low}%`, width: `${high - low}%` });
   return part("Apparent age", "", make("p", { className: "age" }, `${Math.round(age.years)} `,
-    make("small", {}, `± ${Math.round(age.std)} years`)), make("div", { className: "span", ariaHidden: "true" }, span));
+    make("small", {}, `± ${Math.round(age.std)} years`)), make("div", { className: "span", ariaHidden: "true" }, span),
+    make("div", { className: "ends quiet", ariaHidden: "true" }, make("span", {}, "0"), make("span", {}, "100")));
 }
 
 /** @param {Face} face */
@@ -64,8 +71,8 @@ function expressionPart({ expression }) {
     const bar = make("i");
     bar.style.width = `${100 * share}%`;
     const first = place === 0 ? "first" : "";
-    list.append(make("dt", { className: first }, label), make("dd", { className: "bar", ariaHidden: "true" }, bar),
-      make("dd", { className: first }, percent(share)));
+    list.append(make("dt", { className: first }, words(label)), make("dd", { className: "bar", ariaHidden: "true" }, bar),
+      make("dd", { className: first }, share < 0.005 ? "< 1 %" : percent(share)));
   });
   return part("Expression", "", list);
 }
@@ -86,7 +93,7 @@ function attributesPart({ attributes }, server, contested) {
 
 /** @param {import("./api.js").Found | null} found */
 function foundPart(found) {
-  if (!found || !found.candidates.length) return null;
+  if (!found?.candidates.length) return null;
   const rows = found.candidates.map((one) => make("li", {}, `${one.name} `,
     make("span", {}, `${one.cosine.toFixed(2)}${one.same ? ", a match" : ""}`)));
   return part("Nearest people", "wide", make("ul", { className: "chips" }, ...rows));

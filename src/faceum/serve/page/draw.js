@@ -1,7 +1,12 @@
 // @ts-check
-/** Layers over an image: boxes, points and face parts, drawn on a canvas in the image's own pixels. */
+/** Layers over an image: boxes, points, face parts and experts, drawn on a canvas in the image's own pixels. */
 
-/** @typedef {import("./api.js").Face} Face @typedef {import("./api.js").Server} Server */
+import { paintExperts } from "./experts.js";
+
+/**
+ * @typedef {import("./api.js").Face} Face @typedef {import("./api.js").Server} Server
+ * @typedef {{layers: Set<string>, view: import("./experts.js").View}} Shown what is drawn
+ */
 
 export const FACE_COLOURS = ["#40c8b0", "#e79c2f", "#ec5f93", "#5d93f5", "#7fb94e", "#ab7ce8", "#ee7a5c", "#c9b534"];
 
@@ -19,30 +24,31 @@ const maps = new WeakMap();
  * Draw the chosen layers of all faces.
  * @param {HTMLCanvasElement} canvas
  * @param {{width: number, height: number, faces: Face[] | null}} result
- * @param {Set<string>} layers
+ * @param {Shown} shown
  * @param {Server} server
  */
-export function drawLayers(canvas, result, layers, server) {
+export function drawLayers(canvas, result, shown, server) {
   const scale = Math.min(1, MOST_SIDE / Math.max(result.width, result.height));
   const width = Math.round(result.width * scale), height = Math.round(result.height * scale);
   if (canvas.width !== width || canvas.height !== height) Object.assign(canvas, { width, height });
   const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.clearRect(0, 0, width, height);
-  paint(context, result.faces ?? [], layers, server, scale);
+  paint(context, result.faces ?? [], shown, server, scale);
 }
 
 /**
  * @param {CanvasRenderingContext2D} context
  * @param {Face[]} faces
- * @param {Set<string>} layers
+ * @param {Shown} shown
  * @param {Server} server
  * @param {number} scale canvas pixels per image pixel
  */
-export function paint(context, faces, layers, server, scale) {
+export function paint(context, faces, { layers, view }, server, scale) {
   const line = Math.max(1.5, Math.max(context.canvas.width, context.canvas.height) / 420);
   faces.forEach((face, index) => {
     if (layers.has("parsing") && face.parsing) paintParsing(context, face, server, scale);
+    if (layers.has("experts")) paintExperts(context, face, view, server, scale);
     context.setTransform(scale, 0, 0, scale, 0, 0);
     const colour = FACE_COLOURS[index % FACE_COLOURS.length];
     if (layers.has("landmarks") && face.landmarks) paintPoints(context, face.landmarks, line / scale);
@@ -68,10 +74,13 @@ function partsOf(face, server) {
   const { size: [height, width], values, counts } = /** @type {any} */ (face.parsing).rle;
   const map = new Uint8Array(height * width);
   let at = 0;
-  values.forEach((/** @type {number} */ value, /** @type {number} */ run) => map.fill(value, at, at += counts[run]));
+  for (const [run, value] of values.entries()) {
+    map.fill(value, at, at + counts[run]);
+    at += counts[run];
+  }
   const colours = Object.values(server.parsing).map((one) => one.colour);
   const pixels = new ImageData(width, height);
-  map.forEach((value, place) => value && pixels.data.set([...colours[value], 255], 4 * place));
+  for (const [place, value] of map.entries()) if (value) pixels.data.set([...colours[value], 255], 4 * place);
   const canvas = Object.assign(document.createElement("canvas"), { width, height });
   /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d")).putImageData(pixels, 0, 0);
   const parts = { canvas, map };
@@ -95,6 +104,21 @@ export function partAt(faces, x, y, server) {
     if (value) return names[value];
   }
   return "";
+}
+
+/**
+ * Cut a face with some of its surroundings out of its photo.
+ * @param {HTMLImageElement} image @param {number[]} box @param {number} margin in sides of the box
+ * @param {number} [side] of the canvas at most, in pixels
+ */
+export function cutFace(image, [x0, y0, x1, y1], margin, side = Number.POSITIVE_INFINITY) {
+  const around = margin * Math.max(x1 - x0, y1 - y0), left = Math.max(0, x0 - around), top = Math.max(0, y0 - around);
+  const width = Math.min(image.naturalWidth, x1 + around) - left, height = Math.min(image.naturalHeight, y1 + around) - top;
+  const scale = Math.min(1, side / Math.max(width, height));
+  const canvas = Object.assign(document.createElement("canvas"), { width: width * scale, height: height * scale });
+  /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"))
+    .drawImage(image, left, top, width, height, 0, 0, canvas.width, canvas.height);
+  return canvas;
 }
 
 /** @param {CanvasRenderingContext2D} context @param {number[][]} points @param {number} line */

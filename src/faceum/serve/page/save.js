@@ -21,18 +21,18 @@ export function saveCsv(sheets, server) {
     ...expressions.map((name) => face.expression?.probabilities[name]),
     ...attributes.map((name) => face.attributes?.[name]),
   ]));
-  const text = [head, ...rows].map((row) => row.map(cell).join(",")).join("\r\n") + "\r\n";
-  download(new Blob(["\ufeff", text], { type: "text/csv" }), "faceum.csv");
+  const lines = [head, ...rows].map((row) => `${row.map(cell).join(",")}\r\n`);
+  download(new Blob(["\ufeff", ...lines], { type: "text/csv" }), "faceum.csv");
 }
 
-/** @param {Sheet[]} sheets @param {Set<string>} layers @param {Server} server */
-export async function savePng(sheets, layers, server) {
+/** @param {Sheet[]} sheets @param {import("./draw.js").Shown} shown @param {Server} server */
+export async function savePng(sheets, shown, server) {
   for (const sheet of sheets) {
     const { width, height } = sheet.result;
     const canvas = Object.assign(document.createElement("canvas"), { width, height });
     const context = /** @type {CanvasRenderingContext2D} */ (canvas.getContext("2d"));
     context.drawImage(sheet.image, 0, 0, width, height);
-    paint(context, sheet.result.faces ?? [], layers, server, 1);
+    paint(context, sheet.result.faces ?? [], shown, server, 1);
     const blob = await new Promise((done) => canvas.toBlob(done, "image/png"));
     download(/** @type {Blob} */ (blob), `${sheet.name.replace(/\.\w+$/, "")}.faceum.png`);
   }
