@@ -23,6 +23,7 @@ from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
 from faceum.detect.candidates import make_candidates, whole_image
 from faceum.detect.reduced import SMALLEST, reduce_detector
+from faceum.detect.together import TogetherDetector
 from faceum.errors import FaceumError, ModelError, unknown_name
 from faceum.image import MAX_PIXELS, Source, read_image, source_name
 from faceum.match import FMR, Match, match_faces
@@ -134,6 +135,8 @@ class FaceAnalyzer:
             self._detector = load_detector(detector, threads=threads, device=self._runner.device)
             # While many images are searched at once, each search by itself is fastest on one thread.
             self._lone_detector = load_detector(detector, threads=1, device=self._runner.device)
+            if self._runner.device == "cuda":
+                self._lone_detector = TogetherDetector(self._detector)
         else:
             self._detector = self._lone_detector = detector
         self._whole_detectors = self._detector, self._lone_detector
@@ -251,7 +254,8 @@ class FaceAnalyzer:
         """Yield one result per image, in order; an image that fails affects only its own result.
 
         Worker threads read the images and find the faces, some images ahead of the results taken; the
-        network sees the faces of neighbouring images together. However many images there are, only a bounded
+        network sees the faces of neighbouring images together. On a GPU the detector, too, sees the images of
+        all threads together. However many images there are, only a bounded
         number is held at a time. Your iterables run in your thread.
 
         boxes, points5: one entry per image, each as `analyze` takes it; None for images to detect in.
