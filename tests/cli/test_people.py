@@ -147,7 +147,7 @@ def test_folder_is_imported_and_exported(
     assert done.exit_code == 1
     assert "2 samples added, 0 there already, 2 images not usable" in done.stdout
     assert "wall.png" in done.stderr and "2 faces" in done.stderr
-    assert faceum("people", "export", tmp_path / "people.npz").exit_code == 0
+    assert faceum("people", "export", "--out", tmp_path / "people.npz").exit_code == 0
     done = faceum("people", "import", tmp_path / "people.npz", "--json")
     assert json.loads(done.stdout) == {"added": 0, "known": 2, "problems": []}
     assert "1 samples of Bob" in faceum("people", "merge", "Bob", "Ada").stdout

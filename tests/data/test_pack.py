@@ -7,7 +7,7 @@ import pyarrow.parquet as parquet
 import pytest
 from typer.testing import CliRunner
 
-from faceum.cli.data import data_app
+from faceum.cli.app import app
 from faceum.data.check import check_packed, fingerprint
 from faceum.data.face import read_face
 from faceum.data.pack import PackConfig, cut_around, pack, pack_pairs
@@ -234,8 +234,19 @@ def test_packing_pairs_counts_those_of_skipped_faces(put, tmp_path):
     (tmp_path / "set" / "pairs.txt").write_text(
         "1\t2\nAnna\t1\t2\nBen\t1\t2\nAnna\t1\tBen\t1\nAnna\t2\tBen\t2\n"
     )
-    words = ["pack", "lfw", str(tmp_path / "set"), str(tmp_path / "out"), "--split", "test", "--no-detect"]
-    done = CliRunner().invoke(data_app, words)
+    words = [
+        "data",
+        "pack",
+        "lfw",
+        str(tmp_path / "set"),
+        "--out",
+        str(tmp_path / "out"),
+        "--split",
+        "test",
+        "--detector",
+        "none",
+    ]
+    done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "3 faces, 1 skipped" in done.output
     assert "2 pairs, 2 left out: they name skipped faces" in done.output
@@ -310,21 +321,32 @@ def test_commands(put, tmp_path):
     for name in ("20_1_0_1.jpg", "300_0_0_1.jpg", "41_0_0_2.jpg"):
         put(tmp_path / "utk" / name)
     out = tmp_path / "out"
-    words = ["pack", "utkface", str(tmp_path / "utk"), str(out), "--split", "all", "--no-detect"]
-    result = run(data_app, words)
+    words = [
+        "data",
+        "pack",
+        "utkface",
+        str(tmp_path / "utk"),
+        "--out",
+        str(out),
+        "--split",
+        "all",
+        "--detector",
+        "none",
+    ]
+    result = run(app, words)
     assert result.exit_code == 0, result.output
     assert "2 faces, 1 skipped" in result.output and "age is 300" in result.output
-    result = run(data_app, ["check", str(out)])
+    result = run(app, ["data", "check", str(out)])
     assert (result.exit_code, result.output) == (0, "0 problems\n")
     copy = out / "utkface.val.parquet"
     copy.write_bytes((out / "utkface.all.parquet").read_bytes())
-    result = run(data_app, ["check", str(out)])
+    result = run(app, ["data", "check", str(out)])
     assert result.exit_code == 1 and "4 problems (2 id, 2 image)" in result.output
-    result = run(data_app, [*words, "--refuse"])
+    result = run(app, [*words, "--refuse"])
     assert result.exit_code == 2 and "age is 300" in result.output
-    result = run(data_app, ["pack", "utkfaces", "x", str(out)])
+    result = run(app, ["data", "pack", "utkfaces", "x", "--out", str(out)])
     assert result.exit_code == 2 and "celeba" in result.output
-    assert run(data_app, ["check", str(tmp_path / "nowhere")]).exit_code == 2
+    assert run(app, ["data", "check", str(tmp_path / "nowhere")]).exit_code == 2
 
 
 def test_command_packs_pairs(put, tmp_path):
@@ -332,8 +354,19 @@ def test_command_packs_pairs(put, tmp_path):
         for shot in (1, 2):
             put(tmp_path / f"lfw/{person}/{person}_{shot:04d}.jpg")
     (tmp_path / "pairs.txt").write_text("1\t1\nA\t1\t2\nA\t1\tB\t1\n")
-    words = ["pack", "lfw", str(tmp_path), str(tmp_path / "out"), "--split", "test", "--no-detect"]
-    result = CliRunner().invoke(data_app, words)
+    words = [
+        "data",
+        "pack",
+        "lfw",
+        str(tmp_path),
+        "--out",
+        str(tmp_path / "out"),
+        "--split",
+        "test",
+        "--detector",
+        "none",
+    ]
+    result = CliRunner().invoke(app, words)
     assert result.exit_code == 0, result.output
     assert read_pairs(tmp_path / "out/lfw-pairs.test.parquet").same.tolist() == [True, False]
     assert len(list(read_packed(tmp_path / "out", "test"))) == 3

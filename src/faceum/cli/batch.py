@@ -13,11 +13,11 @@ from faceum.cli.options import (
     DeviceOption,
     JsonOption,
     ModelOption,
+    RecognizerOption,
     RuntimeOption,
     TasksOption,
     parse_tasks,
 )
-from faceum.cli.people import RecognizerOption
 from faceum.cli.terminal import escape, make_console, print_json, say
 
 if TYPE_CHECKING:

@@ -5,8 +5,7 @@ from typing import Annotated
 
 import typer
 
-from faceum.cli.options import DetectorOption, ModelOption, ThreadsOption
-from faceum.cli.people import RecognizerOption
+from faceum.cli.options import DetectorOption, ModelOption, RecognizerOption, ThreadsOption
 from faceum.cli.terminal import escape, say
 from faceum.errors import DataError
 

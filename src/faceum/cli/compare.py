@@ -9,11 +9,12 @@ from faceum.cli.options import (
     DetectorOption,
     DeviceOption,
     JsonOption,
+    MaskedOption,
     ModelOption,
+    RecognizerOption,
     RuntimeOption,
     ThreadsOption,
 )
-from faceum.cli.people import RecognizerOption
 from faceum.cli.terminal import make_console, print_json, say
 from faceum.errors import FaceumError
 
@@ -31,9 +32,7 @@ def compare_command(
     best: Annotated[
         bool, typer.Option("--best", help="Compare only the largest face of each image.")
     ] = False,
-    masked: Annotated[
-        bool, typer.Option("--masked", help="Use the thresholds for faces with masks.")
-    ] = False,
+    masked: MaskedOption = False,
     json: JsonOption = False,
     model: ModelOption = "compact",
     recognizer: RecognizerOption = None,

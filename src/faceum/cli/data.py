@@ -2,62 +2,72 @@
 
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
-from faceum.errors import FaceumError
+from faceum.cli.terminal import say
 
-if TYPE_CHECKING:
-    from rich.console import Console
+MOST_SKIPPED = 20
+"""Skipped samples that are named."""
 
-data_app = typer.Typer(help="Pack data sets into Parquet, and check them.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="Pack data sets into Parquet, and check them.", no_args_is_help=True, rich_markup_mode=None
+)
 
 
 @data_app.command("pack")
 def pack_command(
     dataset: Annotated[
-        str, typer.Argument(help="Data set: celeba, utkface, lfw, ... An unknown name lists them all.")
+        str,
+        typer.Argument(
+            metavar="DATASET", help="The data set: celeba, utkface, lfw, ... An unknown name lists them all."
+        ),
     ],
-    root: Annotated[Path, typer.Argument(help="Folder of the data set (for bin: its file).")],
-    out: Annotated[Path, typer.Argument(help="Folder for <name>.<split>.parquet.")],
-    split: Annotated[str, typer.Option(help="Split, as named by the data set.")] = "train",
+    root: Annotated[
+        Path, typer.Argument(metavar="ROOT", help="The folder of the data set, or for bin its file.")
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for <name>.<split>.parquet.")],
+    split: Annotated[str, typer.Option(help="A split, as the data set names it.")] = "train",
     name: Annotated[
-        str | None, typer.Option(help="Name of the packed set. Default: that of the data set.")
+        str | None, typer.Option(help="Name of the packed set; by default that of the data set.")
     ] = None,
-    margin: Annotated[float, typer.Option(help="Side of the cut in face sizes. 0 keeps whole images.")] = 2.6,
-    face_pixels: Annotated[int, typer.Option(help="Shrink larger faces to so many pixels. 0: never.")] = 150,
-    detect: Annotated[bool, typer.Option(help="Find boxes and points with the detector.")] = True,
-    refuse: Annotated[bool, typer.Option(help="Stop at the first wrong label instead of skipping.")] = False,
+    margin: Annotated[float, typer.Option(help="Side of the cut in face sizes; 0 keeps whole images.")] = 2.6,
+    face_pixels: Annotated[
+        int, typer.Option(help="Shrink larger faces to this many pixels; 0 keeps their size.")
+    ] = 150,
+    detector: Annotated[
+        str, typer.Option(help="A detector's name, auto, or none for the boxes of the set.")
+    ] = "auto",
+    refuse: Annotated[
+        bool, typer.Option("--refuse", help="Stop at the first wrong label instead of skipping it.")
+    ] = False,
 ) -> None:
-    """Pack a public data set into a Parquet file. Verification sets get a file of pairs, too."""
+    """Pack a public data set into a Parquet file; verification sets get a file of pairs, too."""
+    from rich.console import Console
+
     from faceum.data.pack import PackConfig, PackReport, pack, pack_pairs
     from faceum.datasets.registry import PAIR_SETS, read_dataset
     from faceum.detect.base import load_detector
 
     config = PackConfig(margin=margin or None, face_pixels=face_pixels or None, refuse=refuse)
     path = out / f"{name or dataset}.{split}.parquet"
-    try:
-        pairs = PAIR_SETS[dataset](root, split) if dataset in PAIR_SETS else None
-        samples = pairs.samples if pairs else read_dataset(dataset, root, split)
-        with _errors().status("packing") as status:
+    pairs = PAIR_SETS[dataset](root, split) if dataset in PAIR_SETS else None
+    samples = pairs.samples if pairs else read_dataset(dataset, root, split)
+    with Console(stderr=True).status("packing") as status:
 
-            def show(report: PackReport) -> None:
-                status.update(f"{report.written} packed, {len(report.skipped)} skipped")
+        def show(report: PackReport) -> None:
+            status.update(f"{report.written} packed, {len(report.skipped)} skipped")
 
-            detector = load_detector() if detect else None
-            report = pack(samples, path, config=config, detector=detector, progress=show)
-        packed = None
-        if pairs:
-            place = out / f"{name or dataset}-pairs.{split}.parquet"
-            packed = pack_pairs(pairs, place, skipped=report.skipped_ids)
-    except FaceumError as error:
-        raise _refusal(error) from error
-    for sentence in report.skipped[:20]:
-        _errors().print(f"skipped: {sentence}", markup=False, highlight=False, soft_wrap=True)
+        finder = None if detector == "none" else load_detector(detector)
+        report = pack(samples, path, config=config, detector=finder, progress=show)
+    for sentence in report.skipped[:MOST_SKIPPED]:
+        say(f"skipped: {sentence}")
     typer.echo(f"{path}: {report.written} faces, {len(report.skipped)} skipped")
     if pairs:
-        left = len(pairs.pairs) - (packed or 0)
+        place = out / f"{name or dataset}-pairs.{split}.parquet"
+        packed = pack_pairs(pairs, place, skipped=report.skipped_ids)
+        left = len(pairs.pairs) - packed
         typer.echo(
             f"{place}: {packed} pairs" + (f", {left} left out: they name skipped faces" if left else "")
         )
@@ -65,8 +75,10 @@ def pack_command(
 
 @data_app.command("check")
 def check_command(
-    paths: Annotated[list[Path], typer.Argument(help="Packed Parquet files, or folders of them.")],
-    limit: Annotated[int, typer.Option(help="Print at most so many problems of each kind.")] = 10,
+    paths: Annotated[
+        list[Path], typer.Argument(metavar="PATH", help="Packed Parquet files, or folders of them.")
+    ],
+    limit: Annotated[int, typer.Option(min=0, help="Print at most this many problems of each kind.")] = 10,
 ) -> None:
     """Check packed files for broken images, wrong labels, doubled ids, and people or images in two splits.
 
@@ -75,25 +87,11 @@ def check_command(
     from faceum.data.check import check_packed
 
     counts: Counter[str] = Counter()
-    try:
-        for problem in check_packed(paths):
-            counts[problem.kind] += 1
-            if counts[problem.kind] <= limit:
-                typer.echo(f"{problem.kind}: {problem.place}: {problem.sentence}")
-    except FaceumError as error:
-        raise _refusal(error) from error
+    for problem in check_packed(paths):
+        counts[problem.kind] += 1
+        if counts[problem.kind] <= limit:
+            typer.echo(f"{problem.kind}: {problem.place}: {problem.sentence}")
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
     typer.echo(f"{sum(counts.values())} problems{f' ({found})' if found else ''}")
     if counts:
         raise typer.Exit(1)
-
-
-def _errors() -> "Console":
-    from rich.console import Console
-
-    return Console(stderr=True)
-
-
-def _refusal(error: FaceumError) -> typer.Exit:
-    _errors().print(str(error), markup=False, highlight=False, soft_wrap=True)
-    return typer.Exit(2)

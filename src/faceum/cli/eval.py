@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from faceum.cli.options import DeviceOption, ModelOption, RuntimeOption, ThreadsOption
+
 if TYPE_CHECKING:
     from faceum.crop import Crop
     from faceum.detect.base import Detector
@@ -28,23 +30,29 @@ def evaluate_command(
         typer.Option(
             "--set",
             metavar="NAME=PATH",
-            help="A set: its name, and its Parquet file, .bin file, or LAYOUT/SPLIT:FOLDER. Repeatable.",
+            help="A set: its name, and its Parquet file, .bin file, or LAYOUT/SPLIT:FOLDER. Can be repeated.",
         ),
     ],
     out: Annotated[
         Path | None,
         typer.Option(help="Folder for the report. Default: results/eval/MODEL."),
     ] = None,
-    model: Annotated[str, typer.Option(help="A registered name or a weights file.")] = "compact",
+    model: ModelOption = "compact",
     protocol: Annotated[
         list[str] | None,
-        typer.Option(help="Only this protocol: verification, masked, identification, age, ... Repeatable."),
+        typer.Option(
+            help="Only this protocol: verification, masked, identification, age, ... Can be repeated."
+        ),
     ] = None,
-    detector: Annotated[str, typer.Option(help="Detector, or 'none' for the boxes of the sets.")] = "auto",
-    runtime: Annotated[str, typer.Option(help="onnxruntime, torch or auto.")] = "auto",
-    device: Annotated[str, typer.Option(help="cpu, cuda or auto.")] = "auto",
-    threads: Annotated[int | None, typer.Option(help="Number of threads. Default: all.")] = None,
-    limit: Annotated[int | None, typer.Option(min=1, help="At most so many faces or pairs per set.")] = None,
+    detector: Annotated[
+        str, typer.Option(help="A detector's name, auto, or none for the boxes of the sets.")
+    ] = "auto",
+    runtime: RuntimeOption = "auto",
+    device: DeviceOption = "auto",
+    threads: ThreadsOption = None,
+    limit: Annotated[
+        int | None, typer.Option(min=1, help="Use at most this many faces or pairs of each set.")
+    ] = None,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the painted face masks.")] = 0,
     overlays: Annotated[bool, typer.Option(help="Draw the best and worst faces of the sets.")] = True,
     experts: Annotated[bool, typer.Option(help="Count the load of the experts (needs torch).")] = True,
@@ -84,7 +92,7 @@ def evaluate_command(
 def _load_of_experts(
     model: str, runner: "Runner", sets: "list[LabelledSet]", detector: "Detector | None"
 ) -> tuple[dict[str, dict[str, dict[str, list[float]]]], str]:
-    """Set -> region -> task -> load of the experts over its first faces; or nothing, and the reason."""
+    """Return set -> region -> task -> load of the experts over its first faces; or {} and the reason."""
     from itertools import islice
 
     from faceum.data.face import read_face

@@ -5,15 +5,16 @@ from typing import Annotated
 
 import typer
 
+from faceum.cli.options import TasksOption, TorchModelOption, parse_tasks
 from faceum.errors import ModelError
 from faceum.extras import missing, torch_is_installed
 
 
 def export_command(
     out: Annotated[Path, typer.Option(help="The .onnx file to write; a .json file next to it describes it.")],
-    model: Annotated[str, typer.Option(help="A registered name or a .safetensors file.")] = "compact",
+    model: TorchModelOption = "compact",
     format: Annotated[str, typer.Option(help="onnx.")] = "onnx",
-    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
+    tasks: TasksOption = None,
     precision: Annotated[
         str, typer.Option(help="fp32; fp16 (half the file size); int8 (needs images).")
     ] = "fp32",
@@ -47,7 +48,7 @@ def export_command(
     exported = export_file(
         model,
         out,
-        tasks=None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()],
+        tasks=parse_tasks(tasks),
         precision=precision,
         images=found,
         tolerance=dict(_limit(text) for text in tolerance or ()),

@@ -5,10 +5,12 @@ from typing import Annotated
 
 import typer
 
+from faceum.cli.options import TorchModelOption, parse_tasks
+
 
 def extract_command(
     tasks: Annotated[str, typer.Option(help="The tasks that it answers, separated by commas.")],
-    model: Annotated[str, typer.Option(help="A registered name or a .safetensors file.")] = "compact",
+    model: TorchModelOption = "compact",
     out: Annotated[
         Path | None, typer.Option(help="The .safetensors file; its default name has the model and the tasks.")
     ] = None,
@@ -23,8 +25,7 @@ def extract_command(
     """
     from faceum.export.subset import extract_file
 
-    names = [name.strip() for name in tasks.split(",") if name.strip()]
-    done = extract_file(model, names, out, onnx=onnx)
+    done = extract_file(model, parse_tasks(tasks) or (), out, onnx=onnx)
     share = done.after / done.before
     typer.echo(
         f"{', '.join(done.tasks)}: {done.after / 1e6:.2f} of {done.before / 1e6:.2f} million parameters "

@@ -7,6 +7,14 @@ from typing import Annotated
 
 import typer
 
+from faceum.cli.options import (
+    CroppedOption,
+    DetectorOption,
+    JsonOption,
+    TasksOption,
+    TorchModelOption,
+    parse_tasks,
+)
 from faceum.errors import FaceumError, ModelError
 from faceum.extras import missing, torch_is_installed
 
@@ -19,12 +27,12 @@ def inspect_command(
     out: Annotated[
         Path | None, typer.Option(help="Draw the maps into this image file, such as a .png.")
     ] = None,
-    json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
-    tasks: Annotated[str | None, typer.Option(help="Only these tasks, separated by commas.")] = None,
+    json: JsonOption = False,
+    tasks: TasksOption = None,
     face: Annotated[int, typer.Option(min=1, help="Number of the face; 1 is the largest.")] = 1,
-    model: Annotated[str, typer.Option(help="A registered name or a .safetensors file.")] = "compact",
-    detector: Annotated[str, typer.Option(help="A detector's name, or auto.")] = "auto",
-    cropped: Annotated[bool, typer.Option("--cropped", help="The image is a cropped face.")] = False,
+    model: TorchModelOption = "compact",
+    detector: DetectorOption = "auto",
+    cropped: CroppedOption = False,
 ) -> None:
     """Show which experts each part of a face takes for each task, and which tasks share them.
 
@@ -37,8 +45,9 @@ def inspect_command(
 
     if not torch_is_installed():
         raise ModelError(missing("Inspecting a network", "torch"))
-    names = None if tasks is None else [name.strip() for name in tasks.split(",") if name.strip()]
-    analyzer = FaceAnalyzer(model, tasks=names, detector=detector)  # cuts the crops of the network
+    analyzer = FaceAnalyzer(
+        model, tasks=parse_tasks(tasks), detector=detector
+    )  # cuts the crops of the network
     pixels = read_image(image)
     faces = analyzer.analyze(pixels, cropped=cropped)
     if len(faces) < face:

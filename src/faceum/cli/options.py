@@ -25,6 +25,11 @@ TasksOption = Annotated[
         "recognition, age, attributes, expression, parsing, landmarks."
     ),
 ]
+RecognizerOption = Annotated[
+    str | None,
+    typer.Option(help="An ONNX file in insightface's convention that recognizes in place of the model."),
+]
+MaskedOption = Annotated[bool, typer.Option("--masked", help="Use the thresholds for faces with masks.")]
 CroppedOption = Annotated[
     bool, typer.Option("--cropped", help="The image is one face and nothing more; skip the detector.")
 ]

@@ -6,7 +6,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceum.cli.options import DetectorOption, JsonOption, ModelOption, ThreadsOption
+from faceum.cli.options import (
+    DetectorOption,
+    JsonOption,
+    MaskedOption,
+    ModelOption,
+    RecognizerOption,
+    ThreadsOption,
+)
 from faceum.cli.terminal import escape, make_console, print_json, say
 
 if TYPE_CHECKING:
@@ -20,10 +27,6 @@ GalleryOption = Annotated[
         envvar="FACEUM_GALLERY",
         help="A file, or postgresql://user@host/database; by default a file in your data folder.",
     ),
-]
-RecognizerOption = Annotated[
-    str | None,
-    typer.Option(help="An ONNX file in insightface's convention that recognizes in place of the model."),
 ]
 KeepCropsOption = Annotated[
     bool, typer.Option("--keep-crops", help="Store a JPEG of each enrolled face with its vector.")
@@ -104,9 +107,7 @@ def search_command(
     fmr: Annotated[
         float, typer.Option(help="Share of strangers whom a search may take for somebody of the gallery.")
     ] = 0.01,
-    masked: Annotated[
-        bool, typer.Option("--masked", help="Use the thresholds for faces with masks.")
-    ] = False,
+    masked: MaskedOption = False,
     json: JsonOption = False,
     model: ModelOption = "compact",
     recognizer: RecognizerOption = None,
@@ -198,7 +199,7 @@ def remove_command(name: NameArgument, gallery: GalleryOption = None) -> None:
 
 @people_app.command("export")
 def export_people_command(
-    out: Annotated[Path, typer.Argument(metavar="OUT", help="The .npz file to write.")],
+    out: Annotated[Path, typer.Option(help="The .npz file to write.")],
     gallery: GalleryOption = None,
     crops: Annotated[bool, typer.Option("--crops", help="Export the stored crops, too.")] = False,
 ) -> None:

@@ -20,7 +20,7 @@ from faceum.export.sidecar import describe_inputs, describe_outputs
 from faceum.files import sha256_of, whole_file
 from faceum.model.checkpoint import load_checkpoint
 from faceum.model.network import FaceUM
-from faceum.runner import OnnxRunner
+from faceum.runner import OnnxRunner, read_calibration
 from faceum.tasks import TASKS
 from faceum.threads import usable_threads
 from faceum.weights.registry import resolve_model
@@ -94,7 +94,7 @@ def export_file(
             "licence": metadata.get("licence"),
             "provenance": metadata.get("provenance"),
             **describe_inputs(spec),
-            "outputs": describe_outputs(answers, metadata["labels"]),
+            "outputs": describe_outputs(answers, metadata["labels"], read_calibration(metadata)),
             "compared_with_torch": _compare_with_torch(evidence, found, limits),
             "scores": metadata.get("scores", {}),
         }

@@ -35,6 +35,13 @@ MEANINGS: dict[str, tuple[tuple[str, ...], str]] = {
 }
 """A task's kind -> the axes of its output, and what the numbers are."""
 
+CALIBRATION_RULES = {
+    "number": "Multiply the deviation of the age by factor; the age itself stays as it is.",
+    "labels": "Divide the logits by factor before the sigmoid.",
+    "classes": "Divide the logits by factor before the softmax.",
+}
+"""A task's kind -> how to apply the calibration that was measured on held-out faces."""
+
 CROP_RULES = {
     "similarity": "The similarity (turn, scale, shift, no mirror) that brings the five points (left eye, "
     "right eye, nose tip, left and right mouth corner as seen in the image) nearest to points5_in_crop, in "
@@ -74,9 +81,11 @@ def describe_inputs(spec: CropSpec) -> dict[str, Any]:
 
 
 def describe_outputs(
-    answers: Mapping[str, np.ndarray], labels: Mapping[str, Sequence[str]]
+    answers: Mapping[str, np.ndarray],
+    labels: Mapping[str, Sequence[str]],
+    calibration: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
-    """Return the shape, axes, meaning and labels of each output."""
+    """Return the shape, axes, meaning and labels of each output, and its calibration if it has one."""
     about = {}
     for task, values in answers.items():
         axes, meaning = MEANINGS[TASKS[task].kind]
@@ -88,4 +97,7 @@ def describe_outputs(
             "meaning": meaning,
             "labels": list(labels.get(task, ())),
         }
+        correction = (calibration or {}).get(task, 1.0)
+        if correction != 1.0 and (rule := CALIBRATION_RULES.get(TASKS[task].kind)):
+            about[task]["calibration"] = {"factor": correction, "rule": rule}
     return about

@@ -1,7 +1,7 @@
 """Expressions on your own images: trains only the expression head of the shipped network.
 
-    faceum data pack fer2013 FOLDER my_faces --name mine
-    faceum data pack fer2013 FOLDER my_faces --name mine --split val
+    faceum data pack fer2013 FOLDER --out my_faces --name mine
+    faceum data pack fer2013 FOLDER --out my_faces --name mine --split val
     faceum train finetune_expression data=my_faces
 
 FOLDER/train and FOLDER/val have one folder per expression, named as in FER2013 (angry, happy, neutral,
