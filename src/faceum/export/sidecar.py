@@ -86,7 +86,7 @@ def describe_outputs(
     calibration: Mapping[str, float] | None = None,
 ) -> dict[str, Any]:
     """Return the shape, axes, meaning and labels of each output, and its calibration if it has one."""
-    about = {}
+    about: dict[str, dict[str, Any]] = {}
     for task, values in answers.items():
         axes, meaning = MEANINGS[TASKS[task].kind]
         assert len(axes) == values.ndim, f"{task} has {values.ndim} axes"

@@ -35,10 +35,10 @@ class Monitor(Protocol):
         """So many more images have been analyzed."""
 
     def finish(self, shard: int, counts: Counts) -> None:
-        """A shard's result file is written."""
+        """Note that a shard's result file is written."""
 
     def lose(self, shard: int | None, reason: str) -> None:
-        """A worker died, over a shard or without one."""
+        """Note that a worker died, over a shard or without one."""
 
 
 @dataclass

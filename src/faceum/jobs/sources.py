@@ -60,7 +60,7 @@ def list_source(source: str, column: str | None = None, leave_out: Path | None =
         for block in read_lines(sys.stdin.buffer):
             yield from _expand(_absolute(block), column)
     elif lower.endswith(LIST_SUFFIXES):
-        with _opened(source) as file:
+        with _open_text(source) as file:
             for block in read_lines(file):
                 yield from _expand(_absolute(block), column)
     elif is_glob(source):
@@ -89,8 +89,8 @@ def read_lines(file: BinaryIO) -> Iterator[list[bytes]]:
         separator = b"\0"
     while block := file.read(BLOCK):
         *lines, rest = (rest + block).split(separator)
-        yield _stripped(lines)
-    yield _stripped(rest.split(separator))
+        yield _strip_lines(lines)
+    yield _strip_lines(rest.split(separator))
 
 
 def image_column(schema: Any, column: str | None, name: str) -> str:
@@ -126,7 +126,7 @@ def _absolute(lines: list[bytes]) -> list[bytes]:
     return [one if one.startswith(b"/") or b"://" in one else base + one for one in lines]
 
 
-def _stripped(lines: list[bytes]) -> list[bytes]:
+def _strip_lines(lines: list[bytes]) -> list[bytes]:
     return [line for line in (one.rstrip(b"\r") for one in lines) if line.strip()]
 
 
@@ -222,7 +222,7 @@ def _check_folder(source: str) -> None:
         raise DataError(f"{source} does not exist, or it is empty; check the URL.")
 
 
-def _opened(source: str) -> Any:
+def _open_text(source: str) -> Any:
     try:
         return open_file(source)
     except Exception as error:  # noqa: BLE001  # each store's library raises errors of its own

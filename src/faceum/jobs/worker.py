@@ -66,7 +66,7 @@ class Report(Protocol):
         """So many more images have been analyzed."""
 
     def begin(self, image: int) -> None:
-        """The image of this number is about to be analyzed; only called in careful assignments."""
+        """Note that the image of this number is analyzed next; called in careful assignments only."""
 
 
 class ShardWorker:
