@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from itertools import repeat
 from pathlib import Path
 from typing import Any
@@ -27,11 +27,13 @@ from faceum.detect.together import TogetherDetector
 from faceum.errors import FaceumError, ModelError, unknown_name
 from faceum.image import MAX_PIXELS, Source, read_image, source_name
 from faceum.match import FMR, Match, match_faces
+from faceum.quality import measure_signals
 from faceum.recognizer import Recognizer, RecognizerRunner
 from faceum.results import Face, Result
 from faceum.runner import Runner, load_runner
 from faceum.tasks import TASKS
 from faceum.threads import finish_before_exit, usable_threads
+from faceum.weights.quality import QualityFit
 from faceum.weights.thresholds import Thresholds, thresholds
 
 MAX_CROPS = 32
@@ -375,7 +377,20 @@ class FaceAnalyzer:
             np.stack([crop.image for crop in crops]), np.stack([crop.face_tokens_N for crop in crops]), tasks
         )
         card = self._runner.card
-        return decode_answers(outputs, crops, card.labels, card.calibration)
+        answers = decode_answers(outputs, crops, card.labels, card.calibration)
+        if "recognition" in tasks and self._quality is not None:
+            values = self._quality.predict(measure_signals(outputs["recognition"], crops))
+            for answer, value in zip(answers, values, strict=True):
+                answer["quality"] = float(value)
+        return answers
+
+    @cached_property
+    def _quality(self) -> QualityFit | None:
+        """The formula of the quality; None if the network that recognizes has none."""
+        try:
+            return self.thresholds().quality
+        except ModelError:
+            return None
 
 
 def _rebuild(kind: type[FaceAnalyzer], arguments: dict[str, Any]) -> FaceAnalyzer:

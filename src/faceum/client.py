@@ -193,6 +193,7 @@ def face_from_dict(values: Mapping[str, Any]) -> Face:
         landmarks=_array(values["landmarks"]),
         parsing=None if parsing is None else _parsing(parsing),
         model=values["model"],
+        quality=values.get("quality"),
     )
 
 

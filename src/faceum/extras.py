@@ -18,6 +18,7 @@ EXTRAS = {
     "pgvector": "postgres",
     "fsspec": "batch",
     "scipy": "cluster",
+    "threadpoolctl": "cluster",
     "fastapi": "serve",
     "uvicorn": "serve",
     "python_multipart": "serve",

@@ -186,6 +186,9 @@ class Face(_Record):
     landmarks: (68, 2) float32 pixels, iBUG order.
     parsing: see `Parsing`.
     model: the weights that answered, as name@sha256[:8]; embeddings compare only within one model.
+    quality: how well the face can be recognized, 0..1: about the share of pairs of one person, this face with
+        a usual one, that are recognized at a false match rate of 1 in 1,000. None without an embedding, and
+        for networks whose quality was not measured.
     """
 
     box: np.ndarray
@@ -198,6 +201,7 @@ class Face(_Record):
     landmarks: np.ndarray | None = None
     parsing: Parsing | None = None
     model: str | None = None
+    quality: float | None = None
 
     def __repr__(self) -> str:
         shown = {
@@ -209,6 +213,7 @@ class Face(_Record):
             "landmarks": None if self.landmarks is None else len(self.landmarks),
             "parsing": None if self.parsing is None else "{1}x{0}".format(*self.parsing.class_map.shape),
             "embedding": None if self.embedding is None else f"{len(self.embedding)}-d",
+            "quality": None if self.quality is None else f"{self.quality:.2f}",
         }
         return f"Face({', '.join(f'{name}={value!s}' for name, value in shown.items() if value is not None)})"
 
@@ -262,6 +267,7 @@ class Face(_Record):
             "landmarks": None if self.landmarks is None else _plain_list(self.landmarks),
             "parsing": None if self.parsing is None else self.parsing.to_dict(parsing),
             "model": self.model,
+            "quality": None if self.quality is None else float(self.quality),
         }
 
 
@@ -387,11 +393,11 @@ class Result(_Record):
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with a row per face and always the same columns.
 
-        source, face (index in the image), model, score, x0 y0 x1 y1; x and y of each of the five points
-        (left_eye_x ... right_mouth_y, left as the viewer sees it); age, age_std; expression and a column
-        expression_<label> per probability; a column per attribute with its CelebA name; landmarks (68, 2)
-        and embedding (512,) as arrays in one cell. None or NaN where a task was not asked for. Parsing maps
-        are not included. Raises FaceumError if pandas is not installed.
+        source, face (index in the image), model, score, quality, x0 y0 x1 y1; x and y of each of the five
+        points (left_eye_x ... right_mouth_y, left as the viewer sees it); age, age_std; expression and a
+        column expression_<label> per probability; a column per attribute with its CelebA name; landmarks
+        (68, 2) and embedding (512,) as arrays in one cell. None or NaN where a task was not asked for.
+        Parsing maps are not included. Raises FaceumError if pandas is not installed.
         """
         try:
             import pandas
@@ -450,6 +456,7 @@ def face_row(source: str | None, index: int, face: Face) -> dict[str, Any]:
         "face": index,
         "model": face.model,
         "score": np.nan if face.score is None else float(face.score),
+        "quality": np.nan if face.quality is None else float(face.quality),
         **{name: float(edge) for name, edge in zip(("x0", "y0", "x1", "y1"), face.box, strict=True)},
         **{
             f"{name}_{axis}": float(value)

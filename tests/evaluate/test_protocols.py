@@ -12,6 +12,7 @@ from faceum.evaluate.protocols import (
     BY_FACE,
     OF_PAIRS,
     TASK_OF,
+    WHEN_REQUESTED,
     LabelledSet,
     choose_protocols,
     evaluate_set,
@@ -23,7 +24,7 @@ from faceum.tasks import PARSING_CLASSES, TASKS
 
 
 def test_every_protocol_is_known_everywhere():
-    assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {*OF_PAIRS, "identification"}
+    assert set(TASK_OF) == set(PROTOCOLS) == set(BY_FACE) | {*OF_PAIRS, *WHEN_REQUESTED}
     assert set(TASK_OF.values()) == set(TASKS)
 
 

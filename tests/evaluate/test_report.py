@@ -25,6 +25,7 @@ CURVES = {
     "coverage": {"level": [0.1, 0.9], "share": [0.1, 0.8]},
     "reliability": {"confidence": [0.4, 0.9], "accuracy": [0.5, 0.8], "count": [3, 5]},
     "confusion": {"names": ["calm", "glad"], "counts": [[3, 1], [0, 0]]},
+    "reject": {"share": [0, 0.1, 0.5], "weakened": [0.3, 0.2, 0.1], "as they are": [0.2, 0.1, 0]},
     "ced": {"error": [0, 0.03, 0.1], "share": [0, 0.5, 1]},
 }
 

@@ -15,6 +15,7 @@ from faceum.image import read_image, write_image
 from faceum.people.gallery import Gallery, default_url, open_store
 from faceum.people.sources import image_key, people_folders
 from faceum.results import Face, Result
+from faceum.weights.quality import QualityFit
 from faceum.weights.thresholds import MatchRate, Thresholds
 
 DIM = 48
@@ -64,6 +65,7 @@ class FakeAnalyzer:
             points5=points,
             embedding=embedding,
             model=self.model_id,
+            quality=None if self._measured is None or self._measured.quality is None else 0.4 + 0.2 * turn,
         )
 
 
@@ -163,6 +165,19 @@ def test_importing_again_adds_nothing(gallery: Gallery, folder: Path) -> None:
     list(gallery.import_folder(folder))
     again = list(gallery.import_folder(folder, largest=True))
     assert [Path(one.source or "").name for one in again if one.added] == ["crowd.png"]
+
+
+def test_a_face_of_too_low_a_quality_is_refused(gallery: Gallery, measured: Thresholds, folder: Path) -> None:
+    with pytest.raises(GalleryError, match="No quality was measured for fake@1"):
+        gallery.enroll("Ada", [], min_quality=0.5)
+    fit = QualityFit(fmr=1e-3, pairs=9, intercept=0.0, signals={})
+    gallery.analyzer._measured = measured.with_quality(fit)  # type: ignore[attr-defined]
+    images = [folder / "Ada" / "0.png", folder / "Ada" / "1.png"]
+    blurred, clear = gallery.enroll("Ada", images, min_quality=0.5)
+    assert not blurred.added and "quality is 0.40, below 0.5" in str(blurred.problem)
+    assert clear.added and [one.quality for one in gallery.samples("Ada")] == [pytest.approx(0.6)]
+    with pytest.raises(GalleryError, match="none reaches 2"):
+        gallery.enroll("Ada", images, min_quality=2)
 
 
 def test_folders_are_walked_by_name(folder: Path, tmp_path: Path) -> None:

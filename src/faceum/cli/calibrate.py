@@ -33,7 +33,8 @@ def calibrate_command(
 ) -> None:
     """Measure a recognition network's thresholds and write them next to it, as NAME.thresholds.json.
 
-    Faces with painted masks are measured, too, if the set's faces allow it. Use pairs of people that the
+    Faces with painted masks are measured, too, if the set's faces allow it, and the quality of a face, if the
+    set has several folds. Use pairs of people that the
     network has not learned from.
     """
     from faceum.detect.base import load_detector
@@ -51,6 +52,8 @@ def calibrate_command(
     for name, place in parse_sets(sets).items():
         labelled = load_set(name, place)
         requested = [one for one in labelled.protocols if one in ("verification", "masked")]
+        if labelled.pairs is not None and len(set(labelled.pairs.fold)) > 1:
+            requested.append("quality")
         evaluations += evaluate_set(labelled, runner, finder, requested, limit=limit)
     measured = thresholds_of(evaluations)
     if not measured:

@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from faceum.cli.options import DetectorOption, ModelOption, RecognizerOption, ThreadsOption
+from faceum.cli.people import MinQualityOption
 from faceum.cli.terminal import escape, say
 from faceum.errors import DataError
 
@@ -23,6 +24,7 @@ def cluster_command(
         float | None,
         typer.Option(min=-1.0, max=1.0, help="Mean cosine at which two groups become one."),
     ] = None,
+    min_quality: MinQualityOption = 0.0,
     model: ModelOption = "compact",
     recognizer: RecognizerOption = None,
     detector: DetectorOption = "auto",
@@ -51,7 +53,9 @@ def cluster_command(
                 model, tasks=["recognition"], recognizer=recognizer, detector=detector, threads=threads
             )
             task = progress.add_task("Finding faces", total=len(listed.sources))
-            faces = faces_of_images(analyzer, listed.sources.values(), lambda: progress.advance(task))
+            faces = faces_of_images(
+                analyzer, listed.sources.values(), lambda: progress.advance(task), min_quality=min_quality
+            )
             faces.problems += listed.problems
         for sentence in faces.problems:
             say(sentence)
@@ -65,6 +69,8 @@ def cluster_command(
         )
         page = write_clusters(faces, clustering, out)
     people = int(clustering.labels.max()) + 1
+    if faces.left_out:
+        say(f"{faces.left_out} faces were left out: their quality is below {min_quality:g}.")
     typer.echo(f"{len(faces.vectors)} faces in {people} groups: {escape(str(page))}")
     if faces.problems:
         raise typer.Exit(1)

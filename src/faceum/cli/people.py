@@ -34,6 +34,12 @@ KeepCropsOption = Annotated[
 LargestOption = Annotated[
     bool, typer.Option("--largest", help="Take the largest face of images with several; refused otherwise.")
 ]
+MinQualityOption = Annotated[
+    float,
+    typer.Option(
+        min=0.0, max=1.0, help="Refuse faces of a lower quality, such as blurred or tiny ones; 0..1."
+    ),
+]
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A person of the gallery.")]
 
 people_app = typer.Typer(
@@ -50,6 +56,7 @@ def enroll_command(
     gallery: GalleryOption = None,
     json: JsonOption = False,
     largest: LargestOption = False,
+    min_quality: MinQualityOption = 0.0,
     keep_crops: KeepCropsOption = False,
     model: ModelOption = "compact",
     recognizer: RecognizerOption = None,
@@ -67,7 +74,8 @@ def enroll_command(
         say(sentence)
     opened = _open(gallery, model, recognizer, detector, threads, keep_crops)
     entries = [(name, source) for source in listed.sources.values()]
-    _report(opened.enroll_many(entries, largest=largest), len(entries), json, len(listed.problems))
+    enrolled = opened.enroll_many(entries, largest=largest, min_quality=min_quality)
+    _report(enrolled, len(entries), json, len(listed.problems))
 
 
 @people_app.command("import")
@@ -79,6 +87,7 @@ def import_command(
     gallery: GalleryOption = None,
     json: JsonOption = False,
     largest: LargestOption = False,
+    min_quality: MinQualityOption = 0.0,
     keep_crops: KeepCropsOption = False,
     model: ModelOption = "compact",
     recognizer: RecognizerOption = None,
@@ -96,7 +105,8 @@ def import_command(
         _report(opened.import_file(source), None, json)
         return
     entries = list(people_folders(source))
-    _report(opened.enroll_many(entries, largest=largest), len(entries), json)
+    enrolled = opened.enroll_many(entries, largest=largest, min_quality=min_quality)
+    _report(enrolled, len(entries), json)
 
 
 @people_app.command("search")
@@ -162,7 +172,10 @@ def show_command(
         print_json([sample.to_dict() for sample in samples])
     else:
         for sample in samples:
-            typer.echo(f"{sample.id}  {sample.added}  {sample.model}  {escape(sample.source)}")
+            quality = "-" if sample.quality is None else f"{sample.quality:.2f}"
+            typer.echo(
+                f"{sample.id}  {sample.added}  {sample.model}  quality {quality}  {escape(sample.source)}"
+            )
     for sample in samples:
         if crops is not None and sample.crop is not None:
             write_bytes(crops / f"{sample.id}.jpg", sample.crop)

@@ -148,6 +148,16 @@ def _ced(axes: Any, curve: Mapping[str, Any]) -> None:
     axes.grid(alpha=0.3)
 
 
+def _reject(axes: Any, curve: Mapping[str, Any]) -> None:
+    for name, rates in curve.items():
+        if name != "share":
+            axes.plot(100 * np.array(curve["share"]), 100 * np.array(rates), label=f"faces {name}")
+    axes.set(xlabel="pairs of the lowest quality left out, %", ylabel="false non-match rate, %")
+    axes.set_ylim(bottom=0)
+    axes.grid(alpha=0.3)
+    axes.legend()
+
+
 PLOTS: dict[str, Callable[[Any, Mapping[str, Any]], None]] = {
     "roc": _roc,
     "distances": _distances,
@@ -157,5 +167,6 @@ PLOTS: dict[str, Callable[[Any, Mapping[str, Any]], None]] = {
     "reliability": _reliability,
     "confusion": _confusion,
     "ced": _ced,
+    "reject": _reject,
 }
 """Name of a curve in `Evaluation.curves` -> the function that draws it."""

@@ -19,10 +19,11 @@ from faceum.data.pairs import Pairs
 from faceum.errors import DataError
 from faceum.evaluate.age import evaluate_age
 from faceum.evaluate.attributes import evaluate_attributes
-from faceum.evaluate.damage import DAMAGES, damage_rows
+from faceum.evaluate.damage import DAMAGES, damage_rows, weaken_rows
 from faceum.evaluate.dense import evaluate_landmarks, evaluate_parsing
 from faceum.evaluate.expression import evaluate_expression
 from faceum.evaluate.identification import evaluate_identification
+from faceum.evaluate.quality import evaluate_quality
 from faceum.evaluate.record import Evaluation
 from faceum.evaluate.samples import CutFace, cut_faces
 from faceum.evaluate.thresholds import measure_thresholds, threshold_table
@@ -34,8 +35,11 @@ if TYPE_CHECKING:
     from faceum.detect.base import Detector
     from faceum.runner import Runner
 
-OF_PAIRS = ("verification", "masked", *DAMAGES)
+OF_PAIRS = ("verification", "masked", *DAMAGES, "quality")
 """The protocols that compare the faces of pairs."""
+
+WHEN_REQUESTED = ("identification", "quality")
+"""The protocols that run only where they are asked for."""
 
 TASK_OF = dict.fromkeys((*OF_PAIRS, "identification"), "recognition") | {
     name: name for name in TASKS if name != "recognition"
@@ -90,8 +94,7 @@ def choose_protocols(
     unknown = [word for word in requested if word not in TASK_OF]
     if unknown:
         raise DataError(f"There is no protocol {unknown[0]}; choose among {', '.join(TASK_OF)}.")
-    if "identification" in requested:
-        available = [*available, "identification"]
+    available = [*available, *(word for word in WHEN_REQUESTED if word in requested)]
     left = [word for word in available if (not requested or word in requested) and TASK_OF[word] in tasks]
     if not left:
         asked = f", requested are {', '.join(requested)}" if requested else ""
@@ -114,7 +117,7 @@ def evaluate_set(
     """Yield the evaluation of each protocol as soon as it is done.
 
     detector: None cuts every face by the set's box. requested: protocols; if empty, all that the labels allow
-    except identification. limit: at most so many faces or pairs, evenly spaced. seed: decides which face of
+    except `WHEN_REQUESTED`. limit: at most so many faces or pairs, evenly spaced. seed: decides which face of
     a pair is masked or damaged. If neither the set nor a detector gives points to paint masks by, the
     protocol "masked" runs only if requested. Raises DataError as `choose_protocols` and the metrics do, and
     for a face whose label cannot be right.
@@ -181,7 +184,8 @@ def _verify(
         return (read_face(one, parsing=False) for one in labelled.faces() if one.id in needed)
 
     sides = turn_pairs(pairs, seed)
-    bare = [*pairs.a, *pairs.b] if "verification" in protocols else sides.a
+    whole = "verification" in protocols or "quality" in protocols
+    bare = [*pairs.a, *pairs.b] if whole else sides.a
     plain = embed(runner, cut(rows(bare)))
     if "verification" in protocols:
         evaluation = evaluate_verification(plain, plain, pairs, labelled.name)
@@ -197,6 +201,14 @@ def _verify(
         if damage in protocols:
             damaged = embed(runner, cut(damage_rows(rows(sides.b), damage)))
             yield evaluate_verification(plain, damaged, sides, labelled.name, damage)
+    if "quality" in protocols:
+        measured = measure_thresholds(
+            plain, plain, pairs, labelled.name, disjoint_folds=labelled.disjoint_folds
+        )
+        if measured is None:
+            raise DataError(f"{labelled.name} has too few pairs for a threshold, which the quality needs.")
+        weakened = embed(runner, cut(weaken_rows(rows(sides.b[sides.same]), seed)))
+        yield evaluate_quality(plain, weakened, sides, measured, labelled.name)
 
 
 def _add_thresholds(

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from faceum.metrics.intervals import Interval
+from faceum.weights.quality import QualityFit
 from faceum.weights.thresholds import Thresholds
 
 
@@ -60,8 +61,8 @@ class Evaluation:
     found: faces in all -> how each was found, a key of `faceum.evaluate.samples.SOURCES` -> how many.
     scores: name -> score, the main one first. tables: per class and per group.
     curves: name -> axis -> numbers, what the plots show. notes: what a reader must know, a sentence each.
-    thresholds: of verification, those for `faceum compare`. best, worst: examples, best or worst first; they
-    hold images and are not in `to_dict`.
+    thresholds: of verification, those for `faceum compare`. quality: the formula that was fitted. best,
+    worst: examples, best or worst first; they hold images and are not in `to_dict`.
     """
 
     protocol: str
@@ -73,6 +74,7 @@ class Evaluation:
     curves: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
     thresholds: Thresholds | None = None
+    quality: QualityFit | None = None
     best: tuple[Example, ...] = ()
     worst: tuple[Example, ...] = ()
 
@@ -115,7 +117,7 @@ COUNTS = {"detector": "faces_found", "given": "faces_given", "missed": "faces_mi
 """How a face was found -> the word of its count among the headline scores."""
 
 
-CHANGED = ("masked", "stretched", "small")
+CHANGED = ("masked", "stretched", "small", "quality")
 """The protocols that change one side of each pair."""
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import partial
@@ -36,6 +37,9 @@ EXPRESSIONS_OF = {"affectnet7": SEVEN, "fer2013": SEVEN, "rafdb": SEVEN}
 
 VARIANT_OF = {"affectnet7": "affectnet", "affectnet8": "affectnet"}
 """A protocol's name for a set -> the set."""
+
+NAMED_BY_FILE = ("lfw",)
+"""Sets whose ids are PERSON_NUMBER, which tells the people of packed files that have no column for them."""
 
 DISJOINT_FOLDS = ("lfw",)
 """Sets whose folds share no person, by their protocol."""
@@ -84,7 +88,7 @@ def load_set(name: str, place: str | Path) -> LabelledSet:
     elif layout:
         labelled = replace(labelled, faces=partial(DATASETS[layout], path, split))
     else:
-        labelled = _open_packed(labelled, path)
+        labelled = _open_packed(labelled, kind, path)
     first = list(islice(labelled.faces(), PEEKED))
     return replace(
         labelled,
@@ -119,19 +123,27 @@ def _parse_place(place: str | Path) -> tuple[str, str, Path]:
     return "", "", Path(place)
 
 
-def _open_packed(labelled: LabelledSet, path: Path) -> LabelledSet:
+def _open_packed(labelled: LabelledSet, kind: str, path: Path) -> LabelledSet:
     file = require_packed_file(path / f"{labelled.name}.val.parquet" if path.is_dir() else path)
     source, dot, rest = file.name.partition(".")
     pairs, points = (
         file.with_name(f"{source}-pairs{dot}{rest}"),
         file.with_name(f"teacher-landmarks.{file.name}"),
     )
+    read = partial(_read_named if kind in NAMED_BY_FILE else read_packed, file)
     return replace(
         labelled,
-        faces=partial(read_packed, file),
+        faces=read,
         pairs=read_pairs(pairs) if pairs.exists() else None,
         landmarks=read_landmarks(points) if pairs.exists() and points.exists() else {},
     )
+
+
+def _read_named(file: Path) -> Iterator[Sample]:
+    """Yield the samples of a packed file, each with the person that its id names."""
+    for sample in read_packed(file):
+        known = sample.identity is not None
+        yield sample if known else replace(sample, identity=re.sub(r"_\d+$", "", sample.id))
 
 
 def _are_chips(first: list[Sample]) -> bool:

@@ -98,7 +98,7 @@ def threshold_table(measured: Thresholds) -> Table:
 
 
 def thresholds_of(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
-    """Return the thresholds of the first set that has them, with those for masked faces; {} if none has."""
+    """Return the first set's thresholds, with those for masked faces and the quality; {} if none has any."""
     bare = next((one for one in evaluations if one.thresholds and one.protocol == "verification"), None)
     if bare is None or bare.thresholds is None:
         return {}
@@ -106,7 +106,8 @@ def thresholds_of(evaluations: Sequence[Evaluation]) -> dict[str, Any]:
         (one.thresholds for one in evaluations if one.protocol == "masked" and one.dataset == bare.dataset),
         None,
     )
-    return bare.thresholds.with_masked(masked).to_dict()
+    fits = (one.quality for one in evaluations if one.dataset == bare.dataset and one.quality is not None)
+    return bare.thresholds.with_masked(masked).with_quality(next(fits, None)).to_dict()
 
 
 def _group_collect_faces(

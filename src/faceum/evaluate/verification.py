@@ -31,6 +31,7 @@ from faceum.metrics.verification import (
     roc,
     verify_folds,
 )
+from faceum.quality import measure_signals
 
 if TYPE_CHECKING:
     from faceum.data.face import LabelledFace
@@ -53,13 +54,14 @@ class Embeddings:
     """The embeddings of a set's faces.
 
     vectors: id -> (D,) float64 of length 1, of face and mirror image. single: id -> (D,) float32 of length 1,
-    of the face alone. people: id -> the person's name or number, where the set tells it. thumbnails: id ->
-    (64, 64, 3) uint8 RGB. found: id -> how the face was found, a key of `SOURCES`. groups: id -> kind of
-    group -> group.
+    of the face alone. signals: id -> the numbers of `faceum.quality.SIGNALS`. people: id -> the person's name
+    or number, where the set tells it. thumbnails: id -> (64, 64, 3) uint8 RGB. found: id -> how the face was
+    found, a key of `SOURCES`. groups: id -> kind of group -> group.
     """
 
     vectors: dict[str, np.ndarray]
     single: dict[str, np.ndarray]
+    signals: dict[str, tuple[float, ...]]
     people: dict[str, Any]
     thumbnails: dict[str, np.ndarray]
     found: dict[str, str]
@@ -68,19 +70,21 @@ class Embeddings:
 
 def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
     """Return every sample's embedding, L2-normalized; DataError where one is NaN or zero."""
-    vectors, single, people, thumbnails, found, groups = {}, {}, {}, {}, {}, {}
+    vectors, single, signals, people, thumbnails, found, groups = {}, {}, {}, {}, {}, {}, {}
     spec = runner.card.crop_of("recognition")
     for group in batches(samples, BATCH):
         crops = [sample.crop for sample in group]
         both = crops + [mirror_crop(crop, spec) for crop in crops]
         outputs = run(runner, both, "recognition")["recognition"].astype(np.float64)
         summed = outputs[: len(group)] + outputs[len(group) :]
-        for sample, vector, alone in zip(group, summed, outputs[: len(group)], strict=True):
+        measured = np.stack([*measure_signals(outputs[: len(group)], crops).values()], axis=1)
+        for sample, vector, alone, row in zip(group, summed, outputs[: len(group)], measured, strict=True):
             length = float(np.linalg.norm(vector))
             if not np.isfinite(length) or length == 0:
                 raise DataError(f"The embedding of {sample.id} is NaN or zero, so it cannot be compared.")
             vectors[sample.id] = vector / length
             single[sample.id] = (alone / max(float(np.linalg.norm(alone)), 1e-12)).astype(np.float32)
+            signals[sample.id] = tuple(row.tolist())
             if "identity" in sample.truth:
                 people[sample.id] = sample.truth["identity"]
             size = (THUMBNAIL, THUMBNAIL)
@@ -88,7 +92,13 @@ def embed(runner: Runner, samples: Iterable[CutFace]) -> Embeddings:
             found[sample.id] = sample.found
             groups[sample.id] = groups_of(sample.truth)
     return Embeddings(
-        vectors=vectors, single=single, people=people, thumbnails=thumbnails, found=found, groups=groups
+        vectors=vectors,
+        single=single,
+        signals=signals,
+        people=people,
+        thumbnails=thumbnails,
+        found=found,
+        groups=groups,
     )
 
 

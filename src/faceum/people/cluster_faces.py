@@ -28,7 +28,8 @@ class Faces:
 
     sources: where each face is from. numbers: which face of its image it is. boxes: (n, 4) float32 pixels,
     NaN where they are not known. vectors: (n, D) float32. thumbnails: JPEG bytes of each face, empty where
-    there are no images. problems: a sentence for each image that could not be used.
+    there are no images. problems: a sentence for each image that could not be used. left_out: number of faces
+    of too low a quality.
     """
 
     sources: list[str] = field(default_factory=list)
@@ -37,17 +38,28 @@ class Faces:
     vectors: np.ndarray = field(default_factory=lambda: np.zeros((0, 0), np.float32))
     thumbnails: list[bytes] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
+    left_out: int = 0
 
 
 def faces_of_images(
-    analyzer: FaceAnalyzer, images: Iterable[Source], progress: Callable[[], None] | None = None
+    analyzer: FaceAnalyzer,
+    images: Iterable[Source],
+    progress: Callable[[], None] | None = None,
+    *,
+    min_quality: float = 0.0,
 ) -> Faces:
-    """Find and embed the faces of images; progress: called after each image."""
+    """Find and embed the faces of images.
+
+    progress: called after each image. min_quality: faces of a lower quality are left out and counted.
+    """
     faces, vectors = Faces(), []
     for result in analyzer.analyze_many(images, keep_images=True):
         if result.error is not None:
             faces.problems.append(result.error)
         for number, face in enumerate(result.faces or ()):
+            if face.quality is not None and face.quality < min_quality:
+                faces.left_out += 1
+                continue
             faces.sources.append(result.source or "")
             faces.numbers.append(number)
             faces.boxes.append(np.asarray(face.box, np.float32))

@@ -7,25 +7,28 @@ Connected components alone and HDBSCAN were measured too; docs/people.md has the
 
 Every pair is compared, block by block. A block's product first goes over the leading axes of a rotation that
 gathers the vectors' lengths in few axes; what the other axes can add is bounded by the lengths that are left
-in them (Cauchy and Schwarz), so only pairs that the bound cannot rule out need the rest. Nothing is
-approximated. Legend: n faces, D numbers of an embedding, m links.
+in them (Cauchy and Schwarz), so only pairs that the bound cannot rule out need more axes, and of these only
+the ones that are left need all. Nothing is approximated. Legend: n faces, D numbers of an embedding, m links.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 
 from faceum.errors import FaceumError
 from faceum.extras import missing
+from faceum.threads import usable_threads
 
 BLOCK = 1024
 """Faces a side of the blocks that are compared at once: 4 MB of cosines."""
 
-LEADING = 64
-"""Axes of the first product."""
+LEADING, MIDDLE = 48, 80
+"""Axes of the first product, and of the second, which only the pairs that are left need."""
 
 FITTED = 20_000
 """Faces by which the rotation is fitted."""
@@ -33,8 +36,8 @@ FITTED = 20_000
 SURVIVORS = 0.02
 """Where more of a block than this could not be ruled out, its full product is quicker than pair by pair."""
 
-SLACK = 1e-4
-"""What rounding may take from a bound."""
+SLACK, ROUNDING = 1e-4, 1e-5
+"""What rounding may take from a cosine, and from a squared length."""
 
 MOST_LINKS = 100_000_000
 """More links than this would not fit into memory; the threshold is then too low for so many faces."""
@@ -73,8 +76,9 @@ def cluster_vectors(
     try:
         import scipy.cluster.hierarchy
         import scipy.sparse.csgraph  # noqa: F401
-    except ImportError:
-        raise FaceumError(missing("Clustering", "scipy")) from None
+        import threadpoolctl  # noqa: F401
+    except ImportError as error:
+        raise FaceumError(missing("Clustering", (error.name or "scipy").partition(".")[0])) from None
     count, parts, links = len(vectors), [_NO_LINKS], 0
     for done, part in neighbour_pairs(vectors, threshold):
         parts.append(part)
@@ -129,60 +133,97 @@ def _linkage(vectors: np.ndarray, threshold: float) -> np.ndarray:
 
 def neighbour_pairs(vectors: np.ndarray, threshold: float) -> Iterator[tuple[int, Links]]:
     """Yield, block by block, how many faces are done and the pairs of faces with cosine >= threshold."""
-    turned, beyond = _project(vectors)
-    # Ordered by their bounds, so that one bound for a whole block is nearly as sharp as one for each pair.
-    order = np.argsort(beyond, kind="stable")
-    turned, beyond = turned[order], beyond[order]
-    count = len(turned)
-    for start in range(0, count, BLOCK):
-        for low in range(start, count, BLOCK):
-            i, j, cosines = _find_linked(turned, beyond, start, low, threshold)
-            if low == start:
-                i, j, cosines = i[i < j], j[i < j], cosines[i < j]
-            if len(i):
-                yield start, (order[i].astype(np.int32), order[j].astype(np.int32), cosines)
-        yield min(start + BLOCK, count), _NO_LINKS
+    from threadpoolctl import threadpool_limits
+
+    turned = _turn(np.asarray(vectors))
+    count = len(turned.order)
+    # A thread for each block does more than threads within the product: the rest of a block is parallel, too.
+    with threadpool_limits(1, user_api="blas"), ThreadPoolExecutor(usable_threads()) as pool:
+        for start in range(0, count, BLOCK):
+            compare = partial(_find_linked, turned, start, threshold=threshold)
+            for i, j, cosines in pool.map(compare, range(start, count, BLOCK)):
+                if len(i):
+                    yield start, (turned.order[i], turned.order[j], cosines)
+            yield min(start + BLOCK, count), _NO_LINKS
 
 
-def _find_linked(turned: np.ndarray, beyond: np.ndarray, start: int, low: int, threshold: float) -> Links:
-    """Return the pairs of two blocks whose cosine reaches the threshold."""
-    a, b = turned[start : start + BLOCK], turned[low : low + BLOCK]
-    cosines = a[:, :LEADING] @ b[:, :LEADING].T
-    most = beyond[start : start + BLOCK].max() * beyond[low : low + BLOCK].max()
-    i, j = _find_nonzero(cosines >= threshold - SLACK - most)
-    if turned.shape[1] > LEADING and len(i) > SURVIVORS * cosines.size:
-        cosines += a[:, LEADING:] @ b[:, LEADING:].T
-        i, j = _find_nonzero(cosines >= threshold)
-        return i + start, j + low, cosines[i, j]
-    exact = cosines[i, j] + np.einsum("nd,nd->n", a[i, LEADING:], b[j, LEADING:])
+@dataclass(frozen=True, kw_only=True, eq=False)
+class _Turned:
+    """Faces on the principal axes of all, ordered by how much of their length the leading axes leave.
+
+    vectors: (n, D) as they were given. order: (n,) int32, the face of each row below. leading, middle:
+    (n, LEADING) and (n, MIDDLE) float32, the first axes and those after them. after_leading, after_middle:
+    (n,) at least the length that is left in the axes after these.
+    """
+
+    vectors: np.ndarray
+    order: np.ndarray
+    leading: np.ndarray
+    middle: np.ndarray
+    after_leading: np.ndarray
+    after_middle: np.ndarray
+
+    def take(self, rows: slice | np.ndarray) -> np.ndarray:
+        """Return the whole vectors of some rows, float32 of length 1."""
+        return _unit(self.vectors[self.order[rows]])
+
+
+def _find_linked(turned: _Turned, start: int, low: int, *, threshold: float) -> Links:
+    """Return the pairs of two blocks whose cosine reaches the threshold; within one block, each pair once."""
+    first, second = slice(start, start + BLOCK), slice(low, low + BLOCK)
+    cosines = turned.leading[first] @ turned.leading[second].T
+    most = turned.after_leading[first].max() * turned.after_leading[second].max()
+    i, j = _find_reaching(cosines, threshold - SLACK - most)
+    if len(i) > SURVIVORS * cosines.size:
+        cosines = turned.take(first) @ turned.take(second).T
+        i, j = _find_reaching(cosines, threshold)
+        exact = cosines[i, j]
+        i, j = i + start, j + low
+    else:
+        near = cosines[i, j]
+        i, j = i + start, j + low
+        near += np.einsum("nd,nd->n", turned.middle[i], turned.middle[j])
+        left = near >= threshold - SLACK - turned.after_middle[i] * turned.after_middle[j]
+        i, j = i[left], j[left]
+        exact = np.einsum("nd,nd->n", turned.take(i), turned.take(j))
     kept = exact >= threshold
-    return i[kept] + start, j[kept] + low, exact[kept]
+    if low == start:
+        kept &= i < j
+    return i[kept], j[kept], exact[kept]
 
 
-def _find_nonzero(marked: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Do the same as np.nonzero, but faster if little is marked."""
-    rows = np.flatnonzero(marked.any(axis=1))
-    i, j = np.nonzero(marked[rows])
+def _find_reaching(cosines: np.ndarray, least: float) -> tuple[np.ndarray, np.ndarray]:
+    """Return the places of values >= least, as np.nonzero returns them; quick where few rows have one."""
+    rows = np.flatnonzero(cosines.max(axis=1) >= least)
+    i, j = np.nonzero(cosines[rows] >= least)
     return rows[i], j
 
 
-def _project(vectors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Return unit vectors (n, d') float32 on their principal axes, and (n,) the length beyond `LEADING`.
-
-    The axes are those of the second moments, without centring, so that cosines stay as they are; axes along
-    which no vector extends are left out.
-    """
-    vectors = np.asarray(vectors)
+def _turn(vectors: np.ndarray) -> _Turned:
+    """Turn the vectors; the axes are those of the second moments, without centring, so that cosines stay."""
     some = _unit(vectors[:: max(1, len(vectors) // FITTED)]).astype(np.float64)
-    strengths, axes = np.linalg.eigh(some.T @ some)
-    axes = np.ascontiguousarray(axes[:, ::-1], np.float32)
-    for width in (int((strengths > 1e-9 * strengths.max()).sum()), axes.shape[1]):
-        turned = np.empty((len(vectors), width), np.float32)
-        for start in range(0, len(vectors), BLOCK):
-            turned[start : start + BLOCK] = _unit(vectors[start : start + BLOCK]) @ axes[:, :width]
-        if np.abs(np.einsum("nd,nd->n", turned, turned) - 1).max() < SLACK / 10:
-            break
-    return turned, np.linalg.norm(turned[:, LEADING:], axis=1)
+    axes = np.linalg.eigh(some.T @ some)[1][:, ::-1][:, : LEADING + MIDDLE]
+    axes = np.ascontiguousarray(axes, np.float32)
+    count = len(vectors)
+    after = np.empty((2, count), np.float32)
+    for start in range(0, count, BLOCK):
+        rows = slice(start, start + BLOCK)
+        square = (_unit(vectors[rows]) @ axes) ** 2
+        for k, width in enumerate((LEADING, LEADING + MIDDLE)):
+            # What rounding takes from the difference may not make the bound too small.
+            after[k, rows] = np.sqrt(np.maximum(1 - square[:, :width].sum(axis=1), 0) + ROUNDING)
+    # Ordered by their bounds, so that one bound for a whole block is nearly as sharp as one for each pair.
+    order = np.argsort(after[0], kind="stable").astype(np.int32)
+    leading = np.empty((count, min(LEADING, axes.shape[1])), np.float32)
+    middle = np.empty((count, axes.shape[1] - leading.shape[1]), np.float32)
+    for start in range(0, count, BLOCK):
+        rows = slice(start, start + BLOCK)
+        turned = _unit(vectors[order[rows]]) @ axes
+        leading[rows], middle[rows] = np.split(turned, [leading.shape[1]], axis=1)
+    return _Turned(
+        vectors=vectors, order=order, leading=leading, middle=middle,
+        after_leading=after[0][order], after_middle=after[1][order],
+    )  # fmt: skip
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

@@ -105,27 +105,37 @@ class Gallery:
             return None
 
     def enroll(
-        self, name: str, images: Source | Iterable[Source], *, largest: bool = False
+        self,
+        name: str,
+        images: Source | Iterable[Source],
+        *,
+        largest: bool = False,
+        min_quality: float = 0.0,
     ) -> list[Enrolled]:
         """Add images of one person, and say what became of each; they are safe when this returns.
 
         images: one image or several, as `FaceAnalyzer.analyze` takes them, each with one face. largest: of
         several faces take the largest; otherwise such an image is refused, because the others might be meant.
+        min_quality: faces of a lower quality are refused; see `faceum.results.Face`.
+        Raises GalleryError if a quality is asked for and the network has none.
         """
         one = isinstance(images, (str, os.PathLike, bytes, bytearray, memoryview, np.ndarray)) or hasattr(
             images, "getexif"
         )
         sources = [cast("Source", images)] if one else cast("Iterable[Source]", images)
-        return list(self.enroll_many(((name, source) for source in sources), largest=largest))
+        entries = ((name, source) for source in sources)
+        return list(self.enroll_many(entries, largest=largest, min_quality=min_quality))
 
     def enroll_many(
-        self, entries: Iterable[tuple[str, Source]], *, largest: bool = False
+        self, entries: Iterable[tuple[str, Source]], *, largest: bool = False, min_quality: float = 0.0
     ) -> Iterator[Enrolled]:
         """Add images of many people, each with its person's name; see `enroll`.
 
         What is yielded is already safe: samples are committed in groups of `GROUP`.
         """
         waiting: deque[tuple[str, Source]] = deque()
+        if min_quality > 0:
+            self._require_quality(min_quality)
 
         def sources() -> Iterator[Source]:
             for name, source in entries:
@@ -134,13 +144,25 @@ class Gallery:
 
         results = self.analyzer.analyze_many(sources(), keep_images=self._keep_crops)
         while group := [(*waiting.popleft(), result) for result in islice(results, GROUP)]:
-            yield from self._commit(group, largest)
+            yield from self._commit(group, largest, min_quality)
 
-    def _commit(self, group: Sequence[tuple[str, Source, Result]], largest: bool) -> Iterator[Enrolled]:
+    def _require_quality(self, least: float) -> None:
+        measured = self.thresholds()
+        if least > 1:
+            raise GalleryError(f"Qualities lie in 0..1, so none reaches {least:g}; ask for less.")
+        if measured is None or measured.quality is None:
+            raise GalleryError(
+                f"No quality was measured for {self.analyzer.model_id}; leave out the least quality, or run "
+                "`faceum calibrate`."
+            )
+
+    def _commit(
+        self, group: Sequence[tuple[str, Source, Result]], largest: bool, min_quality: float
+    ) -> Iterator[Enrolled]:
         samples: list[Sample] = []
         problems: list[str | None] = []
         for name, source, result in group:
-            problem = _problem(result, largest)
+            problem = _problem(result, largest, min_quality)
             problems.append(problem)
             if problem is None and result.faces:
                 samples.append(self._sample(name, source, result.faces[0], result))
@@ -159,6 +181,7 @@ class Gallery:
             vector=_unit(np.asarray(face.embedding)[None])[0],
             model=face.model or "",
             thresholds="" if measured is None else measured.id,
+            quality=face.quality,
             crop=crop,
         )
 
@@ -175,9 +198,11 @@ class Gallery:
             self.store.bind(Binding(model=first.model, dim=len(first.vector), thresholds=first.thresholds))
         return self.store.add(samples)
 
-    def import_folder(self, folder: str | Path, *, largest: bool = False) -> Iterator[Enrolled]:
+    def import_folder(
+        self, folder: str | Path, *, largest: bool = False, min_quality: float = 0.0
+    ) -> Iterator[Enrolled]:
         """Enrol a folder that holds a folder of images for each person, named after the person."""
-        return self.enroll_many(people_folders(Path(folder)), largest=largest)
+        return self.enroll_many(people_folders(Path(folder)), largest=largest, min_quality=min_quality)
 
     def search(self, image: Source, k: int = 5, *, fmr: float = FMR, masked: bool = False) -> list[Search]:
         """Return, for each face of an image, largest first, the k nearest people and a verdict on each.
@@ -323,7 +348,7 @@ def open_store(url: str | Path) -> Store:
     return SQLiteStore(Path(rest.removeprefix("/") if separator else text).expanduser())
 
 
-def _problem(result: Result, largest: bool) -> str | None:
+def _problem(result: Result, largest: bool, min_quality: float = 0.0) -> str | None:
     """Return why an image cannot be enrolled, None if it can."""
     name = result.source or "The image"
     if result.error is not None:
@@ -334,6 +359,9 @@ def _problem(result: Result, largest: bool) -> str | None:
         return (
             f"{name}: {len(result.faces)} faces were found; cut out the one to enrol, or ask for the largest."
         )
+    quality = result.faces[0].quality
+    if quality is not None and quality < min_quality:
+        return f"{name}: the face's quality is {quality:.2f}, below {min_quality:g}; give a clearer image."
     return None
 
 

@@ -13,6 +13,7 @@ from typing import Any
 from faceum.errors import ModelError
 from faceum.files import sha256_of, write_text
 from faceum.onnx_session import metadata_of
+from faceum.weights.quality import QualityFit
 from faceum.weights.registry import find_asset, looks_like_path
 
 NEEDED = 30
@@ -52,7 +53,7 @@ class Thresholds:
 
     set: the set's name. people: number of people, 0 if unknown. same_pairs, different_pairs: number of pairs.
     rates: highest false match rate first, at least two. masked: thresholds for pairs in which one face wears
-    a mask, None if they were not measured.
+    a mask, None if they were not measured. quality: the formula of a face's quality, None if none was fitted.
     """
 
     set: str
@@ -61,6 +62,7 @@ class Thresholds:
     different_pairs: int
     rates: tuple[MatchRate, ...]
     masked: Thresholds | None = field(default=None)
+    quality: QualityFit | None = None
 
     @property
     def id(self) -> str:
@@ -115,13 +117,16 @@ class Thresholds:
         values = asdict(self)
         values["rates"] = [rate.to_dict() for rate in self.rates]
         values["masked"] = None if self.masked is None else self.masked.to_dict()
+        del values["quality"]
+        if self.quality is not None:
+            values["quality"] = self.quality.to_dict()
         return values
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Thresholds:
         """Build thresholds from `to_dict`'s values; raises ModelError if the values are none."""
         try:
-            masked = values.get("masked")
+            masked, quality = values.get("masked"), values.get("quality")
             return cls(
                 set=str(values["set"]),
                 people=int(values["people"]),
@@ -129,6 +134,7 @@ class Thresholds:
                 different_pairs=int(values["different_pairs"]),
                 rates=_check_rates([MatchRate(**rate) for rate in values["rates"]]),
                 masked=None if masked is None else cls.from_dict(masked),
+                quality=None if quality is None else QualityFit.from_dict(quality),
             )
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise ModelError(f"The thresholds cannot be read ({error!r}); measure them again.") from None
@@ -136,6 +142,10 @@ class Thresholds:
     def with_masked(self, masked: Thresholds | None) -> Thresholds:
         """Return a copy with the thresholds for masked faces."""
         return replace(self, masked=masked)
+
+    def with_quality(self, quality: QualityFit | None) -> Thresholds:
+        """Return a copy with the formula of a face's quality."""
+        return replace(self, quality=quality)
 
 
 def thresholds(model: str | Path = "compact") -> Thresholds:
