@@ -186,9 +186,8 @@ class Face(_Record):
     landmarks: (68, 2) float32 pixels, iBUG order.
     parsing: see `Parsing`.
     model: the weights that answered, as name@sha256[:8]; embeddings compare only within one model.
-    quality: how well the face can be recognized, 0..1: about the share of pairs of one person, this face with
-        a usual one, that are recognized at a false match rate of 1 in 1,000. None without an embedding, and
-        for networks whose quality was not measured.
+    quality: 0..1, about the share of pairs of one person, this face and a usual one, recognized at a false
+        match rate of 1 in 1,000; None without an embedding or where it was not measured.
     """
 
     box: np.ndarray
@@ -393,11 +392,10 @@ class Result(_Record):
     def to_pandas(self) -> pandas.DataFrame:
         """Return a DataFrame with a row per face and always the same columns.
 
-        source, face (index in the image), model, score, quality, x0 y0 x1 y1; x and y of each of the five
-        points (left_eye_x ... right_mouth_y, left as the viewer sees it); age, age_std; expression and a
-        column expression_<label> per probability; a column per attribute with its CelebA name; landmarks
-        (68, 2) and embedding (512,) as arrays in one cell. None or NaN where a task was not asked for.
-        Parsing maps are not included. Raises FaceumError if pandas is not installed.
+        source, face (its index), model, score, quality, x0 y0 x1 y1; x and y of each of the five points
+        (left_eye_x ..., left as the viewer sees it); age, age_std; expression and expression_<label> per
+        probability; one per attribute with its CelebA name; landmarks (68, 2) and embedding (512,) in one
+        cell. NaN or None where not asked for; no parsing maps. Raises FaceumError without pandas.
         """
         try:
             import pandas
