@@ -71,7 +71,8 @@ def _weaken_file(row: LabelledFace, rng: np.random.Generator) -> LabelledFace:
     """Return the face as a JPEG file of quality 2 to 20 keeps it."""
     quality = [cv2.IMWRITE_JPEG_QUALITY, int(rng.integers(2, 20))]
     data = cv2.imencode(".jpg", row.image[..., ::-1], quality)[1]
-    return replace(row, image=np.ascontiguousarray(cv2.imdecode(data, cv2.IMREAD_COLOR)[..., ::-1]))
+    decoded = np.asarray(cv2.imdecode(data, cv2.IMREAD_COLOR))
+    return replace(row, image=np.ascontiguousarray(decoded[..., ::-1]))
 
 
 def _weaken_light(row: LabelledFace, rng: np.random.Generator) -> LabelledFace:
