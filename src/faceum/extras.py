@@ -17,6 +17,7 @@ EXTRAS = {
     "psycopg": "postgres",
     "pgvector": "postgres",
     "fsspec": "batch",
+    "av": "video",
     "scipy": "cluster",
     "threadpoolctl": "cluster",
     "fastapi": "serve",
