@@ -21,6 +21,9 @@ if TYPE_CHECKING:
     from faceum.render import render_faces
     from faceum.results import Age, Expression, Face, Parsing, Result, result_schema
     from faceum.save import save_result
+    from faceum.video.analyze import VideoConfig, analyze_video
+    from faceum.video.records import Frame, TrackedFace
+    from faceum.video.summary import TrackSummary, summarize_tracks
     from faceum.weights.load import load_model
     from faceum.weights.thresholds import Thresholds, thresholds
 
@@ -37,6 +40,7 @@ HOMES = {
     "Face": "faceum.results",
     "FaceAnalyzer": "faceum.analyzer",
     "FaceumError": "faceum.errors",
+    "Frame": "faceum.video.records",
     "Gallery": "faceum.people.gallery",
     "GalleryError": "faceum.errors",
     "ImageError": "faceum.errors",
@@ -46,6 +50,10 @@ HOMES = {
     "RecipeError": "faceum.errors",
     "Result": "faceum.results",
     "Thresholds": "faceum.weights.thresholds",
+    "TrackSummary": "faceum.video.summary",
+    "TrackedFace": "faceum.video.records",
+    "VideoConfig": "faceum.video.analyze",
+    "analyze_video": "faceum.video.analyze",
     "load_detector": "faceum.detect.base",
     "load_model": "faceum.weights.load",
     "read_image": "faceum.image",
@@ -53,6 +61,7 @@ HOMES = {
     "render_faces": "faceum.render",
     "result_schema": "faceum.results",
     "save_result": "faceum.save",
+    "summarize_tracks": "faceum.video.summary",
     "thresholds": "faceum.weights.thresholds",
 }
 """Public name -> the module that defines it."""
@@ -66,6 +75,7 @@ __all__ = [
     "Face",
     "FaceAnalyzer",
     "FaceumError",
+    "Frame",
     "Gallery",
     "GalleryError",
     "ImageError",
@@ -75,7 +85,11 @@ __all__ = [
     "RecipeError",
     "Result",
     "Thresholds",
+    "TrackSummary",
+    "TrackedFace",
+    "VideoConfig",
     "__version__",
+    "analyze_video",
     "load_detector",
     "load_model",
     "read_image",
@@ -83,6 +97,7 @@ __all__ = [
     "render_faces",
     "result_schema",
     "save_result",
+    "summarize_tracks",
     "thresholds",
 ]
 

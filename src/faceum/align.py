@@ -54,12 +54,18 @@ class Aligner:
         return known
 
     def detect(
-        self, image: np.ndarray, detector: Detector, *, min_score: float, max_faces: int | None = None
+        self,
+        image: np.ndarray,
+        detector: Detector,
+        *,
+        min_score: float,
+        max_faces: int | None = None,
+        upside_down: bool = True,
     ) -> list[Detection]:
         """Return the faces that the detector finds, the points of turned faces corrected.
 
-        If nothing is found, the image is searched once more upside down; what is found there counts only if
-        the landmarks agree with it.
+        If nothing is found, the image is searched once more upside down, unless `upside_down` is False; what
+        is found there counts only if the landmarks agree with it.
         """
         faces = detector.detect(image, min_score=min_score)[:max_faces]
         if self._spec is None or self._spec.policy != "similarity":

@@ -243,6 +243,31 @@ class FaceAnalyzer:
         height, width = image.shape[:2]
         return Result(source=source_name(source), width=width, height=height, faces=faces, image=image)
 
+    def detect(
+        self, image: np.ndarray, *, min_score: float | None = None, one_thread: bool = False
+    ) -> list[Detection]:
+        """Return the faces of an RGB image (H, W, 3) as `answer` takes them, largest first.
+
+        Points of turned faces are corrected, but faces are not searched upside down. min_score: the
+        analyzer's own by default. one_thread: use one thread, for calls that run at the same time.
+        """
+        detector = self._lone_detector if one_thread else self._detector
+        least = self._min_score if min_score is None else min_score
+        with finish_before_exit():
+            return self._aligner.detect(
+                image, detector, min_score=least, max_faces=self._max_faces, upside_down=False
+            )
+
+    def answer(self, image: np.ndarray, faces: Sequence[Detection]) -> list[Face]:
+        """Answer the tasks for detections in an RGB image (H, W, 3), in their order."""
+        with finish_before_exit():
+            return self._faces(image, faces)
+
+    @property
+    def threads(self) -> int:
+        """How many threads the network may use."""
+        return self._threads
+
     def analyze_many(
         self,
         sources: Iterable[Source],

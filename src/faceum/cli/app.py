@@ -34,6 +34,7 @@ from faceum.cli.people import people_app
 from faceum.cli.serve import serve_command
 from faceum.cli.terminal import close_stdout, say
 from faceum.cli.train import train_command
+from faceum.cli.video import video_command
 from faceum.errors import FaceumError
 
 INTERRUPTED = 130
@@ -111,6 +112,7 @@ app.command("compare")(compare_command)
 app.add_typer(people_app, name="people")
 app.command("cluster")(cluster_command)
 app.command("calibrate")(calibrate_command)
+app.command("video")(video_command)
 app.command("models")(models_command)
 app.command("serve")(serve_command)
 app.command("doctor")(doctor_command)

@@ -64,7 +64,11 @@ class FileVideo:
                 self.problems.append(
                     f"{self.name}: {decoder.broken} packets or frames are broken and were left out."
                 )
-        if not count and (self.duration is None or section.start < self.duration):
+        if not count and section.start and self.duration is not None:
+            raise FaceumError(
+                f"{self.name} has no frame from {section.start:g} s on; it lasts {self.duration:g} s."
+            )
+        if not count:
             raise FaceumError(f"{self.name} has no frame that can be decoded; check that it plays.")
 
 

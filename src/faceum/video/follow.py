@@ -9,6 +9,7 @@ of it.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import cv2
 import numpy as np
@@ -86,7 +87,7 @@ def follow(before: View, now: View, box: np.ndarray, look: np.ndarray) -> np.nda
     half = np.array([x1 - x0, y1 - y0]) * scale
     start = np.stack(np.meshgrid(steps * half[0] * 0.8, steps * half[1] * 0.8), axis=-1).reshape(-1, 1, 2)
     start = (start + SIDE / 2 - 0.5).astype(np.float32)
-    settings = {"winSize": (17, 17), "maxLevel": 3}
+    settings: dict[str, Any] = {"winSize": (17, 17), "maxLevel": 3}
     there, found, _ = cv2.calcOpticalFlowPyrLK(parts[0], parts[1], start, None, **settings)
     back, found_back, _ = cv2.calcOpticalFlowPyrLK(parts[1], parts[0], there, None, **settings)
     returned = np.linalg.norm(back - start, axis=2).ravel() <= MAX_RETURN

@@ -40,7 +40,7 @@ class OneEuro:
             self._time, self._value, self._speed = time, points, np.zeros_like(points)
             return points
         speed = (points - self._value) / elapsed / max(unit, 1e-6)
-        share = _share(np.float64(SPEED_CUTOFF), elapsed)
+        share = _share(np.asarray(SPEED_CUTOFF), elapsed)
         self._speed = self._speed + share * (speed - self._speed)
         cutoff = MIN_CUTOFF + BETA * np.linalg.norm(self._speed, axis=1, keepdims=True)
         self._value = self._value + _share(cutoff, elapsed) * (points - self._value)

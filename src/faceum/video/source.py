@@ -93,7 +93,8 @@ class FolderVideo:
 class Camera:
     """A camera of this machine by its number, through OpenCV; times are those of arrival."""
 
-    live, duration = True, None
+    live = True
+    duration: float | None = None
 
     def __init__(self, number: int) -> None:
         """Raises FaceumError if there is no such camera."""

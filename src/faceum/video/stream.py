@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -68,7 +68,7 @@ class StreamVideo:
         if not count:
             raise FaceumError(f"{self.name} sent no frame that can be decoded.")
 
-    def _images(self, section: Section) -> Iterator[tuple[float, np.ndarray]]:
+    def _images(self, section: Section) -> Generator[tuple[float, np.ndarray], None, None]:
         last, arrived, offset = 0.0, time.monotonic(), 0.0
         container = self._container
         while container is not None:
