@@ -10,11 +10,8 @@ from pathlib import Path
 
 BEYOND_THE_BASE_INSTALL = (
     "torch", "pyarrow", "tensorboard", "onnx", "onnxscript", "matplotlib", "pillow_heif", "scipy",
-<<<<<<< HEAD
-    "sklearn", "fsspec", "duckdb", "fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
-=======
-    "sklearn", "av", "fastapi", "starlette", "uvicorn", "python_multipart", "prometheus_client",
->>>>>>> 895aa78 (Read frames of videos, folders, cameras and streams with their times)
+    "sklearn", "av", "fsspec", "duckdb", "fastapi", "starlette", "uvicorn", "python_multipart",
+    "prometheus_client",
 )  # fmt: skip
 """Import names that only extras bring."""
 

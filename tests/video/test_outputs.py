@@ -93,17 +93,17 @@ def test_an_error_leaves_no_half_file(images: list[np.ndarray], tmp_path: Path) 
 def test_audio_is_copied_and_times_are_kept(tmp_path: Path, images: list[np.ndarray]) -> None:
     source = tmp_path / "sound.mkv"
     with av.open(str(source), "w") as container:
-        pictures, sound = container.add_stream("mpeg4", rate=25), container.add_stream("aac", rate=16000)
-        pictures.height, pictures.width, pictures.pix_fmt = 180, 320, "yuv420p"
+        video_in, sound = container.add_stream("mpeg4", rate=25), container.add_stream("aac", rate=16000)
+        video_in.height, video_in.width, video_in.pix_fmt = 180, 320, "yuv420p"
         for index in range(12):
             frame = av.VideoFrame.from_ndarray(images[index], format="rgb24")
             frame.pts = index
-            container.mux(pictures.encode(frame))
+            container.mux(video_in.encode(frame))
             tone = np.sin(np.arange(640) / 5)[None].astype(np.float32)
             wave = av.AudioFrame.from_ndarray(tone, format="fltp", layout="mono")
             wave.rate, wave.pts = 16000, 640 * index
             container.mux(sound.encode(wave))
-        container.mux(pictures.encode(None))
+        container.mux(video_in.encode(None))
         container.mux(sound.encode(None))
     writer = VideoWriter(tmp_path / "out.mp4", rate=25, audio_from=str(source))
     times = [0.12, 0.16, 0.3, 0.31]

@@ -11,6 +11,7 @@ import typer
 from faceum.cli.options import (
     DetectorOption,
     DeviceOption,
+    JsonOption,
     ModelOption,
     RuntimeOption,
     TasksOption,
@@ -24,51 +25,58 @@ if TYPE_CHECKING:
     from faceum.video.summary import TrackSummary
 
 
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE", help="A file, a folder of images, a camera's number, or an address (rtsp, http)."
+    ),
+]
+OutOption = Annotated[
+    Path | None, typer.Option(help="Write the video with boxes, points and labels: .mp4, .mov or .mkv.")
+]
+RowsOption = Annotated[Path | None, typer.Option(help="Write the faces of every frame: .jsonl or .parquet.")]
+TracksOption = Annotated[Path | None, typer.Option(help="Write a summary of each person: .json or .parquet.")]
+TimelineOption = Annotated[Path | None, typer.Option(help="Draw the people over time: .png.")]
+ColourOption = Annotated[str, typer.Option(help="Colours of the timeline: expression or age.")]
+FpsOption = Annotated[
+    float | None, typer.Option(min=0.01, help="Choose how often faces are detected to hold this rate.")
+]
+EveryOption = Annotated[
+    int | None,
+    typer.Option(min=1, help="Detect in every n-th frame and follow in between; by default 6 a second."),
+]
+StartOption = Annotated[float, typer.Option(min=0.0, help="Begin at this second.")]
+EndOption = Annotated[float | None, typer.Option(min=0.0, help="End at this second.")]
+LengthOption = Annotated[float | None, typer.Option(min=0.01, help="End after so many seconds of video.")]
+BlurOption = Annotated[
+    str | None, typer.Option(help="Hide faces in --out: all, unknown (who is not in the gallery), or names.")
+]
+KindOption = Annotated[str, typer.Option(help="How faces are hidden: blur, mosaic or box.")]
+GalleryOption = Annotated[
+    str | None, typer.Option(help="Name people by this gallery: a file, or postgresql://user@host/database.")
+]
+AverageOption = Annotated[bool, typer.Option(help="Average the answers along each track.")]
+SmoothOption = Annotated[bool, typer.Option(help="Smooth points and boxes.")]
+
+
 def video_command(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A file, a folder of images, a camera's number, or an address (rtsp, http).",
-        ),
-    ],
-    out: Annotated[
-        Path | None, typer.Option(help="Write the video with boxes, points and labels: .mp4, .mov or .mkv.")
-    ] = None,
-    rows: Annotated[
-        Path | None, typer.Option(help="Write the faces of every frame: .jsonl or .parquet.")
-    ] = None,
-    tracks: Annotated[
-        Path | None, typer.Option(help="Write a summary of each person: .json or .parquet.")
-    ] = None,
-    timeline: Annotated[Path | None, typer.Option(help="Draw the people over time: .png.")] = None,
-    colour_by: Annotated[
-        str, typer.Option(help="Colours of the timeline: expression or age.")
-    ] = "expression",
-    json: Annotated[bool, typer.Option("--json", help="Print the summaries as JSON.")] = False,
-    fps: Annotated[
-        float | None, typer.Option(min=0.01, help="Choose how often faces are detected to hold this rate.")
-    ] = None,
-    every: Annotated[
-        int | None,
-        typer.Option(min=1, help="Detect in every n-th frame and follow in between; by default 6 a second."),
-    ] = None,
-    start: Annotated[float, typer.Option(min=0.0, help="Begin at this second.")] = 0.0,
-    end: Annotated[float | None, typer.Option(min=0.0, help="End at this second.")] = None,
-    max_seconds: Annotated[
-        float | None, typer.Option(min=0.01, help="End after so many seconds of video.")
-    ] = None,
-    blur: Annotated[
-        str | None,
-        typer.Option(help="Hide faces in --out: all, unknown (who is not in the gallery), or names."),
-    ] = None,
-    blur_kind: Annotated[str, typer.Option(help="How faces are hidden: blur, mosaic or box.")] = "blur",
-    gallery: Annotated[
-        str | None,
-        typer.Option(help="Name people by this gallery: a file, or postgresql://user@host/database."),
-    ] = None,
-    average: Annotated[bool, typer.Option(help="Average the answers along each track.")] = True,
-    smooth: Annotated[bool, typer.Option(help="Smooth points and boxes.")] = True,
+    source: SourceArgument,
+    out: OutOption = None,
+    rows: RowsOption = None,
+    tracks: TracksOption = None,
+    timeline: TimelineOption = None,
+    colour_by: ColourOption = "expression",
+    json: JsonOption = False,
+    fps: FpsOption = None,
+    every: EveryOption = None,
+    start: StartOption = 0.0,
+    end: EndOption = None,
+    max_seconds: LengthOption = None,
+    blur: BlurOption = None,
+    blur_kind: KindOption = "blur",
+    gallery: GalleryOption = None,
+    average: AverageOption = True,
+    smooth: SmoothOption = True,
     tasks: TasksOption = None,
     model: ModelOption = "compact",
     device: DeviceOption = "auto",

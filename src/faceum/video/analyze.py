@@ -166,7 +166,7 @@ class _Analysis:
         place: dict[str, Any] = {"box": track.box, "points5": track.points5, "landmarks": landmarks}
         raw = answer or Face(**place, model=latest.model, score=None)
         if self._config.smooth:
-            place = _smoothed(track, place, time)
+            place = _smooth_place(track, place, time)
         said = track.averages.answers(latest) if self._config.average else {}
         return TrackedFace(
             **{
@@ -201,7 +201,7 @@ def same_cosine_of(analyzer: FaceAnalyzer) -> float:
         return SAME_COSINE
 
 
-def _smoothed(track: Track, place: dict[str, Any], time: float) -> dict[str, Any]:
+def _smooth_place(track: Track, place: dict[str, Any], time: float) -> dict[str, Any]:
     """Return box, five points and landmarks smoothed together; the filter starts over if some are missing."""
     parts = {name: np.reshape(value, (-1, 2)) for name, value in place.items() if value is not None}
     unit = float(np.hypot(*(place["box"][2:] - place["box"][:2]))) / 4  # about the distance of the eyes

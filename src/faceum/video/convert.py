@@ -44,7 +44,7 @@ def deinterlace(av: Any, frames: Iterable[Any]) -> Iterator[tuple[Any, int]]:
             yield frame, rotation
             continue
         graph.push(frame)
-        yield from ((one, rotation) for one in _pulled(av, graph))
+        yield from ((one, rotation) for one in _pull_all(av, graph))
     if graph is not None:
         yield from ((one, rotation) for one in _drain(av, graph))
 
@@ -76,7 +76,7 @@ def make_graph(av: Any, frame: Any, name: str, settings: str) -> Any:
     return graph
 
 
-def _pulled(av: Any, graph: Any) -> Iterator[Any]:
+def _pull_all(av: Any, graph: Any) -> Iterator[Any]:
     while True:
         try:
             yield graph.pull()
@@ -86,4 +86,4 @@ def _pulled(av: Any, graph: Any) -> Iterator[Any]:
 
 def _drain(av: Any, graph: Any) -> Iterator[Any]:
     graph.push(None)
-    yield from _pulled(av, graph)
+    yield from _pull_all(av, graph)

@@ -10,7 +10,7 @@ from typing import Any
 
 from faceum.errors import FaceumError, OutputError, unknown_name
 from faceum.files import write_bytes
-from faceum.save import drawing_png
+from faceum.save import encode_drawing_png
 from faceum.video.draw import COLOURINGS, annotate, draw_timeline
 from faceum.video.hide import FaceHider, HideConfig
 from faceum.video.records import Frame
@@ -98,5 +98,5 @@ class Outputs:
             write_tracks(self.tracks, summaries)
         if self.timeline is not None:
             drawing = draw_timeline(summaries, self._end, colour_by=self.colour_by)
-            write_bytes(self.timeline, drawing_png(drawing))
+            write_bytes(self.timeline, encode_drawing_png(drawing))
         return summaries
