@@ -168,7 +168,7 @@ def _plain(summary: "TrackSummary") -> dict[str, Any]:
 def _show(summaries: "list[TrackSummary]") -> None:
     from rich.table import Table
 
-    from faceum.cli.terminal import console, escape
+    from faceum.cli.terminal import escape, make_console
 
     table = Table("track", "name", "from", "to", "frames", "age", "expressions")
     for one in summaries:
@@ -181,4 +181,4 @@ def _show(summaries: "list[TrackSummary]") -> None:
             "" if one.age is None else str(one.age),
             ", ".join(f"{label} {share:.0%}" for label, share in list(one.expressions.items())[:3]),
         )
-    console().print(table)
+    make_console().print(table)

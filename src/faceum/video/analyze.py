@@ -18,7 +18,7 @@ from faceum.threads import usable_threads
 from faceum.video.ahead import read_ahead
 from faceum.video.follow import View
 from faceum.video.frames import Section, SourceFrame, Video
-from faceum.video.records import Frame, TrackedFace, quality_of
+from faceum.video.records import Frame, TrackedFace, weight_of
 from faceum.video.schedule import Pace, detect_ahead
 from faceum.video.source import VideoInput, open_video
 from faceum.video.tracker import Tracker
@@ -171,7 +171,8 @@ class _Analysis:
         return TrackedFace(
             **{
                 "score": latest.score, "embedding": latest.embedding, "age": latest.age,
-                "attributes": latest.attributes, "expression": latest.expression, **said,
+                "attributes": latest.attributes, "expression": latest.expression,
+                "quality": latest.quality, **said,
             },
             **place,
             parsing=parsing,
@@ -180,7 +181,7 @@ class _Analysis:
             name=track.name,
             detected=answer is not None,
             raw=raw,
-            quality=quality_of(raw) if answer is not None else 0.0,
+            weight=weight_of(raw) if answer is not None else 0.0,
         )  # fmt: skip
 
     def _name(self, track: Track) -> None:

@@ -25,15 +25,15 @@ class TrackedFace(Face):
     track_id: the same number for the same person, from 1. name: the person's name in the gallery; None
     without a gallery, and for people who are not in it. detected: whether the detector found the face in this
     frame; otherwise it was followed from the frame before. raw: what was measured in this frame alone: box
-    and points of every frame, answers only where the face was detected. quality: weight of this frame's
-    answers in the track's averages, 0..1.
+    and points of every frame, answers only where the face was detected. weight: that of this frame's answers
+    in the track's averages, 0..1.
     """
 
     track_id: int = 0
     name: str | None = None
     detected: bool = True
     raw: Face | None = None
-    quality: float = 0.0
+    weight: float = 0.0
 
     def to_dict(self, *, parsing: Any = "rle") -> dict[str, Any]:
         """Return plain values, ready for JSON; see `Face.to_dict`."""
@@ -41,7 +41,7 @@ class TrackedFace(Face):
             "track_id": self.track_id,
             "name": self.name,
             "detected": self.detected,
-            "quality": round(float(self.quality), 4),
+            "weight": round(float(self.weight), 4),
             **super().to_dict(parsing=parsing),
             "raw": None if self.raw is None else self.raw.to_dict(parsing=parsing),
         }
@@ -76,12 +76,16 @@ class Frame(Result):
         }
 
 
-def quality_of(face: Detection | Face) -> float:
+def weight_of(face: Detection | Face) -> float:
     """Return how much a face's answers count in an average, 0.01..1.
 
-    The product of the detector's score, of the eye distance up to 30 pixels, and of how near the nose is to
-    the middle between the eyes, which falls as the head turns.
+    The face's measured quality; where there is none, the product of the detector's score, of the eye
+    distance up to 30 pixels, and of how near the nose is to the middle between the eyes, which falls as the
+    head turns.
     """
+    quality = getattr(face, "quality", None)
+    if quality is not None:
+        return float(np.clip(quality, 0.01, 1.0))
     score = 1.0 if face.score is None else float(face.score)
     if face.points5 is None:
         return max(0.01, 0.5 * score)

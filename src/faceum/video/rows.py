@@ -149,7 +149,8 @@ def _schema(arrow: Any) -> Any:
     numbers = arrow.list_(arrow.float32())
     fields = [
         ("index", arrow.int64()), ("time", arrow.float64()), ("track_id", arrow.int64()),
-        ("name", arrow.string()), ("detected", arrow.bool_()), ("quality", arrow.float32()),
+        ("name", arrow.string()), ("detected", arrow.bool_()), ("weight", arrow.float32()),
+        ("quality", arrow.float32()),
         ("score", arrow.float32()),
     ]  # fmt: skip
     for prefix in ("", "raw_"):
@@ -164,7 +165,8 @@ def _schema(arrow: Any) -> Any:
 def _row(frame: Frame, face: TrackedFace) -> dict[str, Any]:
     row: dict[str, Any] = {
         "index": frame.index, "time": frame.time, "track_id": face.track_id, "name": face.name,
-        "detected": face.detected, "quality": face.quality, "score": face.score,
+        "detected": face.detected, "weight": face.weight, "quality": face.quality,
+        "score": face.score,
     }  # fmt: skip
     return row | _values(face, "") | ({} if face.raw is None else _values(face.raw, "raw_"))
 

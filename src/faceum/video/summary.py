@@ -108,8 +108,8 @@ class _Sums:
         if len(self.moments) >= MOST_MOMENTS:
             self.moments, self.step = self.moments[::2], 2 * self.step
         if face.detected and face.raw is not None:
-            self._add_answers(face, face.quality)
-            if face.quality > 1.05 * self.crop_quality and frame.image is not None:
+            self._add_answers(face, face.weight)
+            if face.weight > 1.05 * self.crop_quality and frame.image is not None:
                 self._take_crop(face, frame)
 
     def _add_answers(self, face: TrackedFace, weight: float) -> None:
@@ -137,7 +137,7 @@ class _Sums:
         if scale < 1:
             size = (max(1, round(crop.shape[1] * scale)), max(1, round(crop.shape[0] * scale)))
             crop = cv2.resize(crop, size, interpolation=cv2.INTER_AREA)
-        self.crop, self.crop_quality, self.crop_time = crop, face.quality, frame.time
+        self.crop, self.crop_quality, self.crop_time = crop, face.weight, frame.time
 
     def merge(self, later: _Sums) -> None:
         """Add a later track of the same person."""

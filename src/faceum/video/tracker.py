@@ -12,7 +12,7 @@ from faceum.extras import is_installed, missing
 from faceum.geometry import boxes_iou, compose, transform_points
 from faceum.results import Face
 from faceum.video.follow import View, follow, look_of, move_box
-from faceum.video.records import quality_of
+from faceum.video.records import weight_of
 from faceum.video.tracks import Track, TrackConfig, assign_alike, assign_near, assign_weak
 
 MOST_LOST = 500
@@ -115,7 +115,7 @@ class Tracker:
         track.score, track.missed = face.score, 0
         track.latest, track.motion = face, np.eye(2, 3)
         track.look = look_of(self._view, face.box)
-        track.averages.add(face, quality_of(face), time)
+        track.averages.add(face, weight_of(face), time)
 
     def _continue_weak(
         self, image: np.ndarray, weak: Sequence[Detection], seen: dict[int, Face], time: float
