@@ -11,7 +11,7 @@ import pytest
 
 torch = pytest.importorskip("torch")
 
-from faceum.config import flatten, load_recipe  # noqa: E402
+from faceum.config import flatten, load_recipe, load_stages  # noqa: E402
 from faceum.datasets.registry import DATASETS  # noqa: E402
 from faceum.errors import ModelError, RecipeError  # noqa: E402
 from faceum.model.network import FaceUM  # noqa: E402
@@ -34,30 +34,18 @@ def test_recipes_are_there() -> None:
 def test_it_loads(recipe: Path) -> None:
     run = load_recipe(recipe)
     assert isinstance(run, RunConfig)
-    assert Path(run.out).name == recipe.stem
+    assert recipe.stem in Path(run.out).parts
     assert {source.reader for source in run.sources.values()} <= {None, *DATASETS}
 
 
 def test_it_says_how_it_is_run(recipe: Path) -> None:
     reported = ast.get_docstring(ast.parse(recipe.read_text(encoding="utf-8"))) or ""
-    for said in (f"faceum train {recipe.stem}", "Hardware: ", *stages_of(recipe)):
+    for said in (f"faceum train {recipe.stem}", "Hardware: "):
         assert said in reported, f"{recipe.name} does not say: {said}"
     assert re.search(r"[Tt]ime\b.*?(\d|minutes|not run)", reported, re.DOTALL), (
         "how long it takes, or 'not run'"
     )
     assert re.search(r"[Ee]xpected\b.*?(\d|not run)", reported, re.DOTALL), "measured scores, or 'not run'"
-
-
-def stages_of(recipe: Path) -> list[str]:
-    """The words for the stages of a recipe that has some, the first left out."""
-    words = []
-    for number in itertools.count(2):
-        try:
-            load_recipe(recipe, [f"stage={number}"])
-        except RecipeError:
-            return words
-        words.append(f"stage={number}")
-    return words
 
 
 def test_its_network_can_be_built_and_every_source_trains_something(recipe: Path) -> None:
@@ -92,24 +80,31 @@ def test_wrong_word_gives_a_sentence(word: str, said: str) -> None:
         load_recipe(RECIPES[0].with_name("smoke.py"), [word])
 
 
-@pytest.mark.parametrize("stage", [1, 2, 3, 4])
-def test_dense_twin_differs_in_its_experts_alone(stage: int) -> None:
-    whole, dense = (
-        load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={stage}"])
-        for name in ("compact", "compact_dense")
-    )
-    unlike = {name for name in vars(whole) if getattr(whole, name) != getattr(dense, name)}
-    assert unlike == ({"network", "out"} if stage == 1 else {"initial", "out"})
-    assert stage > 1 or (whole.network.moe.routed and not dense.network.moe.routed)
+def test_dense_twin_differs_in_its_experts_alone() -> None:
+    whole, dense = load_stages("compact"), load_stages("compact_dense")
+    assert list(whole) == list(dense)
+    for name, one in whole.items():
+        unlike = {field for field in vars(one) if getattr(one, field) != getattr(dense[name], field)}
+        assert unlike == ({"network", "out"} if name == "start" else {"initial", "out"})
+    assert whole["start"].network.moe.routed and not dense["start"].network.moe.routed
 
 
-def test_stage_begins_where_the_one_before_ends() -> None:
+def test_each_stage_starts_from_the_network_of_the_one_before() -> None:
     for name in ("compact", "compact_dense"):
-        stages = [load_recipe(RECIPES[0].with_name(f"{name}.py"), [f"stage={n}"]) for n in (1, 2, 3, 4)]
-        for one, after in itertools.pairwise(stages):
-            assert after.initial == f"{one.out}/network.safetensors"
-    with pytest.raises(RecipeError, match="no stage 5"):
-        load_recipe(RECIPES[0].with_name("compact.py"), ["stage=5"])
+        stages = load_stages(name, ["out=elsewhere"])
+        assert [run.out for run in stages.values()] == [f"elsewhere/{stage}" for stage in stages]
+        for one, after in itertools.pairwise(stages.values()):
+            assert after.initial == f"{one.out}/network.safetensors" and after.network is None
+
+
+def test_overrides_reach_all_stages_or_one() -> None:
+    stages = load_stages("compact", ["steps=5", "refine.steps=7", "data=x"])
+    assert {name: run.steps for name, run in stages.items()} == {**dict.fromkeys(stages, 5), "refine": 7}
+    assert {run.data for run in stages.values()} == {"x"}
+    (alone,) = load_stages("compact", ["stage=knowledge", "initial=compact", "steps=9"]).values()
+    assert (alone.steps, alone.initial, alone.out) == (9, "compact", "runs/compact/knowledge")
+    with pytest.raises(RecipeError, match="did you mean 'refine'"):
+        load_stages("compact", ["stage=refin"])
 
 
 def test_settings_that_a_router_ignores_are_refused() -> None:
@@ -125,5 +120,6 @@ def test_crop_can_be_overridden() -> None:
 
 
 def test_printed_settings_are_overrides(recipe: Path) -> None:
-    run = load_recipe(recipe)
-    assert load_recipe(recipe, list(flatten(run))) == run
+    stages = load_stages(recipe)
+    lines = [f"{name}.{line}" if name else line for name, run in stages.items() for line in flatten(run)]
+    assert load_stages(recipe, lines) == stages

@@ -1,7 +1,7 @@
 """Load recipes, and override, check, print and rebuild the frozen dataclasses that hold settings.
 
 A recipe is a Python file that ends in `run = SomeConfig(...)`, or that defines a function `recipe(...)` which
-returns one; the function's arguments can be overridden too.
+returns one, or several by the names of their stages; the function's arguments can be overridden too.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def recipe_names() -> list[str]:
 
 
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Any:
-    """Run a recipe and return its settings with the overrides applied.
+    """Run a recipe and return its settings with the overrides applied; of stages, those of the first.
 
     recipe: a name from `recipe_names()`, or the path of a .py file; a path has a separator or ends in ".py".
         The file is run as Python.
@@ -42,21 +42,51 @@ def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Any:
     Raises RecipeError if the file is missing, is not Python or fails, if it defines no settings, or if a key
     or the type of a value is wrong.
     """
+    return next(iter(load_stages(recipe, overrides).values()))
+
+
+def load_stages(recipe: str | Path, overrides: Iterable[str] = ()) -> dict[str, Any]:
+    """Run a recipe and return the settings of its stages by name, in order; see `load_recipe`.
+
+    A recipe without stages has one, whose name is empty. overrides: `stage=NAME` keeps one stage; a key that
+    begins with a stage's name, such as "start.steps=500", changes that stage, and other keys change all.
+    """
     name, source = _read_source(recipe)
     names = _run(name, source)
     changes = dict(_split(text) for text in overrides)
     if "run" in names:
-        record = names["run"]
+        defined = names["run"]
     elif "recipe" in names:
-        record = _call(names["recipe"], changes)
+        defined = _call(names["recipe"], changes)
     else:
         raise RecipeError(f"The recipe {name} defines neither `run` nor `recipe(...)`; add one of them.")
-    if not _is_record(record):
-        raise RecipeError(
-            f"The recipe {name} defines a {type(record).__name__}; expected a dataclass of settings."
-        )
-    check_types(record)
-    return override(record, _rename_old_keys(record, changes))
+    stages = dict(defined) if isinstance(defined, Mapping) and defined else {"": defined}
+    if "" not in stages and (only := changes.pop("stage", None)) is not None:
+        if only not in stages:
+            raise RecipeError(unknown_name(only, "stage", stages))
+        stages = {only: stages[only]}
+    loaded = {}
+    for stage, record in stages.items():
+        if not _is_record(record):
+            raise RecipeError(
+                f"The recipe {name} defines a {type(record).__name__}; expected a dataclass of settings."
+            )
+        check_types(record)
+        own = _changes_of(stage, changes, stages)
+        loaded[stage] = override(record, _rename_old_keys(record, own))
+    return loaded
+
+
+def _changes_of(stage: str, changes: Mapping[str, str], stages: Mapping[str, Any]) -> dict[str, str]:
+    """Return the changes of a stage: those of all stages, and then its own."""
+    of_all, own = {}, {}
+    for key, text in changes.items():
+        first, dot, rest = key.partition(".")
+        if not dot or first not in stages:
+            of_all[key] = text
+        elif first == stage:
+            own[rest] = text
+    return {**of_all, **own}
 
 
 def override(record: Any, changes: Mapping[str, str]) -> Any:

@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from faceum.config import flatten, load_recipe, recipe_names
+from faceum.config import flatten, load_stages, recipe_names
 from faceum.errors import RecipeError
 from faceum.extras import missing, torch_is_installed
 
@@ -25,24 +25,32 @@ def train_command(
     """Train a network with a recipe, or resume from its output folder.
 
     `faceum train RECIPE --show` lists every setting with its value; each printed line can be given as an
-    override. faceum.train.RunConfig documents them. Several processes: torchrun --nproc-per-node 2 -m faceum
-    train RECIPE.
+    override. faceum.train.RunConfig documents them. The stages of a recipe run in order, and complete ones
+    are skipped; stage=NAME runs one. Several processes: torchrun --nproc-per-node 2 -m faceum train RECIPE.
     """
     if not torch_is_installed():
         raise RecipeError(missing("Training", "torch"))
-    run = load_recipe(recipe, changes or ())
+    stages = load_stages(recipe, changes or ())
     from faceum.train import RunConfig, train
     from faceum.train.distributed import join_processes, rank
+    from faceum.train.stages import is_complete
 
-    if not isinstance(run, RunConfig):
-        raise RecipeError(
-            f"The recipe {recipe} defines a {type(run).__name__}; expected a faceum.train.RunConfig."
-        )
+    for name, run in stages.items():
+        if not isinstance(run, RunConfig):
+            raise RecipeError(
+                f"The recipe {recipe} defines a {type(run).__name__}; expected a faceum.train.RunConfig."
+            )
+        if show:
+            for line in flatten(run):
+                typer.echo(f"{name}.{line}" if len(stages) > 1 else line)
     if show:
-        for line in flatten(run):
-            typer.echo(line)
         return
     with join_processes():
-        train(run)
-        if rank() == 0:
-            typer.echo(f"{run.out}: trained for {run.steps} steps; wrote {run.out}/network.safetensors")
+        for run in stages.values():
+            if len(stages) > 1 and is_complete(run):
+                message = f"{run.out}: complete, skipped"
+            else:
+                train(run)
+                message = f"{run.out}: trained for {run.steps} steps; wrote {run.out}/network.safetensors"
+            if rank() == 0:
+                typer.echo(message)
