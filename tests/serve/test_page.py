@@ -28,7 +28,7 @@ AXE = ROOT / "tools" / "page" / "node_modules" / "axe-core" / "axe.min.js"
 ARGUMENTS = [
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--use-fake-device-for-media-stream",
-    "--use-fake-ui-for-media-stream",
+    "--use-fake-ui-for-media-stream", "--enable-precise-memory-info", "--js-flags=--expose-gc",
 ]  # fmt: skip
 
 WAIT = 120_000
@@ -66,10 +66,15 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 @pytest.fixture(scope="module")
-def browser() -> Iterator[Any]:
-    """One browser for all tests."""
+def browser(portrait_path: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+    """One browser for all tests; the example portrait is in front of its camera."""
+    video = tmp_path_factory.mktemp("camera") / "portrait.mjpeg"
+    portrait = cv2.resize(cv2.imread(str(portrait_path)), (480, 480))
+    frame = cv2.copyMakeBorder(portrait, 0, 0, 80, 80, cv2.BORDER_REPLICATE)
+    video.write_bytes(cv2.imencode(".jpg", frame)[1].tobytes() * 2)
+    arguments = [*ARGUMENTS, f"--use-file-for-fake-video-capture={video}"]
     with playwright_api.sync_playwright() as playwright:
-        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=ARGUMENTS)
+        opened = playwright.chromium.launch(executable_path=str(CHROMIUM), args=arguments)
         yield opened
         opened.close()
 
@@ -160,6 +165,36 @@ def test_two_faces_are_compared(open_page: Callable[..., Any], portrait: np.ndar
     assert "osine 0.9" in verdict and "Different" not in verdict
 
 
+def test_faces_of_two_photos_are_compared(open_page: Callable[..., Any], portrait: np.ndarray) -> None:
+    page = open_page()
+    page.click("#example")
+    status(page, "One face found.")
+    upload(page, "mirrored.jpg", cv2.imencode(".jpg", portrait[:, ::-1, ::-1])[1].tobytes())
+    page.locator("#sheets h2", has_text="mirrored.jpg").wait_for()
+    for card in page.locator("article.card").all():
+        assert "Same person" in card.locator(".verdict").inner_text()
+
+
+def test_experts_are_drawn_and_named(open_page: Callable[..., Any]) -> None:
+    pytest.importorskip("torch")
+    page = open_page()
+    page.click("#example")
+    status(page, "One face found.")
+    page.check("[value=experts]")
+    status(page, "which expert took each token")
+    for layer in ("box", "landmarks"):
+        page.uncheck(f"[value={layer}]")
+    assert not page.is_checked("[value=parsing]")
+    drawn = "(canvas) => canvas.toDataURL()"
+    first = page.eval_on_selector("#sheets .stage canvas", drawn)
+    area = page.locator("#sheets .stage canvas").bounding_box()
+    page.mouse.move(area["x"] + area["width"] * 223 / 512, area["y"] + area["height"] * 125 / 512)
+    assert page.inner_text(".part").startswith("Face token: expert ")
+    page.select_option("#expert-block", "1")
+    assert page.eval_on_selector("#sheets .stage canvas", drawn) != first
+    assert page.locator("#expert-legend li").count() > 1
+
+
 def test_no_face_broken_and_too_large(open_page: Callable[..., Any]) -> None:
     page = open_page()
     sky = cv2.imencode(".jpg", np.full((200, 300, 3), 200, np.uint8))[1].tobytes()
@@ -230,11 +265,14 @@ def test_camera_answers_and_its_memory_is_flat(open_page: Callable[..., Any]) ->
     page = open_page()
     page.click("#camera")
     status(page, "The camera is on.")
-    page.locator("#rate", has_text="answers a second").wait_for()
-    page.wait_for_timeout(5000)
-    before = page.evaluate("performance.memory.usedJSHeapSize")
-    page.wait_for_timeout(10000)
-    assert page.evaluate("performance.memory.usedJSHeapSize") < before + 30e6
+    page.locator("#rate", has_text="answers per second, one face").wait_for()
+    assert page.locator("#live-cards .card").count() == 1
+    used = []
+    for _ in range(7):
+        page.wait_for_timeout(5000)
+        used.append(page.evaluate("gc(), performance.memory.usedJSHeapSize"))
+    assert page.locator("#live-cards .card").count() == 1
+    assert used[-1] < used[0] + 5e6, used
     page.click("#stop")
     assert page.evaluate("document.getElementById('video').srcObject") is None
 

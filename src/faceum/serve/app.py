@@ -62,7 +62,8 @@ def build_app(settings: Settings, *, analyzer: Any = None, keys: KeyRing | None 
 
     @app.get("/openapi.json", include_in_schema=False)
     async def openapi() -> Response:
-        return json_response(describe(app, faceum.__version__, with_keys=bool(len(service.keys))))
+        with_keys, most = bool(len(service.keys)), settings.max_images
+        return json_response(describe(app, faceum.__version__, with_keys=with_keys, max_images=most))
 
     @app.get("/", include_in_schema=False)
     async def page() -> Response:

@@ -27,7 +27,7 @@ def compare_router(service: Service) -> APIRouter:
     @router.post(
         "/v1/compare",
         summary="Say whether two images show the same person",
-        openapi_extra=image_body("Two images"),
+        openapi_extra=image_body("Two images", count=2),
         responses={
             200: json_answer("CompareReply", "A verdict for every pair of faces."),
             **problems("malformed_body", "upload_too_slow", "too_large", "not_an_image", "no_face"),

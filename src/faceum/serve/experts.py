@@ -88,7 +88,7 @@ def experts_router(service: Service) -> APIRouter:
     @router.post(
         "/v1/experts",
         summary="Show which expert takes which token of a face, for each task and MoE block",
-        openapi_extra=image_body("One image"),
+        openapi_extra=image_body("One image", count=1),
         responses={
             200: json_answer("ExpertsReply", "The routing of each face, largest first."),
             **problems(

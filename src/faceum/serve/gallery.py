@@ -110,7 +110,7 @@ def _add_reading(router: APIRouter, service: Service, people: Callable[[], Turns
     @router.post(
         "/v1/search",
         summary="Find the people whom the faces of an image resemble",
-        openapi_extra=image_body("One image"),
+        openapi_extra=image_body("One image", count=1),
         responses={
             200: json_answer("SearchReply", "For each face the nearest people, with verdicts."),
             **problems("not_found", "malformed_body", "upload_too_slow", "too_large", "not_an_image"),

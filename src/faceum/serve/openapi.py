@@ -79,33 +79,46 @@ SCHEMAS: dict[str, Any] = {
 """Name -> JSON Schema of a body; `Result` and `Face` come from the package's own schema file."""
 
 
-def image_body(count: str = "One or more images") -> dict[str, Any]:
-    """Return the OpenAPI part for a body of images in any of its three forms."""
+PIXEL = "iVBORw0KGgoAAAANSUhEUgAAAAEAAAABCAYAAAAfFcSJAAAADUlEQVR42mNk+M9QDwADhgGAWjR9awAAAABJRU5ErkJggg=="
+"""An example of an image in base64: a PNG file of one pixel."""
+
+
+def image_body(description: str = "One or more images", *, count: int | None = None) -> dict[str, Any]:
+    """Return the OpenAPI part for a body of images in any of its three forms.
+
+    count: how many images there must be, None for one or more.
+    """
     binary = {"type": "string", "format": "binary"}
+    length = {"minItems": 1} if count is None else {"minItems": count, "maxItems": count}
+    raw = (
+        {}
+        if count == 2
+        else {kind: {"schema": binary} for kind in ("image/jpeg", "application/octet-stream")}
+    )
     return {
         "requestBody": {
             "required": True,
-            "description": f"{count}: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC or JPEG 2000.",
+            "description": f"{description}: JPEG, PNG, WebP, BMP, TIFF, GIF, AVIF, HEIC or JPEG 2000.",
             "content": {
                 "multipart/form-data": {
                     "schema": {
                         "type": "object",
                         "required": ["images"],
-                        "properties": {"images": {"type": "array", "minItems": 1, "items": binary}},
-                    }
+                        "properties": {"images": _list(binary) | length},
+                    },
                 },
                 "application/json": {
                     "schema": {
                         "type": "object",
                         "required": ["images"],
                         "properties": {
-                            "images": _list({"type": "string", "contentEncoding": "base64"}) | {"minItems": 1}
+                            "images": _list({"type": "string", "format": "base64-image", "minLength": 1})
+                            | length
                         },
                     },
-                    "example": {"images": ["/9j/4AAQSkZJRgABAQ..."]},
+                    **({} if count == 2 else {"example": {"images": [PIXEL]}}),  # two would need faces
                 },
-                "image/jpeg": {"schema": binary},
-                "application/octet-stream": {"schema": binary},
+                **raw,
             },
         }
     }
@@ -141,8 +154,8 @@ def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     }
 
 
-def describe(app: FastAPI, version: str, *, with_keys: bool) -> dict[str, Any]:
-    """Return the OpenAPI document of the application."""
+def describe(app: FastAPI, version: str, *, with_keys: bool, max_images: int) -> dict[str, Any]:
+    """Return the OpenAPI document of the application; max_images: of a request."""
     document = get_openapi(
         title="faceum", version=version, description=DESCRIPTION, routes=app.routes, openapi_version="3.1.0"
     )
@@ -151,6 +164,11 @@ def describe(app: FastAPI, version: str, *, with_keys: bool) -> dict[str, Any]:
     definitions = schema.pop("$defs")
     schema.pop("$schema"), schema.pop("$id")
     components["schemas"] = {**SCHEMAS, "Result": schema, **definitions}
+    for operations in document["paths"].values():
+        for operation in operations.values():
+            for body in operation.get("requestBody", {}).get("content", {}).values():
+                if "properties" in body["schema"]:
+                    body["schema"]["properties"]["images"].setdefault("maxItems", max_images)
     if with_keys:
         components["securitySchemes"] = {"key": {"type": "http", "scheme": "bearer"}}
         for path, operations in document["paths"].items():

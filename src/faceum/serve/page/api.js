@@ -62,15 +62,18 @@ export async function request(path, options = {}) {
 /** @returns {Promise<Server>} */
 export const describeServer = () => request("/v1/models");
 
+/** @param {Blob} image @returns {Promise<Result>} */
+export async function analyze(image) {
+  return (await request("/v1/analyze", { method: "POST", body: asForm(image) })).results[0];
+}
+
 /**
- * @param {Blob} image
- * @param {{signal?: AbortSignal, minFace?: number}} [options] minFace: smaller faces may be missed, in pixels
+ * Analyze a frame of a video, sent as it is.
+ * @param {Blob} frame @param {number} minFace pixels; smaller faces may be missed @param {AbortSignal} signal
  * @returns {Promise<Result>}
  */
-export async function analyze(image, { signal, minFace } = {}) {
-  const path = minFace ? `/v1/analyze?min_face=${minFace}` : "/v1/analyze";
-  const answer = await request(path, { method: "POST", body: asForm(image), signal });
-  return answer.results[0];
+export async function analyzeFrame(frame, minFace, signal) {
+  return (await request(`/v1/analyze?min_face=${minFace}`, { method: "POST", body: frame, signal })).results[0];
 }
 
 /** @param {Blob} image @returns {Promise<import("./api.js").Routing[]>} for each of the largest faces */

@@ -15,6 +15,9 @@ import { element, fail, say } from "./say.js";
  *   found: api.Found[], section: HTMLElement, canvas: HTMLCanvasElement, cards: HTMLElement}} Sheet
  */
 
+/** Milliseconds for which the cards of live mode stay: numbers that change faster cannot be read. */
+const CARDS_EVERY = 300;
+
 /** @type {Sheet[]} */
 const sheets = [];
 /** @type {api.Server} */
@@ -56,7 +59,8 @@ async function start() {
 
 /** @param {Iterable<Blob>} blobs */
 async function add(blobs) {
-  if (!server) return say("The server is not ready yet.", "error");
+  await ready;
+  if (!server) return;
   const images = [...blobs];
   let added = 0;
   for (const [place, blob] of images.entries()) {
@@ -176,11 +180,15 @@ function showLegend() {
 async function startCamera() {
   if (live) return;
   const video = element("video"), canvas = element("live-layers");
+  let told = 0;
   live = new Live(video, (result, rate) => {
     drawLayers(canvas, result, shown(), server);
-    element("rate").textContent = `${rate.toFixed(1)} answers a second, ${faceWords(result)}`;
-    element("live-cards").replaceChildren(...(result.faces ?? []).slice(0, 2).map((face, index) =>
-      makeCard({ name: `Face ${index + 1}`, face }, index, { server, contested: contested() })));
+    if (performance.now() - told < CARDS_EVERY) return;
+    told = performance.now();
+    element("rate").textContent = `${rate.toFixed(1)} answers per second, ${faceWords(result)}`;
+    const cards = (result.faces ?? []).slice(0, 2).map((face, index) =>
+      makeCard({ name: `Face ${index + 1}`, face }, index, { server, contested: contested() }));
+    element("live-cards").replaceChildren(...(cards.length ? cards : [make("p", { className: "quiet" }, "No face is in view.")]));
   }, (error) => {
     endCamera();
     fail(error);
@@ -261,4 +269,4 @@ function connect() {
 }
 
 connect();
-start();
+const ready = start();

@@ -1,7 +1,7 @@
 // @ts-check
 /** Live mode: the newest frame goes to the server, its answers are drawn over the video, then the next goes. */
 
-import { analyze } from "./api.js";
+import { analyzeFrame } from "./api.js";
 
 /** Seconds over which the rate is measured. */
 const WINDOW = 3;
@@ -52,7 +52,7 @@ export class Live {
   async loop() {
     try {
       while (this.running) {
-        const result = await analyze(await this.grab(0.85), { signal: this.abort.signal, minFace: MIN_FACE });
+        const result = await analyzeFrame(await this.grab(0.8), MIN_FACE, this.abort.signal);
         if (!this.running) return;
         const now = performance.now();
         this.times = [...this.times.filter((time) => now - time < 1000 * WINDOW), now];
