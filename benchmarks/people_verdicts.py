@@ -1,6 +1,6 @@
-"""What verdicts are worth: thresholds, whole galleries, clusters and quality on a set of people.
+"""What verdicts are worth: thresholds, whole galleries and clusters on a set of people.
 
-    python benchmarks/people_verdicts.py thresholds gallery clusters quality --corpus C --cache lfw.npz
+    python benchmarks/people_verdicts.py thresholds gallery clusters --corpus C --cache lfw.npz
 
 The corpus holds lfw.val.parquet and lfw-pairs.val.parquet. Faces are embedded as `faceum analyze` does, once;
 the cache keeps their vectors (never an image). People are known by the files' names, PERSON_NUMBER; folds
@@ -26,10 +26,7 @@ RATES = (0.1, 0.05, 0.02, 0.01)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lfw:
-    """LFW's faces: vectors (n, 512), people and folds (n,), pairs a and b as rows, and whether each is same.
-
-    norm: length of the embedding before it was brought to 1. size: pixels of the image to one of the crop.
-    """
+    """LFW's faces: vectors (n, 512), people and folds (n,); pairs: rows a and b, and whether they are same."""
 
     vectors: np.ndarray
     people: np.ndarray
@@ -37,8 +34,6 @@ class Lfw:
     a: np.ndarray
     b: np.ndarray
     same: np.ndarray
-    norm: np.ndarray
-    size: np.ndarray
 
 
 def read(corpus: Path, cache: Path) -> Lfw:
@@ -62,8 +57,6 @@ def read(corpus: Path, cache: Path) -> Lfw:
         a=np.array([row[name] for name in pairs["a"]]),
         b=np.array([row[name] for name in pairs["b"]]),
         same=np.array(pairs["same"], bool),
-        norm=norm,
-        size=known["sz"],
     )
 
 
@@ -77,18 +70,17 @@ def embed(file: Path, cache: Path) -> None:
 
     runner, detector = load_runner("compact", tasks=["recognition"]), load_detector()
     rows = (read_face(sample, parsing=False) for sample in read_packed(file))
-    ids, vectors, sizes = [], [], []
+    ids, vectors = [], []
     for group in batches(cut_faces(rows, runner, detector, task="recognition", tight=False)):
         vectors.append(run(runner, [face.crop for face in group], "recognition")["recognition"])
         ids += [face.id for face in group]
-        sizes += [float(np.linalg.norm(face.crop.inverse[:, 0])) for face in group]
-    np.savez(cache, ids=np.array(ids), v=np.concatenate(vectors), sz=np.array(sizes))
+    np.savez(cache, ids=np.array(ids), v=np.concatenate(vectors))
 
 
 def measured(lfw: Lfw, rows: np.ndarray | None = None) -> Thresholds:
-    """Thresholds from pairs across folds, of all faces or of some."""
+    """Measure thresholds on all pairs of different people, of all faces or of some."""
     chosen = np.ones(len(lfw.folds), bool) if rows is None else rows
-    faces = FaceVectors(vectors=lfw.vectors[chosen], groups=lfw.folds[chosen], people=lfw.people[chosen])
+    faces = FaceVectors(vectors=lfw.vectors[chosen], groups=lfw.people[chosen], people=lfw.people[chosen])
     pairs = lfw.same & chosen[lfw.a] & chosen[lfw.b]
     different = different_pairs_across(faces)
     return Thresholds(
@@ -112,7 +104,7 @@ def show_thresholds(lfw: Lfw) -> None:
     listed = match_rates(cosines(lfw)[lfw.same], different_pairs_listed(cosines(lfw)[~lfw.same]))
     across = measured(lfw)
     print(f"{across.same_pairs} pairs of one person, {across.different_pairs:,} of different people")
-    for name, rates in (("across folds", across.rates), ("listed pairs alone", listed)):
+    for name, rates in (("all pairs of two people", across.rates), ("listed pairs alone", listed)):
         for rate in rates:
             basis = "measured" if rate.measured else "extrapolated"
             bounds = "" if rate.fmr_low is None else f" [{rate.fmr_low:.2g}, {rate.fmr_high:.2g}]"
@@ -132,7 +124,7 @@ def draw(lfw: Lfw, limits: Thresholds) -> None:
 
     same = cosines(lfw)[lfw.same]
     every = lfw.vectors @ lfw.vectors.T
-    different = every[np.triu(lfw.folds[:, None] != lfw.folds[None], 1)]
+    different = every[np.triu(lfw.people[:, None] != lfw.people[None], 1)]
     grid = np.linspace(-0.2, 1, 241)
     fmr = 1 - np.searchsorted(np.sort(different), grid) / len(different)
     fnmr = np.searchsorted(np.sort(same), grid) / len(same)
@@ -224,24 +216,6 @@ def f_score(precision: float, recall: float) -> float:
     return 2 * precision * recall / max(precision + recall, 1e-12)
 
 
-def show_quality(lfw: Lfw) -> None:
-    """False non-match rate at FMR 1e-3 when the pairs whose worse face scores lowest are rejected."""
-    threshold = measured(lfw).at(1e-3).cosine
-    missed = cosines(lfw)[lfw.same] < threshold
-    signals = {
-        "length of the embedding": lfw.norm,
-        "size of the face in pixels": lfw.size,
-        "chance": np.random.default_rng(0).random(len(lfw.norm)),
-    }
-    for name, values in signals.items():
-        worse = np.minimum(values[lfw.a], values[lfw.b])[lfw.same]
-        order = np.argsort(worse)
-        kept = [order[int(share * len(order)) :] for share in (0, 0.05, 0.1, 0.2, 0.3)]
-        rates = [float(missed[rows].mean()) for rows in kept]
-        shown = ", ".join(f"{100 * rate:.1f} %" for rate in rates)
-        print(f"{name}: FNMR {shown} at 0, 5, 10, 20, 30 % rejected")
-
-
 def main() -> None:
     """Read the command line and print what was measured."""
     parser = argparse.ArgumentParser(
@@ -261,7 +235,6 @@ PARTS = {
     "thresholds": show_thresholds,
     "gallery": show_gallery,
     "clusters": show_clusters,
-    "quality": show_quality,
 }
 
 if __name__ == "__main__":
