@@ -46,9 +46,9 @@ class QualityFit:
         return {
             "fmr": self.fmr,
             "pairs": self.pairs,
-            "intercept": _rounded(self.intercept),
+            "intercept": _round_values(self.intercept),
             "signals": {
-                name: {key: _rounded(value) for key, value in asdict(one).items()}
+                name: {key: _round_values(value) for key, value in asdict(one).items()}
                 for name, one in self.signals.items()
             },
         }
@@ -100,5 +100,5 @@ def fit_quality(
     )
 
 
-def _rounded(value: float) -> float:
+def _round_values(value: float) -> float:
     return float(f"{value:.6g}")
