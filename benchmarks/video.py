@@ -107,7 +107,7 @@ def measure_points(analyzer: FaceAnalyzer, portrait: Portrait) -> None:
     quick = analyzer.with_options(tasks=["landmarks"])
 
     def clip(speed: float) -> Iterator[np.ndarray]:
-        for index in range(60):
+        for index in range(45):
             image, _ = draw(ground, [portrait], [Place(160 + speed * index, 180, 90)])
             grain = noise.normal(0, 6, image.shape)
             yield np.clip(image + grain, 0, 255).astype(np.uint8)

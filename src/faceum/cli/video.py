@@ -13,6 +13,7 @@ from faceum.cli.options import (
     DeviceOption,
     JsonOption,
     ModelOption,
+    RecognizerOption,
     RuntimeOption,
     TasksOption,
     ThreadsOption,
@@ -56,6 +57,9 @@ GalleryOption = Annotated[
     str | None, typer.Option(help="Name people by this gallery: a file, or postgresql://user@host/database.")
 ]
 AverageOption = Annotated[bool, typer.Option(help="Average the answers along each track.")]
+MinFaceOption = Annotated[
+    float, typer.Option(min=24, help="Smaller faces, in pixels, may be missed; the search is as much faster.")
+]
 SmoothOption = Annotated[bool, typer.Option(help="Smooth points and boxes.")]
 
 
@@ -82,6 +86,8 @@ def video_command(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = "auto",
     detector: DetectorOption = "auto",
+    recognizer: RecognizerOption = None,
+    min_face: MinFaceOption = 24,
     threads: ThreadsOption = None,
 ) -> None:
     """Follow people through a video and answer the tasks for each.
@@ -104,8 +110,10 @@ def video_command(
     config = VideoConfig(every=every, fps=fps, average=average, smooth=smooth)
     config = config if hidden is None else hidden.careful(config)
     video = open_video(source)
-    chosen = {"device": device, "runtime": runtime, "detector": detector, "threads": threads}
-    analyzer = FaceAnalyzer(model, tasks=parse_tasks(tasks), **chosen)  # type: ignore[arg-type]
+    analyzer = FaceAnalyzer(
+        model, tasks=parse_tasks(tasks), device=device, runtime=runtime, detector=detector,
+        recognizer=recognizer, min_face=min_face, threads=threads,
+    )  # fmt: skip
     if max_seconds is not None:
         end = min(start + max_seconds, float("inf") if end is None else end)
     with ExitStack() as stack:
