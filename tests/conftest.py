@@ -19,12 +19,13 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOW_FILES = {
     "cli/test_batch.py", "cli/test_people.py", "cli/test_train.py", "data/test_corpus.py",
     "evaluate/test_corpus.py", "export/test_exporter.py", "export/test_onnx.py", "export/test_subset.py",
-    "jobs/test_local.py", "jobs/test_s3.py", "model/test_convert.py", "model/test_published.py",
-    "people/test_stores.py", "test_end_to_end.py", "test_image_fuzz.py", "test_image_memory.py",
-    "test_image_variants.py", "test_inference.py", "test_processes.py", "test_recipes.py",
-    "tools/test_convert_detectors.py", "tools/test_fuzz.py", "tools/test_ship_weights.py",
-    "train/test_changed_settings.py", "train/test_killed.py", "train/test_learning.py",
-    "train/test_loop.py", "train/test_ranks.py", "train/test_torchrun.py", "train/test_two_crops.py",
+    "jobs/test_clusters.py", "jobs/test_local.py", "jobs/test_s3.py", "jobs/test_scaling.py",
+    "model/test_convert.py", "model/test_published.py", "people/test_stores.py", "test_end_to_end.py",
+    "test_image_fuzz.py", "test_image_memory.py", "test_image_variants.py", "test_inference.py",
+    "test_processes.py", "test_recipes.py", "tools/test_convert_detectors.py", "tools/test_fuzz.py",
+    "tools/test_ship_weights.py", "train/test_changed_settings.py", "train/test_killed.py",
+    "train/test_learning.py", "train/test_loop.py", "train/test_ranks.py", "train/test_torchrun.py",
+    "train/test_two_crops.py",
 }  # fmt: skip
 """Files whose tests train, export, compare whole networks or read thousands of images."""
 

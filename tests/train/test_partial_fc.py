@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from faceum.errors import ModelError
+from faceum.train import partial_fc as module
 from faceum.train.partial_fc import MarginConfig, PartialFC, share_of_rank
 
 
@@ -104,3 +105,27 @@ def test_one_rank_has_everybody() -> None:
 def test_wrong_settings_give_sentences(wrong: dict) -> None:
     with pytest.raises(ModelError):
         MarginConfig(**wrong)
+
+
+@pytest.mark.parametrize(("count", "outputs"), [(1, 3), (15, 5), (16, 1), (37, 7), (64, 16), (100, 3)])
+def test_a_rank_draws_its_share_of_one_sequence(
+    count: int, outputs: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BLOCK", 16)
+    whole = torch.randn(count, outputs, generator=torch.Generator().manual_seed(5)) * 0.01
+    for start, end in ((0, count), (0, count // 2), (count // 3, count), (count // 2, count // 2)):
+        assert torch.equal(module._draw_rows(count, outputs, 5, (start, end)), whole[start:end])
+
+
+def test_a_rank_holds_little_beside_its_centres() -> None:
+    held: list[int] = []
+    randn = torch.randn
+
+    def counting(*size: int, **more: object) -> torch.Tensor:
+        held.append(size[0])
+        return randn(*size, **more)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(torch, "randn", counting)
+        module._draw_rows(40_000, 8, 0, (0, 20_000))
+    assert sum(held) == 40_000 and max(held) < 2 * module.BLOCK

@@ -19,6 +19,9 @@ from torch import Tensor, nn
 from faceum.errors import ModelError
 from faceum.train.distributed import gather_rows, max_over_ranks, rank, sum_over_ranks, world
 
+BLOCK = 4096
+"""Rows of centres that are drawn at once."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class MarginConfig:
@@ -66,8 +69,7 @@ class PartialFC(nn.Module):
         self.config, self.num_identities, self.seed = config, num_identities, seed
         start, end = share_of_rank(num_identities)
         self.first = start
-        everyone = torch.randn(num_identities, outputs, generator=torch.Generator().manual_seed(seed)) * 0.01
-        self.weight = nn.Parameter(everyone[start:end].clone())
+        self.weight = nn.Parameter(_draw_rows(num_identities, outputs, seed, (start, end)))
 
     def forward(self, embedding_BD: Tensor, person_B: Tensor, step: int = 0) -> Tensor:
         """Return the mean loss over all ranks' images.
@@ -106,6 +108,27 @@ class PartialFC(nn.Module):
         """Divide the gradient by the number of ranks, since every rank's loss has added its own."""
         if self.weight.grad is not None:
             self.weight.grad /= world()
+
+
+def _draw_rows(num_identities: int, outputs: int, seed: int, share: tuple[int, int]) -> Tensor:
+    """Return the rows of a rank's share of `torch.randn(num_identities, outputs) * 0.01`.
+
+    They do not depend on the number of ranks, and no more than a block of the whole is held beside them.
+    torch draws 16 values at a time, so that blocks of `BLOCK` rows continue one sequence.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    start, end = share
+    rows_CD = torch.empty(end - start, outputs)
+    first = 0
+    while first < num_identities:
+        # A short rest would be drawn in another way, so it joins the last block.
+        last = first + BLOCK if num_identities - first >= 2 * BLOCK else num_identities
+        block = torch.randn(last - first, outputs, generator=generator) * 0.01
+        low, high = max(first, start), min(last, end)
+        if low < high:
+            rows_CD[low - start : high - start] = block[low - first : high - first]
+        first = last
+    return rows_CD
 
 
 def share_of_rank(num_identities: int) -> tuple[int, int]:
