@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from faceum.crop import CropSpec, are_spread_out, crop_face, points5_from_landmarks, points_from_box
+from faceum.crop import CropSpec, are_spread_out, crop_face, points5_from_landmarks, turned_points_from_box
 from faceum.decode import decode_answers
 from faceum.detect.base import Detection, Detector
 from faceum.runner import Runner
@@ -89,7 +89,7 @@ class Aligner:
         if not suspects:
             return faces
         boxes = [faces[i].box for i in suspects for _ in QUARTER_TURNS]
-        starts = [_rotate_mean_points(faces[i].box, turns) for i in suspects for turns in QUARTER_TURNS]
+        starts = [turned_points_from_box(faces[i].box, turns) for i in suspects for turns in QUARTER_TURNS]
         points = np.stack(self._points(image, boxes, starts))
         refine = getattr(detector, "refine_points", None)
         plausible = [are_spread_out(one, box) for one, box in zip(points, boxes, strict=True)]
@@ -134,17 +134,6 @@ def disagreement(points5: np.ndarray, others: np.ndarray) -> float:
     eyes = float(np.linalg.norm(points5[1] - points5[0]))
     apart = float(np.linalg.norm(points5 - others, axis=1).mean())
     return apart / eyes if np.isfinite(apart) and eyes > 0 else float("inf")
-
-
-def _rotate_mean_points(box: np.ndarray, turns: int) -> np.ndarray:
-    """Return the mean five points of a face in a box, turned by quarter turns about the box's centre."""
-    centre = (box[:2] + box[2:]) / 2
-    half = (box[2:] - box[:2]) / 2
-    if turns % 2:
-        half = half[::-1]
-    points = points_from_box(np.concatenate([centre - half, centre + half])) - centre
-    cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns % 4]
-    return np.asarray(points @ np.array([[cosine, sine], [-sine, cosine]]) + centre)
 
 
 def _turn_over(face: Detection, size: np.ndarray) -> Detection:

@@ -142,6 +142,17 @@ def points_from_box(box: np.ndarray) -> np.ndarray:
     return TEMPLATE * eye_distance + eyes
 
 
+def turned_points_from_box(box: np.ndarray, turns: int) -> np.ndarray:
+    """Return the mean five points of a face in a box, turned by quarter turns about the box's centre."""
+    centre = (box[:2] + box[2:]) / 2
+    half = (box[2:] - box[:2]) / 2
+    if turns % 2:
+        half = half[::-1]
+    points = points_from_box(np.concatenate([centre - half, centre + half])) - centre
+    cosine, sine = [(1, 0), (0, 1), (-1, 0), (0, -1)][turns % 4]
+    return np.asarray(points @ np.array([[cosine, sine], [-sine, cosine]]) + centre)
+
+
 def _locate_eyes(box: np.ndarray) -> tuple[np.ndarray, float]:
     """Return the middle between the eyes of an upright face in a detected box, and their distance."""
     eye_distance = ((box[2] - box[0]) + 0.74 * (box[3] - box[1])) / 2 / BOX_SCALE

@@ -178,7 +178,7 @@ class Face(_Record):
     box: (4,) float32, x0 y0 x1 y1 in pixels; may reach beyond the image.
     points5: (5, 2) float32 pixels: left eye, right eye, nose tip, left and right mouth corner; None if
         unknown.
-    score: the detector's confidence in 0..1; None if the box was given.
+    score: the detector's confidence in 0..1 that this is a face; None if the box was given.
     embedding: (512,) float32 of length 1; the dot product of two is their cosine similarity.
     age: see `Age`.
     attributes: name of `faceum.tasks.ATTRIBUTES` -> probability in 0..1, each on its own.

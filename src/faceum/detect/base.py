@@ -12,7 +12,7 @@ import numpy as np
 from faceum.errors import ImageError, ModelError, unknown_name
 
 MIN_SCORE = 0.5
-"""Faces below this score are not reported unless the caller asks for less; most below 0.4 are not faces."""
+"""Faces below this score are not reported unless the caller asks for less."""
 
 AUTO = "centerface"
 """The detector that "auto" means; docs/log.md holds the measurements behind the choice."""

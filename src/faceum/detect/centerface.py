@@ -2,7 +2,8 @@
 
 CenterFace finds the faces. For each cell of 4 x 4 pixels it predicts the probability that a face has its
 centre there, the box's size, the centre within the cell, and five points as shares of the box. The points are
-then measured again, face by face (refine_points.py). Large images are searched at reduced size; where one
+then measured again, face by face (refine_points.py); what that network says decides how sure each detection
+is (confidence.py). Large images are searched at reduced size; where one
 may contain a small face, that part is searched again at full size. Legend: B batch, H W pixels, h w cells.
 Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the files come from.
 """
@@ -15,8 +16,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
+from faceum.crop import turned_points_from_box
 from faceum.detect.base import MIN_SCORE, Detection, check_image
 from faceum.detect.candidates import Candidates, concatenate, suppress_overlaps
+from faceum.detect.confidence import confidence, lowest_score
 from faceum.detect.refine_points import FivePoints
 from faceum.detect.tiling import Tile, scales_of, tiles_of
 from faceum.onnx_session import LazySession
@@ -44,6 +47,10 @@ CLOSE_TILE = {"core": 256, "margin": 32}
 """Tiles that are searched again at full size."""
 LARGEST_IN_CLOSE_TILE = 64
 """Larger faces than this were found well enough before."""
+UPRIGHT_FACE = 0.5
+"""Below this probability a candidate is no face, or its points are those of another position."""
+MAY_BE_TURNED = 0.5
+"""Such a candidate of at least this score is seen again, by quarter turns, before it is doubted."""
 BATCH = 8
 """Images of one size in one run."""
 
@@ -90,7 +97,7 @@ class CenterFace:
         height, width = images[0].shape[:2]
         scales = scales_of(height, width)
         pyramids = [levels_of(image, scales) for image in images]
-        lowest = min(SUSPECT_SCORE, min_score)
+        lowest = min(SUSPECT_SCORE, lowest_score(min_score))
         by_scale = []
         for index in range(len(scales)):
             levels = [pyramid[index] for pyramid in pyramids]
@@ -108,10 +115,21 @@ class CenterFace:
     def _refine_chosen(
         self, image_HWC: np.ndarray, candidates: Candidates, min_score: float
     ) -> list[Detection]:
-        """Return the candidates that are reported, with their points measured again."""
-        kept = suppress_overlaps(candidates.select(candidates.scores >= min_score), MAX_IOU)
-        points = self._five_points.refine(image_HWC, kept.points)
-        return Candidates(boxes=kept.boxes, points=points, scores=kept.scores).detections()
+        """Return the candidates that are reported, with their points measured again and their confidence."""
+        likely = candidates.select(candidates.scores >= lowest_score(min_score))
+        kept = suppress_overlaps(likely, MAX_IOU)
+        points, faces = self._five_points.measure(image_HWC, kept.points)
+        turned = np.flatnonzero((faces < UPRIGHT_FACE) & (kept.scores >= MAY_BE_TURNED))
+        if len(turned):
+            faces[turned] = np.maximum(faces[turned], self._look_turned(image_HWC, kept.boxes[turned]))
+        sure = Candidates(boxes=kept.boxes, points=points, scores=confidence(kept.scores, faces))
+        return sure.select(sure.scores >= min_score).detections()
+
+    def _look_turned(self, image_HWC: np.ndarray, boxes: np.ndarray) -> np.ndarray:
+        """Return the highest probability (n,) of a face in each box, by quarter turns."""
+        starts = [turned_points_from_box(box, turns) for box in boxes for turns in range(4)]
+        _, faces = self._five_points.measure(image_HWC, np.array(starts, np.float32))
+        return np.asarray(faces.reshape(-1, 4).max(axis=1))
 
     def _look(self, levels: list[np.ndarray], lowest: float, *, last: bool) -> list[Candidates]:
         """Return all candidates in images of one size at one scale, in that scale's pixels."""
