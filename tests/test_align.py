@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cv2
 import numpy as np
 import pytest
 
@@ -80,13 +81,43 @@ def test_wrong_points_of_turned_faces_are_corrected(
     assert np.array_equal(face.box, box) and face.score == 0.7
 
 
-def test_image_without_a_find_is_searched_upside_down(aligner: Aligner, portrait: np.ndarray) -> None:
-    image, points = quarter_turns(portrait, POINTS, 2)
-    detector = Upright(BOX, blind_to=image)
-    detector.face = Detection(box=BOX, points5=POINTS.astype(np.float32), score=0.9)
+class FindsUpright(Upright):
+    """Finds the portrait's face, but only in the portrait itself."""
+
+    def __init__(self, portrait: np.ndarray) -> None:
+        super().__init__(BOX)
+        self.face = Detection(box=BOX, points5=POINTS.astype(np.float32), score=0.9)
+        self.portrait = portrait
+
+    def detect(self, image_HWC: np.ndarray, *, min_score: float = 0.5) -> list[Detection]:
+        self.searched += 1
+        return [self.face] if np.array_equal(image_HWC, self.portrait) else []
+
+
+@pytest.mark.parametrize(("turns", "searched"), [(2, 2), (3, 3), (1, 4)])
+def test_image_without_a_find_is_searched_by_quarter_turns(
+    aligner: Aligner, portrait: np.ndarray, turns: int, searched: int
+) -> None:
+    image, points = quarter_turns(portrait, POINTS, turns)
+    corners = quarter_turns(portrait, BOX.reshape(2, 2), turns)[1]
+    detector = FindsUpright(portrait)
     (face,) = aligner.detect(image, detector, min_score=0.5)
-    assert detector.searched == 2
-    assert face.points5 == pytest.approx(points) and face.box == pytest.approx([241, 333, 331, 455])
+    assert detector.searched == searched
+    assert face.points5 == pytest.approx(points)
+    assert face.box == pytest.approx([*corners.min(axis=0), *corners.max(axis=0)])
+    assert aligner.detect(image, detector, min_score=0.5, search_turned=False) == []
+
+
+def test_large_images_are_searched_on_their_side_at_reduced_size(
+    aligner: Aligner, portrait: np.ndarray
+) -> None:
+    image, points = quarter_turns(cv2.resize(portrait, (1280, 1280)), POINTS * 2.5, 3)
+    detector = FindsUpright(
+        cv2.resize(cv2.resize(portrait, (1280, 1280)), (640, 640), interpolation=cv2.INTER_AREA)
+    )
+    detector.face = Detection(box=BOX * 1.25, points5=(POINTS * 1.25).astype(np.float32), score=0.9)
+    (face,) = aligner.detect(image, detector, min_score=0.5)
+    assert face.points5 == pytest.approx(points, abs=1e-3)
 
 
 def test_faces_found_upside_down_must_agree(aligner: Aligner) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import replace
 
+import cv2
 import numpy as np
 
 from faceum.crop import CropSpec, are_spread_out, crop_face, points5_from_landmarks, turned_points_from_box
@@ -24,7 +25,17 @@ say. The benchmark benchmarks/turned.py prints the values of good and of bad cas
 MAX_CORRECTED = 0.1
 """Corrected points are used up to this disagreement, in eye distances, if they halve it."""
 
+MAX_LIKELY, SURE = 0.3, 0.9
+"""A face found in a turned image counts up to this disagreement if its score is at least this: landmarks of a
+face in profile or behind a mask disagree although it is seen upright."""
+
 QUARTER_TURNS = (1, 2, 3)
+
+SEARCHED_TURNS = (2, 1, 3)
+"""Quarter turns, counter-clockwise, by which an image is searched again in which nothing was found."""
+
+SIDEWAYS_PIXELS = 640
+"""Pixels a side of the images that are searched on their side: most images have no face at all."""
 
 BATCH = 32
 """Crops per call of the network."""
@@ -60,24 +71,38 @@ class Aligner:
         *,
         min_score: float,
         max_faces: int | None = None,
-        upside_down: bool = True,
+        search_turned: bool = True,
     ) -> list[Detection]:
         """Return the faces that the detector finds, the points of turned faces corrected.
 
-        If nothing is found, the image is searched once more upside down, unless `upside_down` is False; what
-        is found there counts only if the landmarks agree with it.
+        If nothing is found, the image is searched again by quarter turns, unless `search_turned` is False;
+        what is found there counts only if the landmarks agree, or nearly agree with a sure find.
         """
         faces = detector.detect(image, min_score=min_score)[:max_faces]
         if self._spec is None or self._spec.policy != "similarity":
             return faces
         if faces:
             return self._correct_points(image, faces, detector)
-        turned = np.ascontiguousarray(image[::-1, ::-1])
-        size = np.array([image.shape[1], image.shape[0]], np.float32)
-        seen = [_turn_over(face, size) for face in detector.detect(turned, min_score=min_score)[:max_faces]]
-        seen = [face for face in seen if face.points5 is not None]
-        agreements = self._disagreements(image, seen)
-        return [face for face, apart in zip(seen, agreements, strict=True) if apart <= MAX_CORRECTED]
+        return self._search_turned(image, detector, min_score, max_faces) if search_turned else []
+
+    def _search_turned(
+        self, image: np.ndarray, detector: Detector, min_score: float, max_faces: int | None
+    ) -> list[Detection]:
+        """Return the faces found in the first position in which the landmarks agree, else the likeliest."""
+        likely: list[tuple[float, list[Detection]]] = []
+        for turns in SEARCHED_TURNS:
+            found = _detect_turned(image, detector, turns, min_score)[:max_faces]
+            agreements = self._disagreements(image, found)
+            both = list(zip(found, agreements, strict=True))
+            sound = [face for face, apart in both if apart <= MAX_CORRECTED]
+            if sound:
+                return sound
+            sure = [
+                (face, apart) for face, apart in both if apart <= MAX_LIKELY and (face.score or 0) >= SURE
+            ]
+            if sure:
+                likely.append((min(apart for _, apart in sure), [face for face, _ in sure]))
+        return min(likely, key=lambda one: one[0])[1] if likely else []
 
     def _correct_points(
         self, image: np.ndarray, faces: list[Detection], detector: Detector
@@ -136,8 +161,37 @@ def disagreement(points5: np.ndarray, others: np.ndarray) -> float:
     return apart / eyes if np.isfinite(apart) and eyes > 0 else float("inf")
 
 
-def _turn_over(face: Detection, size: np.ndarray) -> Detection:
-    """Return a face found in the image turned by 180 degrees, in pixels of the image itself."""
-    box = np.concatenate([size - face.box[2:], size - face.box[:2]]).astype(np.float32)
-    points5 = None if face.points5 is None else (size - face.points5).astype(np.float32)
-    return replace(face, box=box, points5=points5)
+def _detect_turned(image: np.ndarray, detector: Detector, turns: int, min_score: float) -> list[Detection]:
+    """Return the faces with points found in the image turned by quarter turns, in pixels of the image itself.
+
+    An image turned by one or three of them is searched at no more than SIDEWAYS_PIXELS a side.
+    """
+    height, width = image.shape[:2]
+    scale = 1.0 if turns == 2 else min(1.0, SIDEWAYS_PIXELS / max(height, width))
+    if scale < 1:
+        size = max(1, round(width * scale)), max(1, round(height * scale))
+        image_small = cv2.resize(image, size, interpolation=cv2.INTER_AREA)
+    else:
+        image_small = image
+    turned = np.ascontiguousarray(np.rot90(image_small, turns))
+    back = np.array([width, height], np.float32) / (image_small.shape[1], image_small.shape[0])
+    found = []
+    for face in detector.detect(turned, min_score=min_score):
+        if face.points5 is not None:
+            corners = _turn_back(face.box.reshape(2, 2), turns, image_small.shape) * back
+            points5 = (_turn_back(face.points5, turns, image_small.shape) * back).astype(np.float32)
+            box = np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32)
+            found.append(replace(face, box=box, points5=points5))
+    refine = getattr(detector, "refine_points", None)
+    if scale < 1 and refine is not None and found:
+        sharp = refine(image, np.stack([face.points5 for face in found]))
+        found = [replace(face, points5=points) for face, points in zip(found, sharp, strict=True)]
+    return found
+
+
+def _turn_back(points: np.ndarray, turns: int, shape: tuple[int, ...]) -> np.ndarray:
+    """Return points (n, 2) of the image turned counter-clockwise in pixels of the image of that shape."""
+    height, width = shape[:2]
+    x, y = points[:, 0], points[:, 1]
+    places = {1: (width - y, x), 2: (width - x, height - y), 3: (y, height - x)}[turns]
+    return np.stack(places, axis=1)

@@ -255,7 +255,7 @@ class FaceAnalyzer:
         least = self._min_score if min_score is None else min_score
         with finish_before_exit():
             return self._aligner.detect(
-                image, detector, min_score=least, max_faces=self._max_faces, upside_down=False
+                image, detector, min_score=least, max_faces=self._max_faces, search_turned=False
             )
 
     def answer(self, image: np.ndarray, faces: Sequence[Detection]) -> list[Face]:
