@@ -26,7 +26,7 @@ RATES = (0.1, 0.05, 0.02, 0.01)
 
 @dataclass(frozen=True, kw_only=True, eq=False)
 class Lfw:
-    """LFW's faces: vectors (n, 512), people and folds (n,); pairs: rows a and b, and whether they are same."""
+    """LFW's faces: vectors (n, 512), people, folds (n,); pairs: rows a and b, and whether they are same."""
 
     vectors: np.ndarray
     people: np.ndarray
