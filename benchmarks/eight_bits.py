@@ -27,7 +27,7 @@ from faceum.weights.registry import asset_path
 
 
 class Plain:
-    """A session whose graph is run as it stands: no fused kernels for 8 bits."""
+    """A session that runs its graph unchanged: without fused kernels for 8 bits."""
 
     def __init__(self, path: Path) -> None:
         chosen = onnxruntime.SessionOptions()

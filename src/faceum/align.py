@@ -175,18 +175,17 @@ def _detect_turned(image: np.ndarray, detector: Detector, turns: int, min_score:
         image_small = image
     turned = np.ascontiguousarray(np.rot90(image_small, turns))
     back = np.array([width, height], np.float32) / (image_small.shape[1], image_small.shape[0])
-    found = []
+    boxes, points, seen = [], [], []
     for face in detector.detect(turned, min_score=min_score):
         if face.points5 is not None:
             corners = _turn_back(face.box.reshape(2, 2), turns, image_small.shape) * back
-            points5 = (_turn_back(face.points5, turns, image_small.shape) * back).astype(np.float32)
-            box = np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32)
-            found.append(replace(face, box=box, points5=points5))
+            boxes.append(np.concatenate([corners.min(axis=0), corners.max(axis=0)]).astype(np.float32))
+            points.append((_turn_back(face.points5, turns, image_small.shape) * back).astype(np.float32))
+            seen.append(face)
     refine = getattr(detector, "refine_points", None)
-    if scale < 1 and refine is not None and found:
-        sharp = refine(image, np.stack([face.points5 for face in found]))
-        found = [replace(face, points5=points) for face, points in zip(found, sharp, strict=True)]
-    return found
+    if scale < 1 and refine is not None and points:
+        points = list(refine(image, np.stack(points)))
+    return [replace(face, box=box, points5=one) for face, box, one in zip(seen, boxes, points, strict=True)]
 
 
 def _turn_back(points: np.ndarray, turns: int, shape: tuple[int, ...]) -> np.ndarray:

@@ -113,7 +113,7 @@ class PartialFC(nn.Module):
 def _draw_rows(num_identities: int, outputs: int, seed: int, share: tuple[int, int]) -> Tensor:
     """Return the rows of a rank's share of `torch.randn(num_identities, outputs) * 0.01`.
 
-    They do not depend on the number of ranks, and no more than a block of the whole is held beside them.
+    They do not depend on the number of ranks, and at most one further block of the whole is held.
     torch draws 16 values at a time, so that blocks of `BLOCK` rows continue one sequence.
     """
     generator = torch.Generator().manual_seed(seed)
