@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -215,8 +215,3 @@ def _smooth_place(track: Track, place: dict[str, Any], time: float) -> dict[str,
         smoothed[name] = values.reshape(np.shape(place[name]))
         first += len(part)
     return smoothed
-
-
-def without_image(frame: Frame) -> Frame:
-    """Return the frame without its pixels, to keep many."""
-    return replace(frame, image=None)
