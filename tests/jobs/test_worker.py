@@ -53,6 +53,7 @@ def test_rows_are_the_analyzers_answers(make_job: MakeJob, folder: Path) -> None
     for row, (source, face) in zip(rows, faces, strict=True):
         assert (row["source"], row["model"]) == (source, face.model)
         assert row["expression"] in face.expression.probabilities and row["parsing"] is None
+        assert row["quality"] == pytest.approx(face.quality, abs=1e-3)
         numbers = {
             "embedding": face.embedding, "age": face.age.years, "x1": face.box[2], "score": face.score,
             "Smiling": face.attributes["Smiling"], "nose_y": face.points5[2, 1],

@@ -35,7 +35,7 @@ IMAGE_COLUMNS = {
 """Column -> Arrow type of what both kinds of row can hold."""
 
 FACE_NUMBERS = (
-    "score", "x0", "y0", "x1", "y1", *(f"{name}_{axis}" for name in POINT_NAMES for axis in "xy"),
+    "score", "quality", "x0", "y0", "x1", "y1", *(f"{name}_{axis}" for name in POINT_NAMES for axis in "xy"),
     "age", "age_std", *(f"expression_{label}" for label in EXPRESSIONS), *ATTRIBUTES,
 )  # fmt: skip
 """The float32 columns of a face, named as in `Result.to_pandas`."""
