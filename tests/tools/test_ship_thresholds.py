@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from faceum.weights.quality import QualityFit, SignalWeight
-from faceum.weights.registry import Asset, describe_file, find_asset, model_id, write_entry
+from faceum.weights.registry import WEIGHTS, Asset, describe_file, find_asset, model_id, write_entry
 from faceum.weights.thresholds import MatchRate, Thresholds, thresholds
 
 pytest.importorskip("onnx")
@@ -61,3 +61,11 @@ def test_thresholds_are_shipped(tool, tiny_model, tmp_path):
     after = load_file(tmp_path / "tiny.safetensors")
     assert before.keys() == after.keys()
     assert all(np.array_equal(before[name], after[name]) for name in before)
+
+
+def test_the_shipped_weights_judge_masked_faces_and_know_a_quality():
+    shipped = thresholds("compact")
+    assert shipped.masked is not None and shipped.quality is not None
+    assert shipped.masked.at(1e-3).tmr < shipped.at(1e-3).tmr
+    for part in ("safetensors", "onnx"):
+        assert thresholds(WEIGHTS / f"compact.{part}") == shipped
