@@ -43,6 +43,9 @@ LIVE_FACE = 60
 ANSWERS = 200
 """Requests at half load."""
 
+PAUSE = 0.2
+"""Seconds between two requests of a client that hangs up; four of them hang up about 18 times a second."""
+
 
 @contextmanager
 def server(*words: str) -> Iterator[tuple[Client, int, int, float]]:
@@ -193,6 +196,7 @@ def soak(client: Client, port: int, process: int, files: list[bytes], length: fl
                     connection.sendall(head.encode() + files[0])
                     time.sleep(0.02)
             counts["slow" if slow else "hung up"] += 1
+            time.sleep(0 if slow else PAUSE)
 
     threads = [threading.Thread(target=honest, args=(seed,)) for seed in range(24)]
     threads += [threading.Thread(target=rude, args=(number % 2 == 0,)) for number in range(8)]
