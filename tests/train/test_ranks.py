@@ -160,7 +160,7 @@ def start_ranks(ranks: int, path: Path) -> list[subprocess.Popen[str]]:
 
 
 @pytest.fixture(scope="module")
-def read_with_problems(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
+def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
     """Number of ranks -> what each of them found."""
     folder = tmp_path_factory.mktemp("ranks")
     running = {ranks: start_ranks(ranks, folder / str(ranks)) for ranks in (1, 2)}
