@@ -92,6 +92,16 @@ def ball(
     part[inside] = lit[inside]
 
 
+def blot(
+    image: np.ndarray, rng: Rng, place: np.ndarray, axes: np.ndarray, colour: np.ndarray, *, darkest: float
+) -> None:
+    """Draw a filled ellipse at any angle in a shade of a colour, from `darkest` to 0.9 of it."""
+    middle, size = [int(value) for value in place], [int(value) for value in axes]
+    angle = rng.uniform(0, 180)
+    shade = (colour * rng.uniform(darkest, 0.9)).tolist()
+    cv2.ellipse(image, middle, size, angle, 0, 360, shade, -1, cv2.LINE_AA)
+
+
 def balloons(rng: Rng) -> np.ndarray:
     """Balloons with strings and knots, some with blotches."""
     image = canvas(rng)
@@ -107,19 +117,7 @@ def balloons(rng: Rng) -> np.ndarray:
         cv2.line(image, bottom, (int(bottom[0] + rng.normal(0, 20)), height), (60, 60, 60), 1, cv2.LINE_AA)
         for _ in range(int(rng.integers(0, 6))):
             place = centre + rng.uniform(-0.6, 0.6, 2) * size
-            spot = [int(value) for value in place]
-            axes = [int(value) for value in rng.uniform(0.04, 0.22, 2) * size + 1]
-            cv2.ellipse(
-                image,
-                spot,
-                axes,
-                rng.uniform(0, 180),
-                0,
-                360,
-                (colour * rng.uniform(0.2, 0.9)).tolist(),
-                -1,
-                cv2.LINE_AA,
-            )
+            blot(image, rng, place, rng.uniform(0.04, 0.22, 2) * size + 1, colour, darkest=0.2)
     return image
 
 
@@ -164,19 +162,8 @@ def blobs(rng: Rng) -> np.ndarray:
         ball(image, rng, (centre[0], centre[1] - 0.3 * size), (size * 0.95, size * 1.15), skin * 0.3)
         ball(image, rng, tuple(centre), (size * rng.uniform(0.7, 0.85), size), skin)
         for _ in range(int(rng.integers(0, 8))):
-            spot = [int(value) for value in centre + rng.uniform(-0.5, 0.5, 2) * size]
-            axes = [int(value) for value in rng.uniform(0.05, 0.25, 2) * size + 1]
-            cv2.ellipse(
-                image,
-                spot,
-                axes,
-                rng.uniform(0, 180),
-                0,
-                360,
-                (skin * rng.uniform(0.1, 0.9)).tolist(),
-                -1,
-                cv2.LINE_AA,
-            )
+            place = centre + rng.uniform(-0.5, 0.5, 2) * size
+            blot(image, rng, place, rng.uniform(0.05, 0.25, 2) * size + 1, skin, darkest=0.1)
     return image
 
 

@@ -135,10 +135,10 @@ class FaceAnalyzer:
         self._recognizes_by = model if recognizer is None else Path(recognizer)
         if isinstance(detector, str):
             self._detector = load_detector(detector, threads=threads, device=self._runner.device)
-            # While many images are searched at once, each search by itself is fastest on one thread.
-            self._lone_detector = load_detector(detector, threads=1, device=self._runner.device)
             if self._runner.device == "cuda":
-                self._lone_detector = TogetherDetector(self._detector)
+                self._lone_detector: Detector = TogetherDetector(self._detector)
+            else:  # while many images are searched at once, each search by itself is fastest on one thread
+                self._lone_detector = load_detector(detector, threads=1, device=self._runner.device)
         else:
             self._detector = self._lone_detector = detector
         self._whole_detectors = self._detector, self._lone_detector
@@ -248,7 +248,7 @@ class FaceAnalyzer:
     ) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3) as `answer` takes them, largest first.
 
-        Points of turned faces are corrected, but faces are not searched upside down. min_score: the
+        Points of turned faces are corrected, but the image itself is not searched turned. min_score: the
         analyzer's own by default. one_thread: use one thread, for calls that run at the same time.
         """
         detector = self._lone_detector if one_thread else self._detector
@@ -282,8 +282,8 @@ class FaceAnalyzer:
 
         Worker threads read the images and find the faces, some images ahead of the results taken; the
         network sees the faces of neighbouring images together. On a GPU the detector, too, sees the images of
-        all threads together. However many images there are, only a bounded
-        number is held at a time. Your iterables run in your thread.
+        all threads together. However many images there are, only a bounded number is held at a time. Your
+        iterables run in your thread.
 
         boxes, points5: one entry per image, each as `analyze` takes it; None for images to detect in.
         keep_images: let each result keep its image for `Result.plot`.

@@ -17,7 +17,7 @@ from faceum.video.average import Averages
 from faceum.video.follow import View, follow, look_of, move_box
 from faceum.video.one_euro import OneEuro
 from faceum.video.records import Frame
-from faceum.video.schedule import Pace
+from faceum.video.schedule import DetectionPace
 
 pytest.importorskip("scipy", reason="scipy is not installed")
 
@@ -151,12 +151,12 @@ def test_one_euro_is_steady_at_rest_and_prompt_in_motion() -> None:
 
 def test_the_pace_holds_a_rate() -> None:
     now = [0.0]
-    pace = Pace(every=None, fps=20.0, rate=30.0, clock=lambda: now[0])
+    pace = DetectionPace(every=None, fps=20.0, rate=30.0, clock=lambda: now[0])
     for frame in range(400):
         now[0] += 0.01 + (0.15 if frame % pace.every == 0 else 0.0)
         pace.frame_done()
     assert 3 <= pace.every <= 6  # 0.01 + 0.15 / n <= 0.05 from n = 4 on
-    fixed = Pace(every=7, fps=20.0, rate=30.0)
+    fixed = DetectionPace(every=7, fps=20.0, rate=30.0)
     assert fixed.every == 7
     with pytest.raises(FaceumError, match="every"):
         VideoConfig(every=0)

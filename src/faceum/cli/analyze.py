@@ -10,6 +10,9 @@ from faceum.cli.options import (
     CroppedOption,
     DetectorOption,
     DeviceOption,
+    MaxFacesOption,
+    MaxPixelsOption,
+    MinScoreOption,
     ModelOption,
     OverwriteOption,
     RuntimeOption,
@@ -41,13 +44,9 @@ def analyze_command(
     device: DeviceOption = "auto",
     runtime: RuntimeOption = "auto",
     detector: DetectorOption = "auto",
-    max_faces: Annotated[int | None, typer.Option(min=1, help="Keep only this many largest faces.")] = None,
-    min_score: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Leave out faces with a lower detector score.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse images of more pixels; 100,000,000 by default.")
-    ] = None,
+    max_faces: MaxFacesOption = None,
+    min_score: MinScoreOption = None,
+    max_pixels: MaxPixelsOption = None,
     threads: ThreadsOption = None,
     cropped: CroppedOption = False,
 ) -> None:

@@ -12,6 +12,9 @@ from faceum.cli.options import (
     DetectorOption,
     DeviceOption,
     JsonOption,
+    MaxFacesOption,
+    MaxPixelsOption,
+    MinScoreOption,
     ModelOption,
     RecognizerOption,
     RuntimeOption,
@@ -84,13 +87,9 @@ def run_command(
     runtime: RuntimeOption = "auto",
     detector: DetectorOption = "auto",
     recognizer: RecognizerOption = None,
-    max_faces: Annotated[int | None, typer.Option(min=1, help="Keep only this many largest faces.")] = None,
-    min_score: Annotated[
-        float | None, typer.Option(min=0.0, max=1.0, help="Leave out faces with a lower detector score.")
-    ] = None,
-    max_pixels: Annotated[
-        int | None, typer.Option(min=1, help="Refuse images of more pixels; 100,000,000 by default.")
-    ] = None,
+    max_faces: MaxFacesOption = None,
+    min_score: MinScoreOption = None,
+    max_pixels: MaxPixelsOption = None,
     cropped: CroppedOption = False,
 ) -> None:
     """Analyze a source shard by shard; the same command again resumes, and retries what could not be read.

@@ -33,6 +33,13 @@ MaskedOption = Annotated[bool, typer.Option("--masked", help="Use the thresholds
 CroppedOption = Annotated[
     bool, typer.Option("--cropped", help="The image is one face and nothing more; skip the detector.")
 ]
+MaxFacesOption = Annotated[int | None, typer.Option(min=1, help="Keep only this many largest faces.")]
+MinScoreOption = Annotated[
+    float | None, typer.Option(min=0.0, max=1.0, help="Leave out faces with a lower detector score.")
+]
+MaxPixelsOption = Annotated[
+    int | None, typer.Option(min=1, help="Refuse images of more pixels; 100,000,000 by default.")
+]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 OverwriteOption = Annotated[
     bool, typer.Option("--overwrite", help="Replace files that faceum did not write; never an input.")

@@ -3,8 +3,8 @@
 CenterFace finds the faces. For each cell of 4 x 4 pixels it predicts the probability that a face has its
 centre there, the box's size, the centre within the cell, and five points as shares of the box. The points are
 then measured again, face by face (refine_points.py); what that network says decides how sure each detection
-is (confidence.py). Large images are searched at reduced size; where one
-may contain a small face, that part is searched again at full size. Legend: B batch, H W pixels, h w cells.
+is (confidence.py). Large images are searched at reduced size; where one may contain a small face, that part
+is searched again at full size. Legend: B batch, H W pixels, h w cells.
 Source: CenterFace (arXiv 1911.03599), MIT licence; NOTICE.md says where the files come from.
 """
 

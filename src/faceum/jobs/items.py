@@ -12,10 +12,20 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from faceum.errors import FaceumError
 from faceum.image_header import is_image_name
 from faceum.jobs.columns import import_pyarrow
 from faceum.jobs.sources import TAR_SUFFIXES, Container, holds_images, image_column
-from faceum.jobs.stores import FINAL, is_url, open_file, read_bytes, waits
+from faceum.jobs.stores import (
+    FINAL,
+    READ_ERRORS,
+    describe_failure,
+    is_url,
+    open_file,
+    read_bytes,
+    translate_errors,
+    waits,
+)
 
 READERS = 8
 """Objects of a store that are read at once."""
@@ -91,21 +101,22 @@ class ShardReader:
         more = waits() if is_url(location) else iter(())
         while True:
             try:
-                for name, data in itertools.islice(members(location, row), passed, None):
-                    passed += 1
-                    number = next(self._numbers)
-                    if self.wanted(number):
-                        yield Item(number=number, name=f"{location}#{name}", data=data or b"")
+                with translate_errors():
+                    for name, data in itertools.islice(members(location, row), passed, None):
+                        passed += 1
+                        number = next(self._numbers)
+                        if self.wanted(number):
+                            yield Item(number=number, name=f"{location}#{name}", data=data or b"")
                 return
-            except FINAL as error:
+            except (*FINAL, FaceumError) as error:
                 failure: Exception = error
-            except Exception as error:  # noqa: BLE001  # each store's library raises errors of its own
+            except OSError as error:
                 failure = error
                 wait = next(more, None)
                 if wait is not None:
                     self.sleep(wait)
                     continue
-            yield from self._lost(row, location, passed, _spoken(location, failure))
+            yield from self._lost(row, location, passed, describe_failure(location, failure))
             return
 
     def _lost(self, row: Container, location: str, passed: int, error: str) -> Iterator[Item]:
@@ -156,10 +167,5 @@ def _finish(number: int, name: str, remote: Future[bytes] | None) -> Item:
         return Item(number=number, name=name, data=Path(name))
     try:
         return Item(number=number, name=name, data=remote.result())
-    except Exception as error:  # noqa: BLE001  # each store's library raises errors of its own
-        return Item(number=number, name=name, error=_spoken(name, error))
-
-
-def _spoken(name: str, error: Exception) -> str:
-    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return f"{name} cannot be read: {reason.rstrip('.')}."
+    except READ_ERRORS as error:
+        return Item(number=number, name=name, error=describe_failure(name, error))

@@ -90,7 +90,7 @@ def check_same(found: Manifest, source: str, settings: dict[str, Any], folder: P
         before, now = found.settings.get(name), settings.get(name)
         if before != now:
             raise DataError(
-                f"{folder} was begun with {name} = {_spoken(before)}, but this run has {_spoken(now)}; "
+                f"{folder} was begun with {name} = {_describe(before)}, but this run has {_describe(now)}; "
                 "results of both must not be mixed: use the same, or another folder."
             )
 
@@ -133,5 +133,5 @@ def software_versions() -> dict[str, str]:
     return {**versions, "pyarrow": import_pyarrow().__version__, "numpy": np.__version__}
 
 
-def _spoken(value: Any) -> str:
+def _describe(value: Any) -> str:
     return ", ".join(map(str, value)) if isinstance(value, list) else str(value)

@@ -13,7 +13,15 @@ from typing import Any, BinaryIO
 from faceum.errors import DataError
 from faceum.image_header import is_image_name
 from faceum.jobs.columns import import_pyarrow
-from faceum.jobs.stores import files_below, is_url, open_file, open_store, with_retries
+from faceum.jobs.stores import (
+    READ_ERRORS,
+    describe_failure,
+    files_below,
+    is_url,
+    open_file,
+    open_store,
+    with_retries,
+)
 
 STDIN = "-"
 """The source that means a list of paths on standard input."""
@@ -216,8 +224,9 @@ def _check_folder(source: str) -> None:
     store, path = open_store(source)
     try:
         there = with_retries(lambda: store.isdir(path) or store.exists(path))
-    except Exception as error:  # noqa: BLE001  # each store's library raises errors of its own
-        raise DataError(f"{source} cannot be listed ({type(error).__name__}: {error}).") from None
+    except READ_ERRORS as error:
+        cause = error.__cause__ or error
+        raise DataError(f"{source} cannot be listed ({type(cause).__name__}: {cause}).") from None
     if not there:
         raise DataError(f"{source} does not exist, or it is empty; check the URL.")
 
@@ -225,5 +234,5 @@ def _check_folder(source: str) -> None:
 def _open_text(source: str) -> Any:
     try:
         return open_file(source)
-    except Exception as error:  # noqa: BLE001  # each store's library raises errors of its own
-        raise DataError(f"{source} cannot be read: {getattr(error, 'strerror', None) or error}.") from None
+    except READ_ERRORS as error:
+        raise DataError(describe_failure(source, error)) from None

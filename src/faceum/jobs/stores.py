@@ -7,6 +7,7 @@ import random
 import re
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -28,6 +29,27 @@ STORE_OPTIONS: dict[str, dict[str, Any]] = {
 
 FINAL = (FileNotFoundError, IsADirectoryError, NotADirectoryError, PermissionError, ImportError, ValueError)
 """Errors that another attempt would only repeat."""
+
+READ_ERRORS = (OSError, ImportError, ValueError, FaceumError)
+"""What a failed read can raise, once `translate_errors` has done its work."""
+
+
+@contextmanager
+def translate_errors() -> Iterator[None]:
+    """Raise OSError in place of the errors that are a store's library's own."""
+    try:
+        yield
+    except READ_ERRORS:
+        raise
+    # Each store's library raises errors of its own, and none lists them all.
+    except Exception as error:
+        raise OSError(str(error) or type(error).__name__) from error
+
+
+def describe_failure(location: str, error: Exception) -> str:
+    """Return one sentence that says why a location cannot be read."""
+    reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return f"{location} cannot be read: {reason.rstrip('.')}."
 
 
 def is_url(location: str) -> bool:
@@ -54,7 +76,7 @@ def open_store(location: str) -> tuple[Any, str]:
 def read_bytes(location: str) -> bytes:
     """Return the content of a file by path or URL; a failed read begins again from the first byte.
 
-    Raises OSError, or an error of the store's own library, after `ATTEMPTS` attempts.
+    Raises one of `READ_ERRORS`, after `ATTEMPTS` attempts if another one might help.
     """
     if not is_url(location):
         return Path(location).read_bytes()
@@ -73,16 +95,18 @@ def open_file(location: str) -> Any:
 def with_retries(call: Callable[[], T], *, sleep: Callable[[float], None] = time.sleep) -> T:
     """Return `call()`; if it fails, wait a random time that grows (full jitter) and call again.
 
-    Errors in `FINAL` are raised at once, all others after `ATTEMPTS` attempts.
+    Errors in `FINAL` are raised at once, all others, as OSError, after `ATTEMPTS` attempts.
     """
     for wait in waits():
         try:
-            return call()
+            with translate_errors():
+                return call()
         except FINAL:
             raise
-        except Exception:  # noqa: BLE001  # each store's library raises errors of its own
+        except OSError:
             sleep(wait)
-    return call()
+    with translate_errors():
+        return call()
 
 
 def waits() -> Iterator[float]:

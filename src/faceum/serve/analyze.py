@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from faceum.results import Result
 from faceum.serve.batching import Options
-from faceum.serve.openapi import image_body, json_answer, problems
+from faceum.serve.openapi import UPLOAD_PROBLEMS, image_body, json_answer, problems
 from faceum.serve.problems import Problem
 from faceum.serve.service import Service, name_error, require_readable
 from faceum.serve.uploads import Body, Upload, name_results, or_gone, read_uploads
@@ -54,7 +54,7 @@ def analyze_router(service: Service) -> APIRouter:
         openapi_extra=image_body(),
         responses={
             200: json_answer("AnalyzeReply", "A result for each image, in order.", png=True),
-            **problems("malformed_body", "upload_too_slow", "too_large", "not_an_image", "broken_image"),
+            **problems(*UPLOAD_PROBLEMS, "broken_image"),
         },
         response_class=Response,
     )

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 
 from faceum.match import FMR, match_faces
 from faceum.serve.analyze import json_response
-from faceum.serve.openapi import image_body, json_answer, problems
+from faceum.serve.openapi import UPLOAD_PROBLEMS, image_body, json_answer, problems
 from faceum.serve.problems import Problem
 from faceum.serve.service import Service
 from faceum.serve.uploads import Body, or_gone, read_uploads
@@ -30,7 +30,7 @@ def compare_router(service: Service) -> APIRouter:
         openapi_extra=image_body("Two images", count=2),
         responses={
             200: json_answer("CompareReply", "A verdict for every pair of faces."),
-            **problems("malformed_body", "upload_too_slow", "too_large", "not_an_image", "no_face"),
+            **problems(*UPLOAD_PROBLEMS, "no_face"),
         },
         response_class=Response,
     )

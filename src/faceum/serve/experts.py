@@ -14,7 +14,7 @@ from faceum.extras import missing, torch_is_installed
 from faceum.results import Face
 from faceum.serve.analyze import TasksQuery, json_response, order_tasks
 from faceum.serve.batching import Options
-from faceum.serve.openapi import image_body, json_answer, problems
+from faceum.serve.openapi import UPLOAD_PROBLEMS, image_body, json_answer, problems
 from faceum.serve.problems import Problem, busy
 from faceum.serve.service import Service, require_readable
 from faceum.serve.uploads import Body, or_gone, read_uploads
@@ -91,9 +91,7 @@ def experts_router(service: Service) -> APIRouter:
         openapi_extra=image_body("One image", count=1),
         responses={
             200: json_answer("ExpertsReply", "The routing of each face, largest first."),
-            **problems(
-                "not_found", "malformed_body", "upload_too_slow", "too_large", "not_an_image", "broken_image"
-            ),
+            **problems("not_found", *UPLOAD_PROBLEMS, "broken_image"),
         },
         response_class=Response,
     )

@@ -12,7 +12,7 @@ from faceum.errors import GalleryError
 from faceum.people.gallery import FMR, Gallery
 from faceum.serve.analyze import json_response
 from faceum.serve.compare import MaskedQuery
-from faceum.serve.openapi import image_body, json_answer, problems
+from faceum.serve.openapi import UPLOAD_PROBLEMS, image_body, json_answer, problems
 from faceum.serve.problems import Problem, busy
 from faceum.serve.service import Service
 from faceum.serve.uploads import Body, or_gone, read_uploads
@@ -113,10 +113,7 @@ def _add_reading(router: APIRouter, service: Service, people: Callable[[], Turns
         openapi_extra=image_body("One image", count=1),
         responses={
             200: json_answer("SearchReply", "For each face the nearest people, with verdicts."),
-            **problems("not_found", "malformed_body", "upload_too_slow", "too_large", "not_an_image"),
-            **problems(
-                "conflict", "not_found", "malformed_body", "upload_too_slow", "too_large", "not_an_image"
-            ),
+            **problems("conflict", "not_found", *UPLOAD_PROBLEMS),
         },
         response_class=Response,
     )
@@ -153,9 +150,7 @@ def _add_changing(router: APIRouter, service: Service, people: Callable[[], Turn
         openapi_extra=image_body(),
         responses={
             200: json_answer("EnrolReply", "What became of each image."),
-            **problems(
-                "not_found", "conflict", "malformed_body", "upload_too_slow", "too_large", "not_an_image"
-            ),
+            **problems("not_found", "conflict", *UPLOAD_PROBLEMS),
         },
         response_class=Response,
     )

@@ -132,6 +132,10 @@ def json_answer(name: str, description: str, *, png: bool = False) -> dict[str, 
     return {"description": description, "content": content}
 
 
+UPLOAD_PROBLEMS = ("malformed_body", "upload_too_slow", "too_large", "not_an_image")
+"""Problems of every path that takes images."""
+
+
 def problems(*codes: str) -> dict[int | str, dict[str, Any]]:
     """Return the OpenAPI parts of the problems that a path may answer with, by status."""
     by_status: dict[int | str, list[str]] = {}

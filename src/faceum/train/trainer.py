@@ -65,7 +65,8 @@ class Trainer:
         share_norms(self.network, self.device)
         self.network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.network.trunk.recompute = config.recompute
-        self.objective = Objective(config, class_weights(faces), expression_shares(faces)).to(self.device)
+        shares = expression_shares(faces) if config.logit_adjustment else None
+        self.objective = Objective(config, class_weights(faces), shares).to(self.device)
         self.partial_fc: PartialFC | None = None
         if config.margin is not None and people:
             self.partial_fc = PartialFC(config.margin, num_identities=people, seed=config.seed).to(

@@ -19,7 +19,7 @@ from faceum.video.ahead import read_ahead
 from faceum.video.follow import View
 from faceum.video.frames import Section, SourceFrame, Video
 from faceum.video.records import Frame, TrackedFace, weight_of
-from faceum.video.schedule import Pace, detect_ahead
+from faceum.video.schedule import DetectionPace, detect_ahead
 from faceum.video.source import VideoInput, open_video
 from faceum.video.tracker import Tracker
 from faceum.video.tracks import Track, TrackConfig
@@ -98,7 +98,7 @@ def _analyze(
     video: Video, section: Section, analyzer: FaceAnalyzer, gallery: Names | None, config: VideoConfig
 ) -> Iterator[Frame]:
     state = _Analysis(analyzer, gallery, config)
-    pace = Pace(every=config.every, fps=config.fps, rate=video.rate)
+    pace = DetectionPace(every=config.every, fps=config.fps, rate=video.rate)
     workers = max(1, usable_threads(analyzer.threads) - 1)
     frames = read_ahead(video.frames(section), READ_AHEAD, drop=video.live)
     scheduled = detect_ahead(frames, state.detect, pace, workers=workers)

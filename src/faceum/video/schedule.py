@@ -19,7 +19,7 @@ PER_SECOND = 6.0
 """Detections a second of video where neither a distance nor a rate is given."""
 
 
-class Pace:
+class DetectionPace:
     """The distance of two detections in frames: given, or chosen to hold a rate.
 
     every: the distance now.
@@ -52,7 +52,7 @@ class Pace:
 def detect_ahead(
     frames: Iterator[SourceFrame],
     detect: Callable[[np.ndarray], Sequence[Detection]],
-    pace: Pace,
+    pace: DetectionPace,
     *,
     workers: int,
 ) -> Iterator[tuple[SourceFrame, Future[Sequence[Detection]] | None]]:
