@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import threading
 from collections.abc import Iterable, Iterator
+from fractions import Fraction
 from typing import Any
 
 import numpy as np
@@ -46,6 +47,7 @@ class FakeAnalyzer:
     """
 
     tasks = tuple(TASKS)
+    threads = 1
 
     def __init__(self) -> None:
         self.gate = threading.Event()
@@ -64,6 +66,10 @@ class FakeAnalyzer:
     def thresholds(self) -> Any:
         """Refuse: random embeddings have no thresholds."""
         raise ModelError("The fake network has no thresholds.")
+
+    def detect(self, image: np.ndarray, **_: Any) -> list[Any]:
+        """Find nobody in the frames of a video."""
+        return []
 
     def analyze_many(self, sources: Iterable[bytes], *, keep_images: bool = False) -> Iterator[Result]:
         """Yield a result for each image."""
@@ -89,4 +95,22 @@ def encoded(faces: int = 1, size: tuple[int, int] = (16, 16)) -> bytes:
     pixels[0, 0, 0] = faces
     file = io.BytesIO()
     Image.fromarray(pixels).save(file, "PNG")
+    return file.getvalue()
+
+
+def encode_clip(images: Iterable[np.ndarray], rate: int = 25) -> bytes:
+    """The bytes of an MP4 file."""
+    import av
+
+    file = io.BytesIO()
+    with av.open(file, "w", format="mp4") as container:
+        stream = container.add_stream("mpeg4", rate=rate)
+        stream.bit_rate, stream.codec_context.time_base = 4_000_000, Fraction(1, rate)
+        for index, image in enumerate(images):
+            if index == 0:
+                stream.height, stream.width = image.shape[:2]
+            frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(image), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, rate)
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode(None))
     return file.getvalue()

@@ -286,3 +286,26 @@ def test_axe_finds_nothing_serious(open_page: Callable[..., Any], portrait: np.n
     status(page, "2 faces found.")
     page.check("[name=contested]")
     assert not serious(page)
+
+
+def test_a_video_shows_its_people_over_time(
+    open_page: Callable[..., Any], portrait: np.ndarray, tmp_path: Path
+) -> None:
+    from tests.serve.fakes import encode_clip
+
+    pytest.importorskip("av", reason="PyAV is not installed")
+    clip = tmp_path / "clip.mp4"
+    small = cv2.resize(portrait, (240, 240))
+    clip.write_bytes(encode_clip(np.roll(small, index, axis=1) for index in range(20)))
+    page = open_page()
+    page.set_input_files("#file", str(clip))
+    status(page, "The video shows one person.")
+    width = "(image) => image.decode().then(() => image.naturalWidth)"
+    assert page.eval_on_selector(".timeline img", width) == 1280
+    assert "Track 1" in page.inner_text(".card h3")
+    assert "Apparent age" in page.inner_text(".card")
+    page.click(".card button")
+    if AXE.exists():
+        assert serious(page) == []
+    page.click("#clear")
+    assert page.locator(".timeline").count() == 0

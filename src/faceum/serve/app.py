@@ -28,6 +28,7 @@ from faceum.serve.problems import Problem
 from faceum.serve.service import Service
 from faceum.serve.settings import Settings, settings_from_environment
 from faceum.serve.status import status_router
+from faceum.serve.video import video_router
 
 PAGE = Path(__file__).resolve().parent / "page"
 """The folder of the page: HTML, CSS, JavaScript and the example image, served as they are."""
@@ -57,6 +58,7 @@ def build_app(settings: Settings, *, analyzer: Any = None, keys: KeyRing | None 
         compare_router(service),
         gallery_router(service),
         experts_router(service),
+        video_router(service),
     ):
         app.include_router(router)
 

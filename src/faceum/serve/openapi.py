@@ -68,11 +68,15 @@ SCHEMAS: dict[str, Any] = {
     "RenameReply": _object(name=_STRING, request_id=_STRING),
     "RemoveReply": _object(removed=_INTEGER, request_id=_STRING),
     "ExpertsReply": _object(faces=_list({"type": "object"}), request_id=_STRING),
+    "VideoReply": _object(
+        frames=_INTEGER, seconds=_NUMBER, tracks=_list({"type": "object"}), timeline=_STRING,
+        problems=_list(_STRING), request_id=_STRING,
+    ),
     "ModelsReply": _object(
         model=_STRING, tasks=_list(_STRING), labels={"type": "object"}, contested=_list(_STRING),
         parsing={"type": "object"}, limits={"type": "object"}, thresholds=_or_null({"type": "object"}),
-        gallery=_BOOLEAN, experts=_or_null({"type": "object"}), registered=_list({"type": "object"}),
-        request_id=_STRING,
+        gallery=_BOOLEAN, video=_BOOLEAN, experts=_or_null({"type": "object"}),
+        registered=_list({"type": "object"}), request_id=_STRING,
     ),
     "Health": _object(status=_STRING),
 }  # fmt: skip
@@ -120,6 +124,18 @@ def image_body(description: str = "One or more images", *, count: int | None = N
                 },
                 **raw,
             },
+        }
+    }
+
+
+def video_body() -> dict[str, Any]:
+    """Return the OpenAPI part for a body that is the bytes of one video file."""
+    schema = {"type": "string", "format": "binary"}
+    return {
+        "requestBody": {
+            "required": True,
+            "description": "The bytes of one video file: MP4, MOV, WebM, Matroska, AVI, MPEG or Ogg.",
+            "content": {"video/mp4": {"schema": schema}},
         }
     }
 

@@ -33,6 +33,7 @@ KINDS: dict[str, Kind] = {
         Kind("invalid_parameter", 422, "A parameter is out of range or unknown."),
         Kind("too_many_pixels", 422, "An image holds more pixels than the server takes."),
         Kind("broken_image", 422, "An image cannot be decoded."),
+        Kind("broken_video", 422, "The video cannot be decoded, or has no frame."),
         Kind("no_face", 422, "The operation needs a face and the image shows none, or several."),
         Kind("rate_limited", 429, "The key has used up its requests for now."),
         Kind("internal", 500, "The server failed; the request id finds the reason in its log."),

@@ -14,6 +14,7 @@ from faceum.serve.experts import can_inspect
 from faceum.serve.openapi import json_answer, problems
 from faceum.serve.problems import busy
 from faceum.serve.service import Service
+from faceum.serve.video import can_read_video
 from faceum.tasks import TASKS
 from faceum.weights.registry import load_registry
 
@@ -85,6 +86,7 @@ def describe_server(service: Service) -> dict[str, Any]:
         "limits": {name: getattr(settings, name) for name in limits},
         "thresholds": None if thresholds is None else thresholds.to_dict(),
         "gallery": service.gallery is not None,
+        "video": can_read_video(),
         "experts": {"colours": [list(one) for one in EXPERT_COLOURS]}
         if can_inspect(settings.model)
         else None,

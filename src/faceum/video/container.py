@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 
@@ -17,6 +17,9 @@ from faceum.video.frames import Section, SourceFrame
 LOG = logging.getLogger("faceum")
 
 RATE_IF_UNKNOWN = 25.0
+
+FILE_FORMATS = "mov,matroska,webm,avi,mpeg,mpegvideo,mpegts,ogg,flv,asf,m4v,h264,hevc,mjpeg,gif"
+"""FFmpeg's readers for bytes of strangers: those that open no other file or address, as playlists do."""
 
 
 def load_av() -> Any:
@@ -33,15 +36,28 @@ class FileVideo:
 
     live = False
 
-    def __init__(self, path: Path) -> None:
-        """Raises FaceumError if the file is missing, cannot be read, or has no video stream."""
-        self.name = str(path)
+    def __init__(self, file: Path | BinaryIO, *, max_pixels: int | None = None) -> None:
+        """file: a path, or an open file, of which `FILE_FORMATS` are read. max_pixels: of a frame.
+
+        Raises FaceumError if the file is missing, cannot be read, has no video stream, or larger frames.
+        """
+        self.name = str(file) if isinstance(file, Path) else "The video"
         self.problems: list[str] = []
         self._av = load_av()
-        if not path.exists():
-            raise FaceumError(f"There is no file {path}; check the path.")
-        self._container = open_container(self._av, self.name)
+        if isinstance(file, Path):
+            if not file.exists():
+                raise FaceumError(f"There is no file {file}; check the path.")
+            self._container = open_container(self._av, self.name)
+        else:
+            options = {"format_whitelist": FILE_FORMATS, "protocol_whitelist": "none"}
+            self._container = open_container(self._av, self.name, file=file, options=options)
         stream = video_stream(self._container, self.name)
+        width, height = stream.codec_context.width, stream.codec_context.height
+        if max_pixels is not None and width * height > max_pixels:
+            self._container.close()
+            raise FaceumError(
+                f"{self.name} has {width} x {height} pixels; give one with at most {max_pixels} a frame."
+            )
         stream.thread_type = "AUTO"
         self.rate = rate_of(stream)
         duration = self._container.duration
@@ -134,10 +150,10 @@ class Decoder:
                     yield frame
 
 
-def open_container(av: Any, name: str, **options: Any) -> Any:
-    """Open a container for reading; raises FaceumError if FFmpeg cannot."""
+def open_container(av: Any, name: str, *, file: BinaryIO | None = None, **options: Any) -> Any:
+    """Open a container for reading, by its name or from an open file; raises FaceumError if FFmpeg cannot."""
     try:
-        return av.open(name, metadata_errors="replace", **options)
+        return av.open(name if file is None else file, metadata_errors="replace", **options)
     except av.error.FFmpegError as error:
         raise FaceumError(
             f"{name} cannot be read as a video ({error.strerror or error}); check that it plays."

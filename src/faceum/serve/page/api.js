@@ -13,11 +13,15 @@
  * @typedef {{fmr: number, cosine: number, tmr: number}} Rate
  * @typedef {{model: string, tasks: string[], labels: Record<string, string[]>, contested: string[],
  *   parsing: Record<string, {word: string, colour: number[]}>, limits: Record<string, number>,
- *   thresholds: {set: string, rates: Rate[]} | null, gallery: boolean,
+ *   thresholds: {set: string, rates: Rate[]} | null, gallery: boolean, video: boolean,
  *   experts: {colours: number[][]} | null}} Server
  * @typedef {{experts: number[][], weights: number[][]}} Tokens
  * @typedef {{num_experts: number, crops: Record<string, {size: number, face_tokens: boolean[], matrix: number[][]}>,
  *   moe_blocks: Record<string, Tokens>[]}} Routing
+ * @typedef {{track_id: number, name: string | null, first: number, last: number, frames: number, age: Age | null,
+ *   expressions: Record<string, number>, crop: string | null}} Track
+ * @typedef {{frames: number, seconds: number, tracks: Track[], timeline: string, problems: string[],
+ *   request_id: string}} Film
  * @typedef {{name: string, candidates: {name: string, cosine: number, same: boolean}[]}} Found
  */
 
@@ -75,6 +79,9 @@ export async function analyze(image) {
 export async function analyzeFrame(frame, minFace, signal) {
   return (await request(`/v1/analyze?min_face=${minFace}`, { method: "POST", body: frame, signal })).results[0];
 }
+
+/** @param {Blob} video @returns {Promise<Film>} */
+export const analyzeVideo = (video) => request("/v1/video", { method: "POST", body: video });
 
 /** @param {Blob} image @returns {Promise<import("./api.js").Routing[]>} for each of the largest faces */
 export async function showExperts(image) {

@@ -3,9 +3,10 @@
 
 import * as api from "./api.js";
 import { Live } from "./camera.js";
-import { make, makeCard, words } from "./cards.js";
+import { faceWords, make, makeCard, words } from "./cards.js";
 import { drawLayers, partAt } from "./draw.js";
 import { expertColour, keepRouting, routingOf, tokenAt } from "./experts.js";
+import { makeFilm, peopleWords } from "./film.js";
 import { enrol, showPeople } from "./people.js";
 import { saveCsv, saveJson, savePng } from "./save.js";
 import { element, fail, say } from "./say.js";
@@ -20,6 +21,8 @@ const CARDS_EVERY = 300;
 
 /** @type {Sheet[]} */
 const sheets = [];
+/** @type {ReturnType<typeof makeFilm>[]} */
+const films = [];
 /** @type {api.Server} */
 let server;
 /** @type {Live | null} */
@@ -67,6 +70,10 @@ async function add(blobs) {
     const name = blob instanceof File && blob.name ? blob.name : `Photo ${sheets.length + 1}`;
     say(images.length > 1 ? `Looking at ${name} (${place + 1} of ${images.length}) …` : `Looking at ${name} …`, "busy");
     try {
+      if (blob.type.startsWith("video/")) {
+        await addFilm(name, blob);
+        continue;
+      }
       await addOne(name, blob);
       added += 1;
     } catch (error) {
@@ -84,10 +91,28 @@ function summary(some) {
 }
 
 /** @param {string} name @param {Blob} blob */
-async function addOne(name, blob) {
+function requireSize(name, blob) {
   if (blob.size > server.limits.max_bytes) {
     throw new Error(`${name} is larger than ${Math.floor(server.limits.max_bytes / 2 ** 20)} MB, the server's limit.`);
   }
+}
+
+/** @param {string} name @param {Blob} blob */
+async function addFilm(name, blob) {
+  if (!server.video) throw new Error("This server cannot read video; install the extra video there.");
+  requireSize(name, blob);
+  const reply = await api.analyzeVideo(blob);
+  const film = makeFilm(name, blob, reply);
+  films.push(film);
+  element("sheets").prepend(film.section);
+  element("drop").classList.add("small");
+  element("tools").hidden = false;
+  say(`The video shows ${peopleWords(reply)}.`);
+}
+
+/** @param {string} name @param {Blob} blob */
+async function addOne(name, blob) {
+  requireSize(name, blob);
   const result = await api.analyze(blob);
   const found = server.gallery && result.faces?.length ? await api.searchPeople(blob) : [];
   const image = make("img", { src: URL.createObjectURL(blob), alt: `${name}, ${faceWords(result)}` });
@@ -109,12 +134,6 @@ async function addOne(name, blob) {
   element("tools").hidden = false;
   show();
   if (layers().has("experts")) await loadExperts();
-}
-
-/** @param {api.Result} result */
-function faceWords(result) {
-  const count = result.faces?.length ?? 0;
-  return count === 0 ? "no face" : count === 1 ? "one face" : `${count} faces`;
 }
 
 /** Name the face part under the pointer. @param {HTMLElement} stage @param {Sheet} sheet */
@@ -208,13 +227,17 @@ function endCamera() {
   live?.stop();
   live = null;
   element("live").hidden = true;
-  element("tools").hidden = !sheets.length;
+  element("tools").hidden = !sheets.length && !films.length;
 }
 
 function clear() {
   for (const sheet of sheets.splice(0)) {
     URL.revokeObjectURL(sheet.image.src);
     sheet.section.remove();
+  }
+  for (const film of films.splice(0)) {
+    film.free();
+    film.section.remove();
   }
   element("tools").hidden = !live;
   element("drop").classList.toggle("small", Boolean(live));

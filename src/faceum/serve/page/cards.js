@@ -153,3 +153,9 @@ export function words(name) {
   const text = name.replace("5_o_Clock", "5 o’clock").replaceAll("_", " ").toLowerCase();
   return text[0].toUpperCase() + text.slice(1);
 }
+
+/** @param {import("./api.js").Result} result */
+export function faceWords(result) {
+  const count = result.faces?.length ?? 0;
+  return count === 0 ? "no face" : count === 1 ? "one face" : `${count} faces`;
+}
