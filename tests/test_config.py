@@ -167,12 +167,19 @@ def test_flattened_lines_are_overrides() -> None:
     assert override(start, dict(line.split("=", 1) for line in lines)) == whole
 
 
-def test_names_mean_packaged_recipes_and_paths_mean_python_files(tmp_path: Path) -> None:
+def test_names_mean_packaged_recipes_and_paths_mean_python_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert {"smoke", "compact", "compact_dense", "base_faceptor_mix", "finetune_expression"} <= {
         *recipe_names()
     }
     with pytest.raises(RecipeError, match="did you mean 'smoke'"):
         load_recipe("smok")
+    monkeypatch.chdir(tmp_path)
+    assert recipe(tmp_path, "run = Config()").name == "mine.py"
+    with pytest.raises(RecipeError, match=r"no recipe 'mine\.py'.*give a path, \./mine\.py"):
+        load_recipe("mine.py")
+    assert load_recipe("./mine.py").steps
     archive = tmp_path / "recipe.zip"
     with zipfile.ZipFile(archive, "w") as file:
         file.writestr("__main__.py", "raise SystemExit('run')")

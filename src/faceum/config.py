@@ -36,7 +36,7 @@ def recipe_names() -> list[str]:
 def load_recipe(recipe: str | Path, overrides: Iterable[str] = ()) -> Any:
     """Run a recipe and return its settings with the overrides applied; of stages, those of the first.
 
-    recipe: a name from `recipe_names()`, or the path of a .py file; a path has a separator or ends in ".py".
+    recipe: a name from `recipe_names()`, or the path of a .py file, which has a separator if it is a string.
         The file is run as Python.
     overrides: texts such as "lr=0.001" or "sources.celeba.batch_size=8"; old names are accepted.
     Raises RecipeError if the file is missing, is not Python or fails, if it defines no settings, or if a key
@@ -170,11 +170,10 @@ def flatten(value: Any, path: str = "") -> Iterator[str]:
 def _read_source(recipe: str | Path) -> tuple[str, bytes]:
     """Return a recipe's file name and its bytes."""
     text = str(recipe)
-    if isinstance(recipe, str) and not recipe.endswith(".py") and "/" not in recipe and "\\" not in recipe:
+    if isinstance(recipe, str) and "/" not in recipe and "\\" not in recipe:
         if recipe not in recipe_names():
-            raise RecipeError(
-                f"{unknown_name(recipe, 'recipe', recipe_names())} Or give a path, ./{recipe}.py."
-            )
+            unknown = unknown_name(recipe, "recipe", recipe_names())
+            raise RecipeError(f"{unknown} Or give a path, ./{recipe.removesuffix('.py')}.py.")
         return f"{recipe}.py", (RECIPES / f"{recipe}.py").read_bytes()
     path = Path(recipe)
     if path.suffix != ".py":
