@@ -267,6 +267,7 @@ def test_broken_and_foreign_files_are_reported_in_a_sentence(files: dict[str, Pa
         "page": b"<html>not found</html>",
         "half": good[: len(good) // 2],
         "zeros": bytes(999),
+        "several disks": b"PK\x06\x07" + bytes(12) + b"\x02\0\0\0" + b"PK\x05\x06" + b"\xff" * 16 + bytes(2),
     }
     wrong |= {f"old cut at {n}": old.read_bytes()[:n] for n in range(1, old.stat().st_size, 97)}
     for name, data in wrong.items():

@@ -185,9 +185,9 @@ def read_foreign(path: str | Path) -> dict[str, Tensor]:
 
 def _require_plain_size(path: Path) -> None:
     """Raise ModelError if the file is a compressed ZIP archive; torch writes uncompressed ones."""
-    if not zipfile.is_zipfile(path):
-        return
     try:
+        if not zipfile.is_zipfile(path):
+            return
         with zipfile.ZipFile(path) as archive:
             size = sum(entry.file_size for entry in archive.infolist())
     except (zipfile.BadZipFile, *BROKEN):
