@@ -12,6 +12,7 @@ that a failure can be repeated with --only.
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import random
 import sys
@@ -116,20 +117,21 @@ def damage(rng: random.Random, data: bytes) -> bytes:
 
 def damage_json(rng: random.Random, value: Any) -> Any:
     """Return a copy of plain JSON values with one to three of them replaced, removed or nested deeply."""
-    copy = json.loads(json.dumps(value))
+    damaged = json.loads(json.dumps(value))
     for _ in range(rng.choice((1, 1, 2, 3))):
-        places = list(_places(copy))
+        hostile = copy.deepcopy(rng.choice(HOSTILE))  # else the next round could put a list into itself
+        places = list(_places(damaged))
         if not places:
-            return rng.choice(HOSTILE)
+            return hostile
         parent, key = rng.choice(places)
         kind = rng.randrange(8)
         if kind == 0:
             del parent[key]
         elif kind == 1 and isinstance(parent, dict):
-            parent[rng.choice(("extra", "", "__class__", "0"))] = rng.choice(HOSTILE)
+            parent[rng.choice(("extra", "", "__class__", "0"))] = hostile
         else:
-            parent[key] = rng.choice(HOSTILE)
-    return copy
+            parent[key] = hostile
+    return damaged
 
 
 def _places(value: Any) -> Iterator[tuple[Any, Any]]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -37,3 +38,12 @@ def test_mutants_can_be_repeated(fuzz: ModuleType, tmp_path: Path) -> None:
     data = bytes(range(256)) * 4
     one, two = (fuzz.damage(random.Random("run 0 17"), data) for _ in range(2))
     assert one == two and any(fuzz.damage(random.Random(str(n)), data) != data for n in range(5))
+
+
+def test_hostile_values_stay_as_they_are(fuzz: ModuleType) -> None:
+    import random
+
+    before = repr(fuzz.HOSTILE)
+    for number in range(3000):
+        json.dumps(fuzz.damage_json(random.Random(number), {"a": {"b": [1, 2]}}))
+    assert repr(fuzz.HOSTILE) == before
