@@ -93,3 +93,19 @@ def test_mutants_give_an_image_or_a_sentence(name):
         else:
             assert image.dtype == np.uint8 and image.ndim == 3 and image.shape[2] == 3, (name, number)
             assert image.shape[0] * image.shape[1] <= 1_000_000
+
+
+def test_damage_behind_the_first_frame_gives_a_sentence():
+    webp = animation()
+    at = webp.index(b"ANMF") + 4
+    with pytest.raises(ImageError, match="ends too early"):
+        read_image(webp[:at] + b"\xff\xff\xff\xff" + webp[at + 4 :])
+    buffer = io.BytesIO()
+    frames = [Image.new("L", (40, 24), shade) for shade in (0, 200)]
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:])
+    gif = buffer.getvalue()
+    assert read_image(gif).shape == (24, 40, 3)
+    second = gif.rindex(b",\0\0\0\0")
+    for end in (second + 7, second + 10):
+        with pytest.raises(ImageError, match="damaged GIF"):
+            read_image(gif[:end])

@@ -25,6 +25,7 @@ from faceum.image_decode import (
     capture_stderr,
     check_memory,
     decode_with_opencv,
+    is_animated,
     open_with_pillow,
     say_noise,
 )
@@ -182,7 +183,7 @@ def _from_file(file: BinaryIO, name: str, *, max_pixels: int) -> np.ndarray:
         file.seek(0)
         image = open_with_pillow(file, format)
         check_memory(image, format)
-        if getattr(image, "is_animated", False):
+        if is_animated(image, format):
             _say_first(name, format)
         return _from_pil(image, max_pixels=max_pixels)
     header = read_header(file)

@@ -101,6 +101,14 @@ def open_with_pillow(file: BinaryIO, format: str) -> Any:
         say_noise(noise)
 
 
+def is_animated(image: Any, format: str) -> bool:
+    """Return whether a PIL image has several frames; ImageError if the second one is damaged."""
+    try:
+        return bool(getattr(image, "is_animated", False))
+    except PILLOW_ERRORS as error:
+        raise ImageError(f"is a damaged {format} image that cannot be read: get another copy") from error
+
+
 def check_memory(image: Any, format: str) -> None:
     """Raise ImageError for a JPEG 2000 image that OpenJPEG would need too much memory for.
 

@@ -319,6 +319,8 @@ def _read_webp(source: ByteSource) -> Header:
         if kind in (b"EXIF", b"XMP ", b"ICCP") and length <= MAX_TEXT:
             blocks.setdefault(kind, source.read(position + 8, length))
         if kind == b"ANMF" and canvas is None and length > 16:
+            if position + 8 + length > source.size:
+                raise ImageError("is a WebP image that ends too early: get a complete copy of it")
             canvas, parts = _first_frame(source, position + 8, length)
         position += 8 + length + length % 2
     return Header(
