@@ -182,3 +182,11 @@ def test_damaged_lists(tmp_path: Path) -> None:
     for _ in range(150):
         path.write_bytes(mutate(whole, rng))
         survive(lambda: list(keep_valid(read_dataset("rafdb", tmp_path, "all"), refuse=False, skipped=[])))
+
+
+def test_column_name_that_is_not_utf8_is_a_damaged_file(tmp_path: Path) -> None:
+    path = tmp_path / "made.train.parquet"
+    parquet.write_table(pa.Table.from_pylist([row(0)]), path)
+    path.write_bytes(path.read_bytes().replace(b"smile", b"smil\xff"))
+    with pytest.raises(DataError, match="not a Parquet file"):
+        list(read_packed(path))

@@ -155,7 +155,7 @@ def open_parquet(path: Path) -> Any:
         raise DataError(missing("Reading packed data", "pyarrow")) from error
     try:
         return parquet.ParquetFile(path)
-    except (pyarrow.ArrowException, OSError) as error:
+    except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:
         raise DataError(f"{path} is missing or is not a Parquet file; pack it again.") from error
 
 
