@@ -9,7 +9,6 @@ from collections.abc import Callable
 
 import numpy as np
 import pytest
-import torch
 from torch import Tensor, nn
 
 from faceum.data.mixture import SourceConfig

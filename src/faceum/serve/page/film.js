@@ -13,11 +13,11 @@ import { download } from "./save.js";
  */
 export function makeFilm(name, blob, film) {
   const video = make("video", { src: URL.createObjectURL(blob), controls: true, muted: true, playsInline: true });
-  const picture = make("img", {
+  const image = make("img", {
     src: `data:image/png;base64,${film.timeline}`,
     alt: `People over time, coloured by expression: ${peopleWords(film)} in ${film.seconds.toFixed(1)} seconds`,
   });
-  const timeline = make("div", { className: "timeline", tabIndex: 0 }, picture);
+  const timeline = make("div", { className: "timeline", tabIndex: 0 }, image);
   timeline.role = "region";
   timeline.ariaLabel = "Timeline";
   const save = make("button", { type: "button", onclick: () => saveFilm(name, film) }, "JSON");
