@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
 import torch.nn.functional as F
 
 from faceum.errors import ModelError
+from faceum.train import RunConfig, train
 from faceum.train import partial_fc as module
+from faceum.train.checkpoints import Checkpoints
+from faceum.train.optim import build_centre_optimizer, clip_gradients
 from faceum.train.partial_fc import MarginConfig, PartialFC, share_of_rank
 
 
@@ -79,7 +84,7 @@ def test_partial_fc_changes_only_sampled_centres() -> None:
     rows = partial_fc._select_rows(person, 0)
     loss = partial_fc(embedding, person, 0)
     loss.backward()
-    moved = partial_fc.weight.grad.abs().sum(1) > 0
+    moved = partial_fc.weight.grad.to_dense().abs().sum(1) > 0
     assert moved.nonzero().flatten().tolist() == rows.tolist()
     place = {int(row): n for n, row in enumerate(rows)}
     expected = [
@@ -89,12 +94,45 @@ def test_partial_fc_changes_only_sampled_centres() -> None:
     assert loss.item() == pytest.approx(sum(expected) / 3, rel=1e-4)
 
 
-def test_nobody_known_costs_nothing() -> None:
-    partial_fc = PartialFC(MarginConfig(), num_identities=3, outputs=4)
+def test_sparse_gradients_are_the_dense_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two accumulated batches a step: gradients, norm, clipping and steps, against a dense gradient."""
+    config = MarginConfig(sample=0.3, scale=8)
+    sparse, dense = (PartialFC(config, num_identities=30, outputs=6) for _ in range(2))
+    optimizer = build_centre_optimizer(sparse, lr=0.1, weight_decay=0.05)
+    first, second = torch.zeros(30, 6), torch.zeros(30, 6)
+    for step in range(3):
+        torch.manual_seed(step)
+        batches = [(torch.randn(4, 6), torch.randint(30, (4,))) for _ in range(2)]
+        used = torch.cat([sparse._select_rows(person, step) for _, person in batches]).unique()
+        for one, is_sparse in ((sparse, True), (dense, False)):
+            monkeypatch.setattr(PartialFC, "sparse", is_sparse)
+            one.zero_grad()
+            for embedding, person in batches:
+                one(embedding, person, step).backward()
+            one.correct_gradients()
+        assert sparse.weight.grad.indices().flatten().tolist() == used.tolist()
+        norms = [clip_gradients([], [module.weight], 0.5) for module in (sparse, dense)]
+        torch.testing.assert_close(*norms)
+        assert norms[0] > 0.5
+        gradient = dense.weight.grad
+        torch.testing.assert_close(sparse.weight.grad.to_dense(), gradient)
+        optimizer.step()
+        # Adam with its bias correction, on the used rows alone.
+        first[used] = 0.9 * first[used] + 0.1 * gradient[used]
+        second[used] = 0.98 * second[used] + 0.02 * gradient[used].square()
+        size = 0.1 * (1 - 0.98 ** (step + 1)) ** 0.5 / (1 - 0.9 ** (step + 1))
+        with torch.no_grad():
+            dense.weight[used] -= size * first[used] / (second[used].sqrt() + 1e-8)
+        torch.testing.assert_close(sparse.weight, dense.weight)
+
+
+@pytest.mark.parametrize("sample", [1.0, 0.5])
+def test_nobody_known_costs_nothing(sample: float) -> None:
+    partial_fc = PartialFC(MarginConfig(sample=sample), num_identities=3, outputs=4)
     loss = partial_fc(torch.zeros(0, 4, requires_grad=True), torch.zeros(0, dtype=torch.long))
     assert loss.item() == 0
     loss.backward()
-    assert not partial_fc.weight.grad.any()
+    assert not partial_fc.weight.grad.to_dense().any()
 
 
 def test_one_rank_has_everybody() -> None:
@@ -129,3 +167,18 @@ def test_a_rank_holds_little_beside_its_centres() -> None:
         patch.setattr(torch, "randn", counting)
         module._draw_rows(40_000, 8, 0, (0, 20_000))
     assert sum(held) == 40_000 and max(held) < 2 * module.BLOCK
+
+
+def test_sampled_run_resumes(drawn_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    """The moments of a sparse optimizer are saved, too."""
+    margin = MarginConfig(scale=16, margin=0.1, sample=0.5)
+    whole = train(drawn_run(margin=margin, out=str(tmp_path / "whole"))).state_dict()
+    run = drawn_run(margin=margin)
+    train(run)
+    Path(run.out, "checkpoints", "step-00000008.pt").unlink()
+    resumed = train(run).state_dict()
+    for name, value in whole.items():
+        torch.testing.assert_close(value, resumed[name])
+    states = [Checkpoints(Path(out, "checkpoints")).load() for out in (tmp_path / "whole", run.out)]
+    assert all(state["partial_fc"]["exp_avg"].any() for state in states)
+    torch.testing.assert_close(states[0]["partial_fc"], states[1]["partial_fc"])

@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 from faceum.train.distributed import max_over_ranks, sum_over_ranks
+from faceum.train.partial_fc import PartialFC
+
+BETAS = (0.9, 0.98)
+"""Of AdamW and SparseAdam."""
 
 ENCODER = ("trunk.", "moe_blocks.")
 """Prefixes of the names of a network's encoder parameters."""
@@ -45,7 +49,23 @@ def build_optimizer(
 ) -> torch.optim.AdamW:
     """Return AdamW over `parameter_groups`."""
     groups = parameter_groups(*modules, lr=lr, encoder_lr=encoder_lr, weight_decay=weight_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=(0.9, 0.98))
+    return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
+
+
+def build_centre_optimizer(partial_fc: PartialFC, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
+    """Return AdamW over the class centres, or SparseAdam, which touches the sampled rows only.
+
+    SparseAdam has no weight decay; the loss does not depend on the length of a centre.
+    """
+    if not partial_fc.sparse:
+        return build_optimizer(partial_fc, lr=lr, weight_decay=weight_decay)
+    groups = parameter_groups(partial_fc, lr=lr, weight_decay=0.0)
+    return torch.optim.SparseAdam(groups, lr=lr, betas=BETAS)
+
+
+def _values(gradient: Tensor) -> Tensor:
+    """Return a gradient's stored values, for changes in place; a sparse one must have each row once."""
+    return gradient.values() if gradient.is_sparse else gradient
 
 
 def learning_rate(step: int, *, peak: float, warmup: int, steps: int) -> float:
@@ -61,7 +81,7 @@ def clip_gradients(shared: Sequence[nn.Parameter], sharded: Sequence[nn.Paramete
 
     shared: parameters that every rank has. sharded: parameters of which each rank has a part.
     """
-    parts = [[one.grad for one in group if one.grad is not None] for group in (shared, sharded)]
+    parts = [[_values(one.grad) for one in group if one.grad is not None] for group in (shared, sharded)]
     norm = torch.nn.utils.get_total_norm(parts[0])
     if parts[1]:
         others = sum_over_ranks(torch.nn.utils.get_total_norm(parts[1]).square())
@@ -79,7 +99,12 @@ def share_overflow(optimizers: Sequence[torch.optim.Optimizer]) -> None:
     would skip that update on that rank only, and the ranks' scales would differ.
     """
     gradients = [
-        [one.grad for group in optimizer.param_groups for one in group["params"] if one.grad is not None]
+        [
+            _values(one.grad)
+            for group in optimizer.param_groups
+            for one in group["params"]
+            if one.grad is not None
+        ]
         for optimizer in optimizers
     ]
     norm = torch.nn.utils.get_total_norm([gradient for some in gradients for gradient in some])

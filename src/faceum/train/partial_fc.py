@@ -2,7 +2,7 @@
 
 Partial FC (arXiv 2203.15565): each rank holds the centres of its part of the identities, and uses those of
 the batch and a random sample of the others. With one rank and a sample rate of 1 this is CosFace (arXiv
-1801.09414) or ArcFace (arXiv 1801.07698).
+1801.09414) or ArcFace (arXiv 1801.07698). With a lower one the gradient is sparse: it has the sampled rows.
 
 Letters: B images of all ranks, D embedding, C identities of this rank, L those of them that are used.
 """
@@ -30,7 +30,8 @@ class MarginConfig:
     kind: "cosface" or "arcface".
     scale: s.
     margin: m, of the cosine or of the angle in radians.
-    sample: part of a rank's identities that each step uses; those in the batch are always used.
+    sample: part of a rank's identities that each step uses; those in the batch are always used. Below 1, only
+        the used centres and their moments are updated, without weight decay, and no gradient of all is held.
     """
 
     kind: str = "cosface"
@@ -79,10 +80,10 @@ class PartialFC(nn.Module):
         embedding_BD = F.normalize(gather_rows(embedding_BD.float()))
         person_B = gather_rows(person_B)
         if not len(person_B):
-            return (embedding_BD.sum() + self.weight.sum()) * 0
+            return (embedding_BD.sum() + self._take_rows(person_B).sum()) * 0
         here_B = (person_B >= self.first) & (person_B < self.first + len(self.weight))
         row_L = self._select_rows(person_B[here_B] - self.first, step)
-        cosine_BL = embedding_BD @ F.normalize(self.weight.index_select(0, row_L)).T
+        cosine_BL = embedding_BD @ F.normalize(self._take_rows(row_L)).T
         own_BL = here_B[:, None] & (row_L[None, :] == (person_B - self.first)[:, None])
         moved_BL = MARGINS[self.config.kind](cosine_BL, self.config.margin)
         logits_BL = self.config.scale * torch.where(own_BL, moved_BL, cosine_BL)
@@ -92,6 +93,14 @@ class PartialFC(nn.Module):
         top_B = max_over_ranks(torch.cat([logits_BL.detach(), floor_B1], 1).amax(1))
         sum_B = sum_over_ranks((logits_BL - top_B[:, None]).exp().sum(1))
         return (sum_B.log() + top_B - own_logit_B).mean()
+
+    @property
+    def sparse(self) -> bool:
+        """Whether the gradient is a sparse tensor of the sampled rows."""
+        return self.config.sample < 1
+
+    def _take_rows(self, row_L: Tensor) -> Tensor:
+        return F.embedding(row_L, self.weight, sparse=self.sparse)
 
     def _select_rows(self, own_P: Tensor, step: int) -> Tensor:
         """Select rows of this rank's centres: the batch's identities and a sample of the others."""
@@ -105,9 +114,13 @@ class PartialFC(nn.Module):
 
     @torch.no_grad()
     def correct_gradients(self) -> None:
-        """Divide the gradient by the number of ranks, since every rank's loss has added its own."""
-        if self.weight.grad is not None:
-            self.weight.grad /= world()
+        """Divide the gradient by the number of ranks, since every rank's loss has added its own.
+
+        A sparse one then has each row once, also after several accumulated batches.
+        """
+        gradient = self.weight.grad
+        if gradient is not None:
+            self.weight.grad = (gradient.coalesce() if gradient.is_sparse else gradient) / world()
 
 
 def _draw_rows(num_identities: int, outputs: int, seed: int, share: tuple[int, int]) -> Tensor:

@@ -32,7 +32,14 @@ from faceum.train.distributed import (
 )
 from faceum.train.losses import balance_experts
 from faceum.train.objective import Objective
-from faceum.train.optim import MovingAverage, build_optimizer, clip_gradients, learning_rate, share_overflow
+from faceum.train.optim import (
+    MovingAverage,
+    build_centre_optimizer,
+    build_optimizer,
+    clip_gradients,
+    learning_rate,
+    share_overflow,
+)
 from faceum.train.partial_fc import PartialFC, share_of_rank
 from faceum.weights.registry import resolve_model
 
@@ -75,16 +82,18 @@ class Trainer:
         same_on_every_rank([*self.network.state_dict().values(), *self.objective.state_dict().values()])
         rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         self.optimizer = build_optimizer(self.network, self.objective, encoder_lr=config.encoder_lr, **rates)
-        self.partial_fc_optimizer = build_optimizer(self.partial_fc, **rates) if self.partial_fc else None
+        self.partial_fc_optimizer = (
+            build_centre_optimizer(self.partial_fc, **rates) if self.partial_fc else None
+        )
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=config.precision == "float16")
         self.average = MovingAverage(self.network, config.ema)
         self.forward = torch.compile(self.network) if config.compile else self.network
         self.step = 0
 
     @property
-    def optimizers(self) -> list[torch.optim.AdamW]:
+    def optimizers(self) -> list[torch.optim.Optimizer]:
         """The optimizer of what all ranks share, and that of the class centres if there are any."""
-        return [self.optimizer] + ([self.partial_fc_optimizer] if self.partial_fc_optimizer else [])
+        return [self.optimizer, *([self.partial_fc_optimizer] if self.partial_fc_optimizer else [])]
 
     def fit_projection(self, faces: Mapping[str, Sequence[LabelledFace]]) -> float:
         """Fit the teacher's projection to what the network knows already; return the mean cosine after it.
@@ -232,7 +241,7 @@ class Trainer:
             state["partial_fc"] = {"weight": gather_rows(weight.detach())}
             for name in ("exp_avg", "exp_avg_sq"):
                 state["partial_fc"][name] = gather_rows(moments.get(name, torch.zeros_like(weight)).detach())
-            state["partial_fc"]["step"] = moments.get("step", torch.tensor(0.0))
+            state["partial_fc"]["step"] = torch.as_tensor(moments.get("step", 0), dtype=torch.float32)
         return state
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -250,7 +259,7 @@ class Trainer:
             with torch.no_grad():
                 self.partial_fc.weight.copy_(saved["weight"][first:end])
             moments = {name: saved[name][first:end].clone() for name in ("exp_avg", "exp_avg_sq")}
-            step = saved["step"].cpu().clone()
+            step = int(saved["step"]) if self.partial_fc.sparse else saved["step"].cpu().clone()
             self.partial_fc_optimizer.state[self.partial_fc.weight] = {"step": step, **moments}
 
 
