@@ -36,7 +36,7 @@ Boxes = dict[int, np.ndarray]
 
 
 def corpus_portraits(analyzer: FaceAnalyzer, count: int) -> list[Portrait]:
-    """Return portraits of `count` different people from the corpus."""
+    """Return portraits of `count` different people from the corpus, each alone in the image."""
     import io
 
     import pyarrow.parquet as parquet
@@ -53,7 +53,7 @@ def corpus_portraits(analyzer: FaceAnalyzer, count: int) -> list[Portrait]:
             data = row["bytes"] if isinstance(row, dict) else row
             image = read_image(np.asarray(Image.open(io.BytesIO(data)).convert("RGB")))
             found = analyzer.detect(image)
-            if found:
+            if len(found) == 1:  # a bystander would be a person without an annotation
                 portraits.append(cut_portrait(image, np.asarray(found[0].box, np.float64)))
             if len(portraits) == count:
                 return portraits

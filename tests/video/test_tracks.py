@@ -45,6 +45,27 @@ def test_people_who_cross_keep_their_numbers(scene: Any, analyzer: Any) -> None:
         assert {one["blue"] for one in seen if "blue" in one} == {seen[0]["blue"]}
 
 
+def test_a_half_covered_face_does_not_begin_a_track(
+    scene: Any, analyzer: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    complete = analyzer.answer
+
+    def answer(image: np.ndarray, faces: list[Any]) -> list[Any]:
+        answers = complete(image, faces)
+        for face in answers:
+            if face.box[2] - face.box[0] < 40 and face.box[0] > 140:  # coming out: it resembles nobody
+                face.embedding[:] = np.eye(512, dtype=np.float32)[7]
+        return answers
+
+    monkeypatch.setattr(analyzer, "answer", answer)
+    images = [scene.frame((0, 20 + 3 * i, 62), (2, 250 - 3 * i, 62)) for i in range(70)]
+    frames = run(images, analyzer, every=2)
+    partly = [face for frame in frames for face in frame.untracked]
+    assert partly, "the clip has to show a half-covered face after the crossing"
+    assert {face.track_id for frame in frames for face in frame.faces} == {1, 2}
+    assert numbers(frames[:1]) == numbers(frames[-1:])
+
+
 @pytest.mark.parametrize("away", [25, 80])
 def test_a_person_comes_back_with_the_same_number(scene: Any, analyzer: Any, away: int) -> None:
     there = [scene.frame((0, 40, 60), (1, 200, 40 + i)) for i in range(10)]

@@ -13,7 +13,7 @@ from faceum.geometry import boxes_iou, compose, transform_points
 from faceum.results import Face
 from faceum.video.follow import View, follow, look_of, move_box
 from faceum.video.records import weight_of
-from faceum.video.tracks import Track, TrackConfig, assign_alike, assign_near, assign_weak
+from faceum.video.tracks import Track, TrackConfig, assign_alike, assign_near, assign_weak, find_covered
 
 MOST_LOST = 500
 """Lost tracks that are remembered; beyond that the oldest are forgotten."""
@@ -87,11 +87,15 @@ class Tracker:
         for track, index in alike.pairs:
             self._place(track, answers[rest[index]], time)
             seen[track.number] = answers[rest[index]]
+        covered, waiting = find_covered(strong), []
         for index in (rest[i] for i in alike.left):
-            if not self._is_double(strong[index], seen):
+            if covered[index] and self._comes_back(strong[index], near, time):
+                waiting.append(strong[index])
+            elif not self._is_double(strong[index], seen):
                 track = self._begin(answers[index], time)
                 seen[track.number] = answers[index]
         self._continue_weak(image, weak, seen, time)
+        self.untracked += waiting
         self._miss(seen)
         self._join_young(seen, time)
         self._forget(time)
@@ -131,6 +135,19 @@ class Tracker:
     def _is_double(self, detection: Detection, seen: dict[int, Face]) -> bool:
         """Return whether a new face lies on one that is already assigned."""
         return any(boxes_iou(face.box[None], detection.box[None])[0, 0] > 0.5 for face in seen.values())
+
+    def _comes_back(self, detection: Detection, near: Sequence[Track], time: float) -> bool:
+        """Return whether a face lies where a lost track may be, so that no new one begins yet."""
+        middle, side = (
+            (detection.box[:2] + detection.box[2:]) / 2,
+            float((detection.box[2:] - detection.box[:2]).max()),
+        )
+        for track in near:
+            box = track.predicted(time)
+            away = float(np.hypot(*((box[:2] + box[2:]) / 2 - middle)))
+            if not track.active and away <= track.reach(time, self._config) * side:
+                return True
+        return False
 
     def _miss(self, seen: dict[int, Face]) -> None:
         """Let tracks go that the detector missed twice in a row, or that lie on a face of another track."""

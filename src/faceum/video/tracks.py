@@ -72,6 +72,10 @@ class Track:
         shift = self.velocity * min(time - self.time, 0.5)
         return np.asarray(self.box + np.tile(shift, 2), np.float32)
 
+    def reach(self, time: float, config: TrackConfig) -> float:
+        """Return how far from the predicted place the face may be, as a share of its side."""
+        return 0.8 if self.active else 0.8 + 1.5 * min(time - self.time, config.lost_seconds)
+
     def move(self, box: np.ndarray, points5: np.ndarray | None, time: float) -> None:
         """Take a new place, and measure the velocity if the last one is recent."""
         elapsed = time - self.time
@@ -139,7 +143,8 @@ def _affinities(
     row = np.zeros(len(detections))
     box, mean = track.predicted(time), track.averages.embedding()
     middle, side = (box[:2] + box[2:]) / 2, float(np.sqrt(max((box[2:] - box[:2]).prod(), 1.0)))
-    reach = 0.8 if track.active else 0.8 + 1.5 * min(time - track.time, config.lost_seconds)
+    covered = find_covered(detections)
+    reach = track.reach(time, config)
     for index, (detection, embedding) in enumerate(zip(detections, embeddings, strict=True)):
         its_middle = (detection.box[:2] + detection.box[2:]) / 2
         its_side = float(np.sqrt(max((detection.box[2:] - detection.box[:2]).prod(), 1.0)))
@@ -151,10 +156,24 @@ def _affinities(
             row[index] = overlap + max(0.0, 0.5 - away) if track.active or away < 1 else 0
             continue
         cosine = float(mean @ embedding)
-        least = config.different_cosine if track.active else 2 * config.different_cosine
+        least = config.different_cosine if track.active or covered[index] else 2 * config.different_cosine
         if cosine >= least:
             row[index] = 0.01 + overlap + cosine
     return row
+
+
+def find_covered(detections: Sequence[Detection]) -> np.ndarray:
+    """Return (n,) whether each face touches another head, as that of someone who comes out from behind does.
+
+    A head is taken as 1.5 times its face. The embedding of a face that is partly covered says less.
+    """
+    if not detections:
+        return np.zeros(0, bool)
+    boxes = np.stack([one.box for one in detections])
+    middles, sides = (boxes[:, :2] + boxes[:, 2:]) / 2, boxes[:, 2:] - boxes[:, :2]
+    overlap = boxes_iou(boxes, np.concatenate([middles - 0.75 * sides, middles + 0.75 * sides], axis=1))
+    np.fill_diagonal(overlap, 0)
+    return np.asarray((overlap > 0).any(axis=1))
 
 
 def _best_pairs(tracks: Sequence[Track], affinity: np.ndarray) -> Assigned:
