@@ -17,6 +17,7 @@ EXTRAS = {
     "psycopg": "postgres",
     "pgvector": "postgres",
     "fsspec": "batch",
+    "ray": "ray",
     "av": "video",
     "scipy": "cluster",
     "threadpoolctl": "cluster",

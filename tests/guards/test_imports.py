@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 BEYOND_THE_BASE_INSTALL = (
-    "torch", "pyarrow", "tensorboard", "onnx", "onnxscript", "matplotlib", "pillow_heif", "scipy",
+    "torch", "pyarrow", "ray", "tensorboard", "onnx", "onnxscript", "matplotlib", "pillow_heif", "scipy",
     "sklearn", "av", "fsspec", "duckdb", "fastapi", "starlette", "uvicorn", "python_multipart",
     "prometheus_client",
 )  # fmt: skip

@@ -76,6 +76,21 @@ def test_the_kubernetes_job_divides_the_shards() -> None:
     assert parts == [(number, len(parts)) for number in range(1, len(parts) + 1)]
 
 
+def test_the_ray_job_runs_a_command_that_is_known() -> None:
+    yaml = pytest.importorskip("yaml")
+    job = yaml.safe_load((ROOT / "deploy" / "batch-ray.yaml").read_text(encoding="utf-8"))
+    assert (job["apiVersion"], job["kind"]) == ("ray.io/v1", "RayJob")
+    words = job["spec"]["entrypoint"].split()
+    assert words[:2] == ["faceum", "batch"] and "ray" in words
+    known = CliRunner().invoke(app, ["batch", "run", "--help"]).output
+    assert not [word for word in words if word.startswith("--") and word not in known]
+    cluster = job["spec"]["rayClusterSpec"]
+    for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+        pod = group["template"]["spec"]
+        (container,) = pod["containers"]
+        assert [one["name"] for one in container["volumeMounts"]] == [one["name"] for one in pod["volumes"]]
+
+
 class Session:
     """As much of a Spark session as the example uses; maps in this process."""
 

@@ -65,6 +65,10 @@ def run_command(
         int | None, typer.Option(min=1, help="Processes; by default as many as there are processors.")
     ] = None,
     threads: Annotated[int | None, typer.Option(min=1, help="Threads of each worker.")] = None,
+    engine: Annotated[
+        str, typer.Option(help="local: processes of this machine. ray: actors of Ray Data.")
+    ] = "local",
+    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default RAY_ADDRESS.")] = None,
     shard: Annotated[
         str | None, typer.Option(metavar="I/N", help="Do the I-th of N parts only, for array jobs.")
     ] = None,
@@ -102,6 +106,7 @@ def run_command(
     from faceum.jobs.worker import analyzer_options
 
     part = parse_part(shard)
+    _check_engine(engine, address, device)
     options = analyzer_options(
         model, tasks=parse_tasks(tasks), max_pixels=max_pixels, device=device, runtime=runtime,
         detector=detector, recognizer=recognizer, max_faces=max_faces, min_score=min_score,
@@ -118,7 +123,10 @@ def run_command(
         return
     tally = Tally()
     begun = time.perf_counter()
-    given_up = _run(job, shards, tally, workers, threads)
+    if engine == "ray":
+        given_up = _run_ray(job, shards, tally, workers, threads, address)
+    else:
+        given_up = _run(job, shards, tally, workers, threads)
     _show_summary(tally, len(shards), time.perf_counter() - begun)
     for number in given_up:
         say(f"Shard {number} ended its worker again and again and is not done; the next run tries it again.")
@@ -182,6 +190,43 @@ def _run(
     say(f"{workers} workers of {threads} threads each.")
     with Progress(job, shards, tally) as progress:
         return run_local(with_threads(job, threads), shards, workers, progress)
+
+
+def _check_engine(engine: str, address: str | None, device: str) -> None:
+    """Raise DataError for an engine that is not known, or cannot do what the other options say."""
+    from faceum.errors import DataError
+
+    if engine not in ("local", "ray"):
+        raise DataError(f"--engine is {engine!r}, expected local or ray.")
+    if engine == "local" and address is not None:
+        raise DataError("--address is of a Ray cluster; add --engine ray.")
+    if engine == "ray" and device not in ("auto", "cpu"):
+        raise DataError(
+            f"--engine ray works on processors only, not on {device}; leave out --device, or use --shard "
+            "with the local engine on each machine that has a GPU."
+        )
+
+
+def _run_ray(
+    job: "Job",
+    shards: list[int],
+    tally: "Tally",
+    workers: int | None,
+    threads: int | None,
+    address: str | None,
+) -> list[int]:
+    """Run the Ray engine on the processors of its cluster; return what is given up."""
+    from dataclasses import replace
+
+    from faceum.jobs.batch import with_threads
+    from faceum.jobs.ray_engine import connect, run_ray
+
+    job = with_threads(replace(job, options={**job.options, "device": "cpu"}), threads or 1)
+    with connect(address) as cluster:
+        workers = min(workers or max(1, cluster.cpus // (threads or 1)), len(shards))
+        say(f"{workers} actors of {threads or 1} threads each on {cluster.cpus} processors.")
+        with Progress(job, shards, tally) as progress:
+            return run_ray(cluster, job, shards, workers, progress)
 
 
 class Progress:
