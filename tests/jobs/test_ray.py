@@ -21,7 +21,7 @@ from faceum.jobs.ray_engine import connect, run_ray
 from faceum.jobs.read import read_results
 from faceum.jobs.worker import Job
 
-pytest.importorskip("ray")
+pytest.importorskip("ray", reason="needs the extra ray, which make does not install")
 
 pytestmark = pytest.mark.slow
 
