@@ -32,8 +32,7 @@ class Deadly:
 
     def detect(self, image, **_):
         if image[0, 0].tolist() == [255, 0, 0]:
-            with contextlib.suppress(ProcessLookupError):
-                os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), signal.SIGKILL)
         return []
 """
 

@@ -28,7 +28,6 @@ MOST_BLOCKS = 10_000
 STORE_BYTES = 200 << 20
 """Object store of a Ray that is started here: only numbers of shards and counts pass through it."""
 
-
 SECONDS_TO_CONNECT = 10.0
 """How long the address of a cluster may take to answer."""
 

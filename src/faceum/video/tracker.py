@@ -138,10 +138,8 @@ class Tracker:
 
     def _comes_back(self, detection: Detection, near: Sequence[Track], time: float) -> bool:
         """Return whether a face lies where a lost track may be, so that no new one begins yet."""
-        middle, side = (
-            (detection.box[:2] + detection.box[2:]) / 2,
-            float((detection.box[2:] - detection.box[:2]).max()),
-        )
+        middle = (detection.box[:2] + detection.box[2:]) / 2
+        side = float((detection.box[2:] - detection.box[:2]).max())
         for track in near:
             box = track.predicted(time)
             away = float(np.hypot(*((box[:2] + box[2:]) / 2 - middle)))

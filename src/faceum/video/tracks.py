@@ -104,9 +104,9 @@ def assign_near(
     config: TrackConfig,
 ) -> Assigned:
     """Assign detections to tracks that are near in place and alike in embedding."""
-    affinity = np.zeros((len(tracks), len(detections)))
+    affinity, covered = np.zeros((len(tracks), len(detections))), find_covered(detections)
     for row, track in enumerate(tracks):
-        affinity[row] = _affinities(track, detections, embeddings, time, config)
+        affinity[row] = _affinities(track, detections, embeddings, covered, time, config)
     return _best_pairs(tracks, affinity)
 
 
@@ -136,6 +136,7 @@ def _affinities(
     track: Track,
     detections: Sequence[Detection],
     embeddings: Sequence[np.ndarray | None],
+    covered: np.ndarray,
     time: float,
     config: TrackConfig,
 ) -> np.ndarray:
@@ -143,7 +144,6 @@ def _affinities(
     row = np.zeros(len(detections))
     box, mean = track.predicted(time), track.averages.embedding()
     middle, side = (box[:2] + box[2:]) / 2, float(np.sqrt(max((box[2:] - box[:2]).prod(), 1.0)))
-    covered = find_covered(detections)
     reach = track.reach(time, config)
     for index, (detection, embedding) in enumerate(zip(detections, embeddings, strict=True)):
         its_middle = (detection.box[:2] + detection.box[2:]) / 2
