@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from tests.train.running import torchrun, write_dying
 
 from faceum.model.checkpoint import load_checkpoint
 from faceum.train.checkpoints import Checkpoints
@@ -18,44 +16,14 @@ from faceum.train.checkpoints import Checkpoints
 pytest.importorskip("tensorboard")
 pytestmark = pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch with distributed")
 
-RECIPE = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
-WORDS = (
-    "sources.drawn.path=24 sources.drawn.batch_size=6 steps=6 warmup=2 workers=2 device=cpu tensorboard=true"
-)
-WORDS += " save_every=3 log_every=1 validate_every=3 held_out_faces=8"
-
-DYING = """
-import os, signal, sys
-from faceum.cli.app import app
-from faceum.train import Trainer
-
-step = Trainer.train_step
-
-def dying_step(self, batches):
-    if self.step == 5 and os.environ["RANK"] == "0":
-        os.kill(os.getpid(), signal.SIGKILL)
-    return step(self, batches)
-
-Trainer.train_step = dying_step
-app(sys.argv[1:])
-"""
-
-
-def torchrun(program: list[str], out: Path) -> subprocess.CompletedProcess[str]:
-    """Two processes on the CPU that train; returns when they, their workers and torchrun are gone."""
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    words = ["train", str(RECIPE), *WORDS.split(), f"out={out}"]
-    one_thread = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return subprocess.run(
-        [*start, *program, *words], capture_output=True, text=True, env=one_thread, timeout=200
-    )
+WORDS = "steps=6 warmup=2 workers=2 tensorboard=true save_every=3 validate_every=3 held_out_faces=8".split()
 
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The folder of a run that nobody interrupted."""
     out = tmp_path_factory.mktemp("torchrun") / "whole"
-    done = torchrun(["-m", "faceum"], out)
+    done = torchrun(out, *WORDS)
     assert done.returncode == 0, done.stderr
     assert done.stdout.count("trained for 6 steps") == 1, "the first process alone speaks"
     return out
@@ -104,14 +72,14 @@ def test_two_processes_write_one_run(whole: Path) -> None:
 
 
 def test_run_resumes_after_a_killed_rank(whole: Path, tmp_path: Path) -> None:
-    script, cut = tmp_path / "dying.py", tmp_path / "cut"
-    script.write_text(DYING)
-    done = torchrun([str(script)], cut)
+    cut = tmp_path / "cut"
+    dying = write_dying(tmp_path / "dying.py", 'self.step == 5 and os.environ["RANK"] == "0"')
+    done = torchrun(cut, *WORDS, script=dying)
     assert done.returncode != 0 and "SIGKILL" in done.stderr, done.stderr
     assert list(Checkpoints(cut / "checkpoints").steps()) == [3]
     assert not (cut / "network.safetensors").exists()
 
-    done = torchrun(["-m", "faceum"], cut)
+    done = torchrun(cut, *WORDS)
     assert done.returncode == 0, done.stderr
     # The sum of two ranks' numbers does not depend on their order, so not even the last bit differs.
     expected, resumed = (load_checkpoint(folder / "network.safetensors")[0] for folder in (whole, cut))

@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.train.running import ONE_THREAD, RECIPE, SMALL, torchrun
 
 from faceum.model.checkpoint import load_checkpoint
 
@@ -20,11 +21,7 @@ pytestmark = [
     pytest.mark.skipif(not torch.distributed.is_available(), reason="needs torch with distributed"),
 ]
 
-RECIPE = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
-WORDS = (
-    "sources.drawn.path=24 sources.drawn.batch_size=6 steps=3 warmup=1 workers=0 device=cpu "
-    "save_every=3 log_every=1 validate_every=0"
-)
+WORDS = "steps=3 warmup=1 workers=0 save_every=3 validate_every=0".split()
 ADDRESSES = ("10.213.7.1", "10.213.7.2")
 
 
@@ -63,12 +60,12 @@ def test_two_hosts_train_one_run(hosts: list[str], tmp_path: Path) -> None:
     cables = [f"fu{os.getpid()}{end}" for end in "ab"]
     start = ["-m", "torch.distributed.run", "--nnodes", "2", "--nproc-per-node", "1"]
     start += ["--master-addr", ADDRESSES[0], "--master-port", "29511"]
-    words = ["-m", "faceum", "train", str(RECIPE), *WORDS.split()]
+    words = ["-m", "faceum", "train", str(RECIPE), *SMALL, *WORDS]
     processes = [
         subprocess.Popen(
             ["ip", "netns", "exec", name, sys.executable, *start, "--node-rank", str(number), "--local-addr"]
             + [ADDRESSES[number], *words, f"out={tmp_path / 'pair'}"],
-            env={**os.environ, "OMP_NUM_THREADS": "1", "GLOO_SOCKET_IFNAME": cables[number]},
+            env={**ONE_THREAD, "GLOO_SOCKET_IFNAME": cables[number]},
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
@@ -82,13 +79,8 @@ def test_two_hosts_train_one_run(hosts: list[str], tmp_path: Path) -> None:
             process.kill()
     assert [process.returncode for process in processes] == [0, 0], "\n".join(said)
     assert json.loads((tmp_path / "pair" / "run.json").read_text())["environment"]["ranks"] == 2
-    one_machine = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
-    subprocess.run(
-        [*one_machine, *words, f"out={tmp_path / 'one'}"],
-        check=True,
-        timeout=200,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
+    done = torchrun(tmp_path / "one", *WORDS)
+    assert done.returncode == 0, done.stderr
     pair, one = (
         load_checkpoint(tmp_path / name / "network.safetensors")[0].state_dict() for name in ("pair", "one")
     )
