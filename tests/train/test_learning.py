@@ -19,6 +19,8 @@ from faceum.data.mixture import Batch, MixtureDataset, SourceConfig
 from faceum.data.parquet import read_corpus
 from faceum.data.sources import Data, read_sources
 from faceum.datasets.registry import read_dataset
+from faceum.errors import RecipeError
+from faceum.model.checkpoint import save_checkpoint
 from faceum.model.network import FaceUM
 from faceum.tasks import TASKS
 from faceum.train import RunConfig, Trainer, train
@@ -101,6 +103,17 @@ def test_heads_alone_leave_the_encoder_and_other_heads_alone(
     begun = build_network(drawn_run(initial=weights)).state_dict()
     moved = {name for name, value in tuned.state_dict().items() if not torch.equal(value, begun[name])}
     assert moved and all(name.startswith("heads.expression.") for name in moved)
+
+
+def test_initial_weights_may_only_grow(drawn_run: Callable[..., RunConfig], tmp_path: Path) -> None:
+    small = drawn_run().network
+    weights = str(tmp_path / "small.safetensors")
+    save_checkpoint(Path(weights), FaceUM(small), {}, dtype=torch.float32)
+    deeper = replace(small, depth=small.depth + 1)
+    assert build_network(drawn_run(initial=weights, network=deeper)).config == deeper
+    shallower = replace(small, depth=small.depth - 1)
+    with pytest.raises(RecipeError, match=r"trunk\.blocks\.0"):
+        build_network(drawn_run(initial=weights, network=shallower))
 
 
 def test_recomputing_and_accumulating_change_nothing_but_memory(drawn_run: Callable[..., RunConfig]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,9 @@ from typer.testing import CliRunner
 pytest.importorskip("torch")
 
 from faceum.cli.app import app
-from faceum.config import load_stages
+from faceum.config import load_recipe, load_stages
 from faceum.model.checkpoint import load_checkpoint
-from faceum.train.stages import NETWORK, is_complete
+from faceum.train.stages import NETWORK, is_complete, link_stages
 
 RECIPE = """
 from dataclasses import replace
@@ -62,3 +63,14 @@ def test_show_prints_the_settings_of_every_stage(recipe: Path) -> None:
     lines = CliRunner().invoke(app, ["train", str(recipe), "--show", "first.steps=5"]).stdout.splitlines()
     assert {"first.steps=5", "second.steps=2", "second.out=runs/two/second"} <= set(lines)
     assert load_stages(recipe, lines) == load_stages(recipe, ["first.steps=5"])
+
+
+def test_a_stage_with_a_deeper_network_grows(tmp_path: Path) -> None:
+    smoke = load_recipe("smoke", [])
+    assert smoke.network is not None
+    stem = replace(smoke.network.stem, blocks=(1, 2, 3))
+    deeper = replace(smoke, network=replace(smoke.network, stem=stem, depth=smoke.network.depth + 1))
+    runs = {"first": smoke, "same": replace(smoke, seed=1), "deep": deeper, "on": replace(deeper, seed=2)}
+    stages = link_stages(runs, str(tmp_path))
+    assert stages["same"].network is None and stages["on"].network is None
+    assert stages["deep"].network == deeper.network and stages["deep"].initial == f"{tmp_path}/same/{NETWORK}"

@@ -31,7 +31,8 @@ MAY_CHANGE = frozenset({
 class RunConfig:
     """The settings of one training run.
 
-    network: config of the network to train; None uses that of the `initial` weights.
+    network: config of the network to train; None uses that of the `initial` weights. With both, it may have
+        more residual and dense blocks than the weights (see growth.load_grown).
     initial: weights to start from, a registered name or a .safetensors file; None initializes the network.
     learn: "all", or "heads" to train the heads on a frozen encoder.
     data: the corpus folder, for sources without a path.

@@ -15,16 +15,21 @@ NETWORK = "network.safetensors"
 
 
 def link_stages(stages: Mapping[str, RunConfig], out: str) -> dict[str, RunConfig]:
-    """Return the stages with a folder each in `out`; all but the first start from the previous network."""
+    """Return the stages with a folder each in `out`; all but the first start from the previous network.
+
+    A stage whose `network` is another than the stage's before grows: see growth.load_grown.
+    """
     linked: dict[str, RunConfig] = {}
-    before = None
+    before: RunConfig | None = None
     for name, run in stages.items():
         folder = f"{out}/{name}"
         if before is None:
             linked[name] = replace(run, out=folder)
         else:
-            linked[name] = replace(run, out=folder, network=None, initial=f"{before}/{NETWORK}")
-        before = folder
+            grown = None if run.network == before.network else run.network
+            initial = f"{out}/{list(linked)[-1]}/{NETWORK}"
+            linked[name] = replace(run, out=folder, network=grown, initial=initial)
+        before = run
     return linked
 
 

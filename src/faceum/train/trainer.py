@@ -14,8 +14,9 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from faceum.data.augment import NO_AUGMENTATION, augment
 from faceum.data.face import LabelledFace
 from faceum.data.mixture import Batch, collate, with_tasks
-from faceum.errors import RecipeError
+from faceum.errors import ModelError, RecipeError
 from faceum.model.checkpoint import load_checkpoint
+from faceum.model.growth import load_grown
 from faceum.model.heads import EmbeddingHead
 from faceum.model.network import FaceUM
 from faceum.model.router import FaceRouter
@@ -332,17 +333,13 @@ def build_network(config: RunConfig) -> FaceUM:
     else:
         initial, _ = load_checkpoint(resolve_model(config.initial, "safetensors"))
         network = FaceUM(config.network or initial.config)
-        expected, state = network.state_dict(), initial.state_dict()
-        unlike = sorted(
-            name for name in expected.keys() | state.keys()
-            if name not in expected or name not in state or expected[name].shape != state[name].shape
-        )  # fmt: skip
-        if unlike:
+        try:
+            load_grown(network, initial.state_dict())
+        except ModelError as error:
             raise RecipeError(
-                f"The weights {config.initial} do not fit the recipe's network: {', '.join(unlike[:5])} and "
-                f"{max(len(unlike) - 5, 0)} more differ; leave out `network` to take theirs."
-            )
-        network.load_state_dict(state)
+                f"The weights {config.initial} do not fit the recipe's network. {error} Leave out `network` "
+                "to take theirs, or change nothing in it but to add residual and dense blocks."
+            ) from error
     if config.learn == "heads":
         network.trunk.requires_grad_(False)
         network.moe_blocks.requires_grad_(False)
