@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import struct
 from collections.abc import Callable
 
 import numpy as np
@@ -38,6 +39,14 @@ def heic() -> bytes:
     return buffer.getvalue()
 
 
+def bmp_of_bit_fields() -> bytes:
+    """Return a BMP of 32 bits a pixel with the masks of red first behind its header of 40 bytes."""
+    start = struct.pack("<2sIHHI", b"BM", 66 + 4 * RGB.shape[0] * RGB.shape[1], 0, 0, 66)
+    start += struct.pack("<IiiHHIIiiII", 40, RGB.shape[1], -RGB.shape[0], 1, 32, 3, 0, 0, 0, 0, 0)
+    pixels = np.dstack([RGB, np.zeros_like(RGB[..., :1])])
+    return start + struct.pack("<3I", 0xFF, 0xFF00, 0xFF0000) + pixels.tobytes()
+
+
 EXIF = b"Exif\0\0MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0\0\0\0\0"
 SEEDS: dict[str, Callable[[], bytes]] = {
     "JPEG": lambda: encode("JPEG", exif=EXIF),
@@ -49,6 +58,7 @@ SEEDS: dict[str, Callable[[], bytes]] = {
     "WebP lossless": lambda: encode("WEBP", "RGBA", lossless=True),
     "WebP animation": animation,
     "BMP": lambda: encode("BMP"),
+    "BMP bit fields": bmp_of_bit_fields,
     "TIFF": lambda: encode("TIFF"),
     "TIFF LZW": lambda: encode("TIFF", compression="tiff_lzw"),
     "TIFF JPEG": lambda: encode("TIFF", compression="jpeg"),

@@ -181,3 +181,28 @@ def test_sniff_goes_by_the_content_and_is_image_name_by_the_suffix(tmp_path):
     assert is_image_name("a/B.JPG") and is_image_name("x.heic") and is_image_name("HIDDEN.TIFF")
     assert all(is_image_name(f"a{suffix}") for suffix in IMAGE_SUFFIXES)
     assert not is_image_name("jpg") and not is_image_name("a.jpg.txt")
+
+
+def test_other_kinds_of_images_are_called_by_name():
+    icon = encode(Image.new("RGB", (16, 16)), "ICO")
+    for start, name in [
+        (b"II\xbc\x01 \0\0\0", "JPEG XR"),
+        (b"\xff\x0a\xff\x07", "JPEG XL"),
+        (b"v/1\x01\x02\0\0\0", "OpenEXR"),
+        (b"#?RADIANCE\nFORMAT=32-bit_rle_rgbe\n", "Radiance HDR"),
+        (encode(Image.new("RGB", (2, 2)), "PPM"), "PNM"),
+        (b"qoif\0\0\0\2", "QOI"),
+        (b"DDS |\0\0\0", "DirectDraw"),
+        (icon, "Windows icon"),
+        (bytes(128) + b"DICM", "DICOM"),
+        (b"gimp xcf v011\0", "GIMP"),
+        (b"8BPS\0\1", "Photoshop"),
+        (b"\0\0\0\x18ftypcrx \0\0\0\1", "Canon raw"),
+        (b'<?xml version="1.0"?>\n<!-- made by hand -->\n<svg xmlns="http://www.w3.org/2000/svg"/>', "SVG"),
+        (b"<svg>", "SVG"),
+    ]:
+        with pytest.raises(ImageError, match=f"is a {name}.* file: expected JPEG, PNG"):
+            read_image(start)
+    for start in (b"P2 is a place", b"<html><body><p>svg</p>"):
+        with pytest.raises(ImageError, match="is not an image"):
+            read_image(start)

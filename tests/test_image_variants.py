@@ -184,13 +184,23 @@ def test_bmp_of_32_bits(header, fourth):
     no_alpha = (*usual, 0) if header >= 56 else usual
     assert far(bmp(stored, compression=3, masks=no_alpha, header=header), RGB) == 0
     swapped = (0xFF, 0xFF00, 0xFF0000, 0)[: len(no_alpha)]
-    assert far(bmp(stored[..., [2, 1, 0, 3]], compression=3, masks=swapped, header=header), RGB) in (0, None)
+    assert far(bmp(stored[..., [2, 1, 0, 3]], compression=3, masks=swapped, header=header), RGB) == 0
     if header >= 56:
         data = bmp(stored, compression=3, masks=(*usual, 0xFF000000), header=header)
         assert far(data, on_white(RGB, stored[..., 3])) <= 1
     ten = five(RGB[..., 0], 8) << 22 | five(RGB[..., 1], 8) << 12 | five(RGB[..., 2], 8) << 2
     data = bmp(ten.astype("<u4"), compression=3, masks=(0x3FF00000, 0xFFC00, 0x3FF), header=header)
-    assert far(data, RGB) in (0, 1, None)
+    assert far(data, RGB) <= 1
+    unlike = (
+        (RGB[..., 0].astype(int) << 24)
+        | (RGB[..., 1].astype(int) >> 1)
+        | (RGB[..., 2].astype(int) >> 2 << 16)
+    )
+    data = bmp(unlike.astype("<u4"), compression=3, masks=(0xFF000000, 0x7F, 0x3F0000), header=header)
+    assert far(data, RGB) <= 4
+    damaged = bmp(stored, compression=3, masks=(0xFF0000, 0xF0F0, 0xFF), header=header)
+    with pytest.raises(ImageError, match="colour mask 0xf0f0"):
+        read_image(damaged)
 
 
 @pytest.mark.parametrize("header", [40, 52, 56, 108, 124])
@@ -205,8 +215,7 @@ def test_bmp_of_16_bits(header):
         expected = np.stack(
             [part * 255 / (2**bits - 1) for part, bits in zip(parts, (red, green, blue), strict=True)], -1
         )
-        difference = far(bmp(number, compression=3, masks=masks, header=header), expected)
-        assert difference is None if red == 4 else difference <= 1
+        assert far(bmp(number, compression=3, masks=masks, header=header), expected) <= 1
         if green == 5:
             assert far(bmp(number, header=header), expected) <= 1
 
@@ -255,6 +264,21 @@ def test_bmp_with_run_lengths():
 def test_bmp_with_another_file_inside_is_refused_by_name(compression, name):
     with pytest.raises(ImageError, match=name):
         read_image(bmp(RGB, compression=compression))
+
+
+@pytest.mark.parametrize(
+    ("options", "name"),
+    [
+        ({"header": 48}, "header of 48 bytes"),
+        ({"header": 64, "compression": 3}, "Huffman"),
+        ({"header": 64, "compression": 4}, "24 bits"),
+        ({"bits": 2}, "2 bits a pixel"),
+        ({"bits": 64}, "64 bits a pixel"),
+    ],
+)
+def test_bmp_that_no_decoder_here_reads_is_refused_by_name(options, name):
+    with pytest.raises(ImageError, match=name):
+        read_image(bmp(RGB, **options))
 
 
 # --- PNG ---------------------------------------------------------------------------------------------------

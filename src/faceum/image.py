@@ -19,6 +19,7 @@ import numpy as np
 
 from faceum.errors import ImageError
 from faceum.files import write_bytes
+from faceum.image_bmp import read_bit_fields
 from faceum.image_colour import Transform, srgb_transform
 from faceum.image_decode import (
     PILLOW_ERRORS,
@@ -195,6 +196,8 @@ def _from_file(file: BinaryIO, name: str, *, max_pixels: int) -> np.ndarray:
     if header.decoder == "pillow":
         file.seek(0)
         return _from_pil(open_with_pillow(file, format), max_pixels=max_pixels)
+    if header.decoder == "bit fields":
+        return _convert_in_parts(header.height, header.width, read_bit_fields(file, header))
     stored = decode_with_opencv(file, header)
     transform = srgb_transform(header.icc) if stored.ndim == 3 else None
     if transform is None and stored.dtype == np.uint8 and stored.ndim == 3 and stored.shape[2] == 3:

@@ -57,7 +57,7 @@ class Header:
     width, height: as stored, in pixels, before the orientation is applied.
     orientation: EXIF's 1..8, 1 if nothing valid is said.
     complete: False if the file's own structure says that its end is missing.
-    decoder: "opencv" or "pillow", whichever reads this variant right.
+    decoder: "opencv" or "pillow", whichever reads this variant right; "bit fields" for such BMP files.
     parts: what the decoder needs, in order: bytes, or (start, end) in the file.
     pixel_bytes: bytes of one decoded pixel, at most. strip_bytes: of one compressed part, TIFF only.
     icc: the embedded colour profile. transparent_gray: the gray level 0..65535 that is transparent, PNG only.
@@ -356,22 +356,38 @@ def _read_bmp(source: ByteSource) -> Header:
         compression = 0
     else:
         width, height, _, bits, compression = source.unpack("<iiHHI", 18)
-    if compression > 3:
-        name = {4: "JPEG", 5: "PNG", 6: "alpha masks"}.get(compression, f"compression {compression}")
-        raise ImageError(f"is a BMP file with {name} inside, which is not supported: save it as a PNG")
+    _check_bmp(header_length, bits, compression)
     complete = True
     if compression in (0, 3):  # plain rows, whose length is known; each is filled up to four bytes
         last_row = -(-width * bits // 8)
         complete = source.size >= pixels_at + (abs(height) - 1) * (-(-last_row // 4) * 4) + last_row
-    run_length = compression in (1, 2)  # which Pillow reads right, but slowly
     return Header(
         format="BMP",
         width=width,
         height=abs(height),
         complete=complete,
-        decoder="opencv" if run_length else "pillow",
+        decoder={0: "pillow", 3: "bit fields" if bits in (16, 32) else "pillow"}.get(compression, "opencv"),
         parts=((0, source.size),),
     )
+
+
+_BMP_PACKED = {4: "JPEG inside", 5: "PNG inside", 6: "alpha masks"}
+_OS2_PACKED = {3: "Huffman codes", 4: "run lengths of 24 bits"}
+_OS2_HEADER = 64
+
+
+def _check_bmp(header_length: int, bits: int, compression: int) -> None:
+    """Refuse by name what no decoder here reads."""
+    name = None
+    if header_length not in (12, 40, 52, 56, _OS2_HEADER, 108, 124):
+        name = f"a header of {header_length} bytes"
+    elif compression > (2 if header_length == _OS2_HEADER else 3):
+        packed = _OS2_PACKED if header_length == _OS2_HEADER else _BMP_PACKED
+        name = packed.get(compression, f"compression {compression}")
+    elif bits not in (1, 4, 8, 16, 24, 32):
+        name = f"{bits} bits a pixel"
+    if name is not None:
+        raise ImageError(f"is a BMP file with {name}, which is not supported: save it as a PNG")
 
 
 def _read_tiff(source: ByteSource) -> Header:
@@ -424,10 +440,21 @@ _IMAGE_SIGNATURES: dict[re.Pattern[bytes], str] = {
 }
 
 _OTHER_SIGNATURES: dict[re.Pattern[bytes], str] = {
+    re.compile(rb".{4}ftypcrx ", re.DOTALL): "Canon raw",
     re.compile(rb".{4}ftyp|\x1aE\xdf\xa3|RIFF.{4}AVI ", re.DOTALL): "video",
     re.compile(rb"\xff\x0a|\0\0\0\x0cJXL "): "JPEG XL",
     re.compile(rb"%PDF-"): "PDF",
     re.compile(rb"8BPS"): "Photoshop",
+    re.compile(rb"II\xbc[\0\1]"): "JPEG XR",
+    re.compile(rb"v/1\x01"): "OpenEXR",
+    re.compile(rb"#\?(RADIANCE|RGBE)"): "Radiance HDR",
+    re.compile(rb"P[1-7]\s+(#|\d|WIDTH)"): "PNM",
+    re.compile(rb"qoif"): "QOI",
+    re.compile(rb"DDS "): "DirectDraw surface",
+    re.compile(rb"\0\0[\1\2]\0.{5}\0", re.DOTALL): "Windows icon or cursor",
+    re.compile(rb".{128}DICM", re.DOTALL): "DICOM",
+    re.compile(rb"gimp xcf"): "GIMP",
+    re.compile(rb"(\xef\xbb\xbf)?\s*<(\?xml[^>]*>.*?<)?svg[\s>]", re.DOTALL): "SVG",
 }
 
 _READERS: dict[str, Callable[[ByteSource], Header]] = {
