@@ -1,7 +1,8 @@
 """Writes results to files: JSON, drawing, parsing map and embeddings.
 
 Every file is written to a temporary path in the same folder and then renamed, so it is always whole. Each
-file carries a mark, by which a later run recognizes it: files that this package did not write are never replaced unless asked for.
+file carries a mark, by which a later run recognizes it: files that this package did not write are never
+replaced unless asked for.
 """
 
 from __future__ import annotations
