@@ -119,7 +119,7 @@ def test_person_is_enrolled_found_renamed_and_removed(
     faceum: Run, portrait_path: Path, mirror: Path, tmp_path: Path
 ) -> None:
     done = faceum("people", "enroll", "Eileen", portrait_path, "--keep-crops")
-    assert done.exit_code == 0 and "1 samples added" in done.stdout, done.output
+    assert done.exit_code == 0 and "Samples added: 1," in done.stdout, done.output
     done = faceum("people", "search", portrait_path, "--json")
     assert done.exit_code == 0
     assert json.loads(done.stdout)["faces"][0]["name"] == "Eileen"
@@ -145,7 +145,7 @@ def test_folder_is_imported_and_exported(
         shutil.copy(image, tmp_path / "people" / name)
     done = faceum("people", "import", tmp_path / "people")
     assert done.exit_code == 1
-    assert "2 samples added, 0 there already, 2 images not usable" in done.stdout
+    assert "Samples added: 2, there already: 0; images not usable: 2." in done.stdout
     assert "wall.png" in done.stderr and "2 faces" in done.stderr
     assert faceum("people", "export", "--out", tmp_path / "people.npz").exit_code == 0
     done = faceum("people", "import", tmp_path / "people.npz", "--json")

@@ -182,6 +182,10 @@ def test_who_is_hidden_depends_on_names() -> None:
     assert HideConfig(who=("Ann",)).hides(nobody[:2])  # not known long enough to be shown
     with pytest.raises(FaceumError, match="way to hide"):
         HideConfig(kind="fog")
+    HideConfig(who=("Ann", "Bob")).check_names(["Ann", "Bob", "Eve"])
+    HideConfig(who=("unknown",)).check_names([])
+    with pytest.raises(FaceumError, match="'Anne'; did you mean 'Ann'"):
+        HideConfig(who=("Anne",)).check_names(["Ann", "Bob"])
 
 
 def test_a_timeline_shows_when_people_were_there(images: list[np.ndarray], analyzer: Any) -> None:

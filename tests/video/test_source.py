@@ -119,16 +119,20 @@ def test_broken_packets_are_left_out_and_counted(write_clip: Write, gray_images:
     path.write_bytes(data)
     video = open_video(path)
     frames = list(video.frames(Section()))
-    assert (
-        levels(frames) == [0, 1, 2, 3, 5, 6, 7, 8, 9]
-        and "1 packets or frames are broken" in video.problems[0]
-    )
+    assert levels(frames) == [0, 1, 2, 3, 5, 6, 7, 8, 9] and "left out: 1." in video.problems[0]
 
 
 def test_a_file_cut_off_gives_what_it_holds(write_clip: Write, gray_images: list[np.ndarray]) -> None:
-    path = write_clip(gray_images, name="clip.mkv", codec="ffv1")
+    path = write_clip(gray_images, name="clip.mkv", codec="ffv1", rate=3)
+    assert len(frames_of(path)) == 10
     path.write_bytes(path.read_bytes()[: int(path.stat().st_size * 0.6)])
-    assert 0 < len(frames_of(path)) < 10
+    video = open_video(str(path))
+    frames = list(video.frames(Section()))
+    assert 0 < len(frames) < 8
+    assert f"end at {frames[-1].time:.1f} s, where 3.3 s were expected" in video.problems[-1]
+    early = open_video(str(path))
+    list(early.frames(Section(end=1.0)))
+    assert early.problems == []
 
 
 def test_what_is_no_video_is_said_in_a_sentence(tmp_path: Path, write_clip: Write) -> None:
@@ -245,6 +249,14 @@ def test_a_stream_that_stalls_is_connected_to_again(write_clip: Write, gray_imag
     assert video.live and 70 <= len(frames) <= 80
     assert np.all(np.diff([frame.time for frame in frames]) > 0)
     assert frames[-1].time > 3.0 and "connected to again" in video.problems[0]
+
+
+def test_a_server_that_cannot_go_back_in_a_file_is_said(write_clip: Write) -> None:
+    """The index of an MP4 file is at its end, so a server that cannot go back has no frame to give."""
+    noise = np.random.default_rng(0).integers(0, 256, (40, 240, 320, 3), np.uint8)
+    with serve_parts([write_clip(noise).read_bytes()]) as (address, _):
+        with pytest.raises(FaceumError, match="no frame that can be decoded"):
+            list(StreamVideo(address.replace("live.ts", "film.mp4")).frames(Section()))
 
 
 def test_a_password_is_not_shown() -> None:

@@ -278,6 +278,6 @@ def _report(enrolled: "Iterable[Enrolled]", count: int | None, json: bool, probl
     else:
         for sentence in bad:
             say(sentence)
-        typer.echo(f"{added} samples added, {known} there already, {len(bad)} images not usable.")
+        typer.echo(f"Samples added: {added}, there already: {known}; images not usable: {len(bad)}.")
     if bad or problems:
         raise typer.Exit(1 if added or known else 2)

@@ -122,6 +122,8 @@ def video_command(
             from faceum.people.gallery import Gallery
 
             known = stack.enter_context(Gallery(gallery, analyzer=analyzer))
+            if hidden is not None:
+                hidden.check_names([person.name for person in known.people()])
         frames = analyze_video(video, analyzer=analyzer, start=start, end=end, gallery=known, config=config)
         last = min(float("inf") if end is None else end, video.duration or float("inf"))
         progress = stack.enter_context(_progress(None if last == float("inf") else last - start, start))

@@ -77,15 +77,14 @@ class FileVideo:
         finally:
             self._container.close()
             if decoder.broken:
-                self.problems.append(
-                    f"{self.name}: {decoder.broken} packets or frames are broken and were left out."
-                )
+                self.problems.append(f"{self.name}: broken packets or frames, left out: {decoder.broken}.")
         if not count and section.start and self.duration is not None:
             raise FaceumError(
                 f"{self.name} has no frame from {section.start:g} s on; it lasts {self.duration:g} s."
             )
         if not count:
             raise FaceumError(f"{self.name} has no frame that can be decoded; check that it plays.")
+        self.problems += section.missing(self.name, frame.time, self.duration)
 
 
 class Decoder:

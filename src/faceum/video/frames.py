@@ -47,6 +47,16 @@ class Section:
                 yield SourceFrame(index=index, time=seconds, image=image)
                 index += 1
 
+    def missing(self, name: str, last: float, duration: float | None) -> list[str]:
+        """Return a sentence if the frames of a video of this duration end more than a second too early.
+
+        last: the time of the last frame that could be read.
+        """
+        end = min(duration or 0.0, float("inf") if self.end is None else self.end)
+        if end - last <= 1:
+            return []
+        return [f"The frames of {name} end at {last:.1f} s, where {end:.1f} s were expected."]
+
 
 class Video(Protocol):
     """An opened video.

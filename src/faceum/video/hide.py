@@ -47,6 +47,13 @@ class HideConfig:
         """Whether names decide who is hidden."""
         return self.who != ("all",)
 
+    def check_names(self, known: Collection[str]) -> None:
+        """Raise FaceumError if `who` names a person whom the gallery does not know."""
+        if self.who not in (("all",), ("unknown",)):
+            for name in self.who:
+                if name not in known:
+                    raise FaceumError(unknown_name(name, "person in the gallery called", known))
+
     def careful(self, config: VideoConfig) -> VideoConfig:
         """Return the settings of the analysis for hiding: every frame is searched, for weak faces too."""
         tracks = replace(config.tracks, low_score=min(config.tracks.low_score, HIDE_SCORE))

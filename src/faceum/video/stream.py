@@ -66,7 +66,12 @@ class StreamVideo:
             self._closed.set()
             images.close()
         if not count:
-            raise FaceumError(f"{self.name} sent no frame that can be decoded.")
+            raise FaceumError(
+                f"{self.name} sent no frame that can be decoded; check that it plays, and that its server "
+                "can send a part of a file (HTTP ranges)."
+            )
+        if not self.live:
+            self.problems += section.missing(self.name, frame.time, self.duration)
 
     def _images(self, section: Section) -> Generator[tuple[float, np.ndarray], None, None]:
         last, arrived, offset = 0.0, time.monotonic(), 0.0

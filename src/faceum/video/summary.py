@@ -36,8 +36,9 @@ class TrackSummary:
     """One person's way through a video.
 
     first, last: times of the first and the last frame with the face, in seconds. frames: how many there are.
-    age: mean over the track, and as `std` the deviation of the single frames from it. attributes: mean
-    probabilities. expressions: share of the frames with an answer. moments: expression and age over time.
+    age: mean and, as `std`, deviation of the frames' distributions taken together, which does not shrink with
+        more frames, for frames of one face err alike. attributes: mean probabilities. expressions: share of
+        the frames with an answer. moments: expression and age over time.
     embedding: mean, of length 1. crop: the best view, (h, w, 3) uint8 RGB, at the time crop_time.
     """
 
@@ -88,7 +89,7 @@ class _Sums:
     name: str | None = None
     frames: int = 0
     weight: float = 0.0
-    age: np.ndarray = field(default_factory=lambda: np.zeros(3))  # weight, weighted sum and sum of squares
+    age: np.ndarray = field(default_factory=lambda: np.zeros(3))  # weight; weighted first and second moments
     attributes: dict[str, float] = field(default_factory=dict)
     expressions: dict[str, int] = field(default_factory=dict)
     moments: list[Moment] = field(default_factory=list)
@@ -117,7 +118,7 @@ class _Sums:
         assert raw is not None
         self.weight += weight
         if raw.age is not None:
-            self.age += weight * np.array([1.0, raw.age.years, raw.age.years**2])
+            self.age += weight * np.array([1.0, raw.age.years, raw.age.years**2 + raw.age.std**2])
         for name, value in (raw.attributes or {}).items():
             self.attributes[name] = self.attributes.get(name, 0.0) + weight * value
         if raw.expression is not None:
