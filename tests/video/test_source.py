@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
+from itertools import pairwise
 from pathlib import Path
 
 import av
@@ -257,6 +258,25 @@ def test_a_server_that_cannot_go_back_in_a_file_is_said(write_clip: Write) -> No
     with serve_parts([write_clip(noise).read_bytes()]) as (address, _):
         with pytest.raises(FaceumError, match="no frame that can be decoded"):
             list(StreamVideo(address.replace("live.ts", "film.mp4")).frames(Section()))
+
+
+def test_a_camera_gives_rgb_by_the_clock_until_it_stops(
+    write_clip: Write, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """OpenCV reads a red clip in the camera's place, in its order of colours, which is BGR."""
+    red = np.full((48, 64, 3), (200, 30, 20), np.uint8)
+    path = str(write_clip([red] * 5))
+    opened = cv2.VideoCapture
+    monkeypatch.setattr(cv2, "VideoCapture", lambda number: opened(path if number == 7 else "none.mp4"))
+    with pytest.raises(FaceumError, match="Camera 0 cannot be opened"):
+        open_video("0")
+    camera = open_video("7")
+    frames = list(camera.frames(Section()))
+    assert camera.live and camera.duration is None and camera.rate == pytest.approx(25)
+    assert [frame.index for frame in frames] == [0, 1, 2, 3, 4]
+    assert frames[0].image.mean((0, 1)) == pytest.approx([200, 30, 20], abs=12)
+    assert all(before.time < after.time for before, after in pairwise(frames))
+    assert camera.problems == ["camera 7 sends no more frames."]
 
 
 def test_a_password_is_not_shown() -> None:

@@ -47,6 +47,7 @@ class StreamVideo:
         self._address = address
         self._stall_seconds = stall_seconds
         self._give_up_seconds = give_up_seconds
+        self._interruptions = 0
         self._closed = threading.Event()
         self._container = self._connect()
         self.rate = rate_of(video_stream(self._container, self.name))
@@ -65,6 +66,9 @@ class StreamVideo:
         finally:
             self._closed.set()
             images.close()
+            if self._interruptions:
+                times = "" if self._interruptions == 1 else f" {self._interruptions} times"
+                self.problems.append(f"{self.name} was interrupted and connected to again{times}.")
         if not count:
             raise FaceumError(
                 f"{self.name} sent no frame that can be decoded; check that it plays, and that its server "
@@ -111,7 +115,7 @@ class StreamVideo:
             except FaceumError as error:
                 LOG.info("%s", error)
                 continue
-            self.problems.append(f"{self.name} was interrupted and was connected to again.")
+            self._interruptions += 1
             return container
         return None
 
