@@ -45,7 +45,7 @@ def whole_file(path: str | os.PathLike[str], ending: str | None = None) -> Itera
     Raises OutputError if the file cannot be written.
     """
     target = Path(path)
-    with _raise_output_errors(target, within=False):
+    with raise_output_errors(target, within=False):
         target.parent.mkdir(parents=True, exist_ok=True)
         _sweep(target.parent)
         part = ".part" if ending == ".part" else ".part" + (target.suffix if ending is None else ending)
@@ -53,9 +53,9 @@ def whole_file(path: str | os.PathLike[str], ending: str | None = None) -> Itera
         lock = _create(temporary)
     try:
         rights = temporary.stat().st_mode  # some writers make files for their owner alone
-        with _raise_output_errors(target, within=True):
+        with raise_output_errors(target, within=True):
             yield temporary
-        with _raise_output_errors(target, within=False):
+        with raise_output_errors(target, within=False):
             with temporary.open("rb") as written:
                 os.fsync(written.fileno())
             temporary.chmod(rights)
@@ -88,7 +88,7 @@ def sha256_of(path: str | os.PathLike[str]) -> str:
 
 
 @contextmanager
-def _raise_output_errors(target: Path, *, within: bool) -> Iterator[None]:
+def raise_output_errors(target: Path, *, within: bool) -> Iterator[None]:
     """Turn an OSError into an OutputError; within the caller's block only those that speak of the disk."""
     try:
         yield

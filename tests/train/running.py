@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import os
+import socket
 import subprocess
 import sys
+import warnings
 from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed.checkpoint as dcp
+
+from faceum.train.checkpoints import Checkpoints
 
 RECIPE = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
 
@@ -33,13 +42,14 @@ ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 
 
 def torchrun(
-    out: Path, *words: str, script: Path | None = None, restarts: int = 0, **environment: str
+    out: Path, *words: str, script: Path | None = None, restarts: int = 0, ranks: int = 2, **environment: str
 ) -> subprocess.CompletedProcess[str]:
     """Train with two processes on the CPU; return when they, their workers and torchrun are gone.
 
     words: further settings. script: run in place of faceum. restarts: of the workers after one has died.
+    ranks: number of processes.
     """
-    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    start = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(ranks)]
     program = ["-m", "faceum"] if script is None else [str(script)]
     return subprocess.run(
         [
@@ -60,7 +70,50 @@ def torchrun(
     )
 
 
+def start_ranks(ranks: int, words: list[str]) -> list[subprocess.Popen[str]]:
+    """Start Python with these words once for each rank, as torchrun would."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    return [
+        subprocess.Popen(
+            [sys.executable, *words],
+            env={**ONE_THREAD, **several, "RANK": str(n), "LOCAL_RANK": str(n)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for n in range(ranks)
+    ]
+
+
 def write_dying(path: Path, condition: str) -> Path:
     """Write a program that trains, and kills its process before the step at which a condition is true."""
     path.write_text(DYING.replace("CONDITION", condition))
     return path
+
+
+def read_state(folder: Path) -> dict[str, Any]:
+    """Return the newest training state in a run's folder, whole: tensors by name, and the numbers."""
+    path = list(Checkpoints(folder / "checkpoints").steps().values())[-1]
+    reader = dcp.HuggingFaceStorageReader(str(path))
+    known = reader.read_metadata().state_dict_metadata
+    state: dict[str, Any] = {
+        name: torch.empty(one.size, dtype=one.properties.dtype) for name, one in known.items()
+    }
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        dcp.load(state, storage_reader=reader, no_dist=True)
+    numbers = json.loads((path / "state.json").read_text())
+    return {**state, **{name: value for name, value in numbers.items() if name not in ("files", "ranks")}}
+
+
+def same(one: Any, other: Any) -> bool:
+    """Whether two nested states are equal to the last bit."""
+    if isinstance(one, torch.Tensor):
+        return torch.equal(one, other)
+    if isinstance(one, dict):
+        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
+    if isinstance(one, list | tuple):
+        return len(one) == len(other) and all(map(same, one, other))
+    return bool(one == other)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -79,6 +80,6 @@ def test_settings_that_may_change_are_accepted(begun: Callable[..., RunConfig]) 
 
 def test_folder_without_checkpoints_starts_from_the_beginning(begun: Callable[..., RunConfig]) -> None:
     for path in Checkpoints(f"{begun().out}/checkpoints").steps().values():
-        path.unlink()
+        shutil.rmtree(path)
     train(begun(seed=5))
     assert json.loads(Path(begun().out, "run.json").read_text())["recipe"]["seed"] == 5

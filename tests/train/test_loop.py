@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import functools
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 import pytest
+import safetensors.torch
 import torch
+from tests.train.running import read_state, same
 
 from faceum.crop import CropSpec, box_from_points, points5_from_landmarks
 from faceum.data.augment import NO_AUGMENTATION
 from faceum.data.face import LabelledFace, read_face
 from faceum.data.mixture import MixtureDataset, SourceConfig
 from faceum.data.parquet import read_corpus
-from faceum.errors import FaceumError, RecipeError
+from faceum.errors import FaceumError, OutputError, RecipeError
 from faceum.model.checkpoint import load_checkpoint
 from faceum.model.experts import ExpertsConfig
 from faceum.model.moe import MoEConfig
@@ -27,7 +31,8 @@ from faceum.model.router import RouterConfig
 from faceum.model.vit import BlockConfig, StemConfig
 from faceum.tasks import PARSING_CLASSES, TASKS
 from faceum.train import RunConfig, Trainer, train
-from faceum.train.checkpoints import REQUIRED, Checkpoints
+from faceum.train import checkpoints as checkpoints_module
+from faceum.train.checkpoints import Checkpoints
 from faceum.train.trainer import class_weights, expression_shares, read_taught_batches
 
 pa = pytest.importorskip("pyarrow")
@@ -125,17 +130,6 @@ def faces_of(run: RunConfig) -> dict[str, list[LabelledFace]]:
     return {source: list(map(read_face, read_corpus(run.data, source, "train"))) for source in run.sources}
 
 
-def same(one: Any, other: Any) -> bool:
-    """Whether two nested states are equal to the last bit."""
-    if isinstance(one, torch.Tensor):
-        return torch.equal(one, other)
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return bool(one == other)
-
-
 def test_every_loss_falls_on_a_handful_of_faces(run: RunConfig) -> None:
     still = dataclasses.replace(run, steps=40, warmup=5, lr=5e-3)
     shares = {"drawn": SourceConfig(batch_size=8, augment=NO_AUGMENTATION)}
@@ -151,16 +145,29 @@ def test_every_loss_falls_on_a_handful_of_faces(run: RunConfig) -> None:
         assert router.bias.abs().max() > 5e-3, "the balance has moved the biases"
 
 
-def last_state(run: RunConfig) -> dict[str, Any]:
-    """The newest checkpoint of a run."""
-    state = Checkpoints(Path(run.out) / "checkpoints").load()
-    assert state is not None
-    return state
+class Held:
+    """A state of one tensor and one number."""
+
+    def __init__(self, value: float = 0.0) -> None:
+        self.value, self.number = torch.full((3,), value), value
+
+    def tensors(self) -> dict[str, torch.Tensor]:
+        return {"value": self.value}
+
+    def numbers(self) -> dict[str, Any]:
+        return {"number": self.number}
+
+    def load_numbers(self, numbers: Mapping[str, Any]) -> None:
+        self.number = numbers["number"]
+
+    def load_single_file(self, state: Mapping[str, Any]) -> None:
+        self.number = state["step"]
 
 
-def state_at(step: int) -> dict[str, Any]:
-    """A training state with nothing in it but its step."""
-    return {**dict.fromkeys(REQUIRED, None), "step": step}
+def assert_loaded(checkpoints: Checkpoints, step: int, say: Callable[[str], None] = print) -> None:
+    held = Held()
+    assert checkpoints.load(held, say)["step"] == step
+    assert held.number == step and held.value.tolist() == [step] * 3
 
 
 class Cut(Exception):
@@ -188,7 +195,7 @@ def test_resumed_run_equals_uninterrupted_run(
     torch.manual_seed(99)  # another process would stand anywhere
     resumed = train(run)
 
-    states = [last_state(one) for one in (whole, run)]
+    states = [read_state(Path(one.out)) for one in (whole, run)]
     assert states[0]["step"] == 6
     for part in states[0]:
         assert same(states[0][part], states[1][part]), part
@@ -197,10 +204,13 @@ def test_resumed_run_equals_uninterrupted_run(
 
 def test_finished_run_returns_averaged_weights(run: RunConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     network = train(run)
-    state = last_state(run)
+    state = read_state(Path(run.out))
+    average, last = (
+        {name: state[f"{part}.{name}"] for name in network.state_dict()} for part in ("average", "network")
+    )
     assert not network.training
-    assert same(dict(network.state_dict()), state["average"])
-    assert not same(state["average"], dict(state["network"]))
+    assert same(dict(network.state_dict()), average)
+    assert not same(average, last)
     monkeypatch.setattr(Trainer, "train_step", lambda *_: pytest.fail("there is nothing left to train"))
     assert same(train(run).state_dict(), network.state_dict())
 
@@ -208,7 +218,7 @@ def test_finished_run_returns_averaged_weights(run: RunConfig, monkeypatch: pyte
 def test_folded_embedding_is_what_the_projection_sees(run: RunConfig) -> None:
     plain = train(dataclasses.replace(run, out=run.out + "-plain"))
     folded = train(dataclasses.replace(run, fold_projection=True))
-    projection = Checkpoints(f"{run.out}/checkpoints").load()["objective"]["distillation.projection.weight"]
+    projection = read_state(Path(run.out))["objective.distillation.projection.weight"]
     crops, mask = torch.rand(6, 3, 64, 64), torch.ones(6, 16, dtype=torch.bool)
     with torch.inference_mode():
         seen, embedding = (network(crops, mask)["recognition"] for network in (plain, folded))
@@ -269,30 +279,82 @@ def test_metrics_are_logged_once_a_step_even_after_a_cut(run: RunConfig) -> None
 
 def test_cut_while_saving_leaves_the_old_checkpoint(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     checkpoints = Checkpoints(tmp_path)
-    path = checkpoints.save(state_at(1))
+    path = checkpoints.save(1, Held(1))
 
-    def cut(state: object, path: Path) -> None:
-        Path(path).write_bytes(b"half")
+    def cut(folder: Path, tensors: object) -> None:
+        (folder / "half.safetensors").write_bytes(b"half")
         raise Cut
 
-    monkeypatch.setattr(torch, "save", cut)
-    with pytest.raises(Cut):
-        checkpoints.save(state_at(2))
-    assert checkpoints.load() == state_at(1)
+    with monkeypatch.context() as patched:
+        patched.setattr(checkpoints_module, "_write_shards", cut)
+        with pytest.raises(Cut):
+            checkpoints.save(2, Held(2))
+    assert_loaded(checkpoints, 1)
     assert list(tmp_path.iterdir()) == [path]
+    (tmp_path / ".step-00000002.part").mkdir()
+    (tmp_path / ".step-00000002.part" / "left.safetensors").write_bytes(b"from a killed process")
+    checkpoints.save(2, Held(2))
+    assert_loaded(checkpoints, 2)
 
 
 def test_only_the_last_checkpoints_are_kept_and_a_broken_one_is_passed_over(tmp_path: Path) -> None:
     checkpoints, reported = Checkpoints(tmp_path, keep=2), []
-    assert checkpoints.load() is None
-    paths = [checkpoints.save(state_at(step)) for step in (5, 90, 100)]
+    assert checkpoints.load(Held()) is None
+    paths = [checkpoints.save(step, Held(step)) for step in (5, 90, 100)]
     assert list(checkpoints.steps().values()) == paths[1:]
-    paths[2].write_bytes(paths[2].read_bytes()[:300])
-    assert checkpoints.load(reported.append) == state_at(90)
+    assert sorted(tmp_path.iterdir()) == paths[1:]
+    (file,) = paths[2].glob("*.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[: len(content) // 2])
+    assert_loaded(checkpoints, 90, reported.append)
     assert str(paths[2]) in reported[0]
-    paths[1].write_bytes(b"")
+    file.write_bytes(content[::-1])  # of the right size
+    assert_loaded(checkpoints, 90)
+    file.unlink()
+    assert_loaded(checkpoints, 90)
+    (paths[1] / "state.json").write_text("{}")
     with pytest.raises(FaceumError, match="start over"):
-        checkpoints.load()
+        checkpoints.load(Held())
+
+
+def test_full_disk_while_saving_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkpoints = Checkpoints(tmp_path)
+
+    def full(*given: object, **more: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(safetensors.torch, "save", full)
+    with pytest.raises(OutputError, match="step-00000001 cannot be written: the disk is full"):
+        checkpoints.save(1, Held(1))
+    assert not list(tmp_path.iterdir())
+
+
+def test_state_of_one_file_of_an_older_version_is_resumed(run: RunConfig, tmp_path: Path) -> None:
+    """Its optimizer's state is by position, and empty for what has had no gradient."""
+    faces = faces_of(run)
+    mixture = MixtureDataset(faces, run.sources, spec=NETWORK.crops[0][0], seed=0, batches=4)
+    old, new = Trainer(run, faces), Trainer(run, faces)
+    for number in range(2):
+        old.train_step([(mixture[number],)])
+    state = {
+        "step": old.step,
+        "network": old.network.state_dict(),
+        "objective": old.objective.state_dict(),
+        "average": old.average.state,
+        "average_updates": old.average.updates,
+        "optimizer": old.optimizer.state_dict(),
+        "scaler": old.scaler.state_dict(),
+        "best": 0.5,
+    }
+    torch.save(state, tmp_path / "step-00000002.pt")
+    checkpoints = Checkpoints(tmp_path)
+    assert checkpoints.load(new)["best"] == 0.5
+    for number in range(2, 4):
+        one, other = (trainer.train_step([(mixture[number],)]) for trainer in (old, new))
+        assert same(one, other)
+    checkpoints.save(4, new)
+    assert [path.name for path in checkpoints.steps().values()] == ["step-00000002.pt", "step-00000004"]
+    assert same(old.tensors(), new.tensors())
 
 
 def test_dense_twin_is_trained_by_the_same_loop(run: RunConfig) -> None:

@@ -7,9 +7,6 @@ Run as a script, this file is one of the ranks.
 
 from __future__ import annotations
 
-import os
-import socket
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -18,6 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from tests.train.running import start_ranks
 from torch import Tensor, nn
 
 from faceum.config import load_recipe
@@ -30,7 +28,7 @@ from faceum.model.configs import BASE, DENSE_TASKS, IMAGE_TASKS
 from faceum.model.experts import ExpertsConfig
 from faceum.tasks import TASKS
 from faceum.train import Trainer
-from faceum.train.distributed import average_gradients, join_processes, rank
+from faceum.train.distributed import average_gradients, gather_rows, join_processes, rank
 from faceum.train.loop import stream
 from faceum.train.trainer import tasks_of_all_ranks
 
@@ -133,7 +131,7 @@ def work(path: str) -> None:
                 "losses": found,
                 "steps": steps,
                 "biases": biases,
-                "partial_fc": trainer.state_dict()["partial_fc"]["weight"],
+                "partial_fc": gather_rows(trainer.partial_fc.weight.detach()),
                 "names": [
                     name
                     for module in (trainer.network, trainer.objective)
@@ -143,27 +141,11 @@ def work(path: str) -> None:
         torch.save(reported, f"{path}.{rank()}")
 
 
-def start_ranks(ranks: int, path: Path) -> list[subprocess.Popen[str]]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
-    return [
-        subprocess.Popen(
-            [sys.executable, __file__, str(path)],
-            env={**os.environ, **several, "RANK": str(n), "LOCAL_RANK": str(n), "OMP_NUM_THREADS": "1"},
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for n in range(ranks)
-    ]
-
-
 @pytest.fixture(scope="module")
 def reported(tmp_path_factory: pytest.TempPathFactory) -> dict[int, list[dict[str, Any]]]:
     """Number of ranks -> what each of them found."""
     folder = tmp_path_factory.mktemp("ranks")
-    running = {ranks: start_ranks(ranks, folder / str(ranks)) for ranks in (1, 2)}
+    running = {ranks: start_ranks(ranks, [__file__, str(folder / str(ranks))]) for ranks in (1, 2)}
     for processes in running.values():
         errors = [process.communicate(timeout=500)[1] for process in processes]
         assert all(process.returncode == 0 for process in processes), "\n".join(errors)

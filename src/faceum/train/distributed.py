@@ -14,6 +14,8 @@ from contextlib import contextmanager
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor import DTensor, Shard
 
 BUCKET = 1 << 24
 """Number of values per message when gradients are averaged."""
@@ -137,6 +139,23 @@ def same_on_every_rank(tensors: Iterable[Tensor]) -> None:
     if world() > 1:
         for tensor in tensors:
             dist.broadcast(tensor, 0)
+
+
+def any_rank(value: bool) -> bool:
+    """Return whether the value is true on some rank."""
+    return bool(sum_over_ranks(torch.tensor(float(value))).item())
+
+
+def rows_of_ranks(value: Tensor, num_rows: int) -> Tensor:
+    """Return the ranks' rows as one DTensor over this rank's memory; for one process the tensor itself.
+
+    Each rank must have as many rows as `torch.chunk` gives it of `num_rows`.
+    """
+    if world() == 1:
+        return value
+    mesh = init_device_mesh(value.device.type, (world(),))
+    shape = torch.Size((num_rows, *value.shape[1:]))
+    return DTensor.from_local(value, mesh, [Shard(0)], run_check=False, shape=shape, stride=value.stride())
 
 
 def wait_for_all(device: torch.device) -> None:

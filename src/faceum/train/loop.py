@@ -51,11 +51,10 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
     parts = stream(config, trainer.network, data)
     require_faces_for_norms(parts, trainer.network, data)
     messages: list[str] = []
-    state = checkpoints.load(messages.append)
+    state = checkpoints.load(trainer, messages.append)
     best = -float("inf")
     if state is not None:
-        best = state.pop("best", best)
-        trainer.load_state_dict(state)
+        best = state.get("best", best)
     elif config.fit_projection:
         cosine = trainer.fit_projection(data.faces)
         messages.append(f"The teacher's projection was fitted; its mean cosine is {cosine:.3f}.")
@@ -80,9 +79,7 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
                     save_network(out / "best.safetensors", trainer, record, numbers)
                 best = max(best, numbers["score"])
             if step % config.save_every == 0 or step == config.steps:
-                state = {**trainer.state_dict(), "best": best}
-                if first:
-                    checkpoints.save(state)
+                checkpoints.save(step, trainer, best=best)
     if first:
         save_network(out / "network.safetensors", trainer, record)
     wait_for_all(trainer.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -61,6 +61,27 @@ def build_centre_optimizer(partial_fc: PartialFC, *, lr: float, weight_decay: fl
         return build_optimizer(partial_fc, lr=lr, weight_decay=weight_decay)
     groups = parameter_groups(partial_fc, lr=lr, weight_decay=0.0)
     return torch.optim.SparseAdam(groups, lr=lr, betas=BETAS)
+
+
+def optimizer_tensors(
+    optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str]
+) -> dict[str, Tensor]:
+    """Return the live moments and step counts of AdamW, or the moments of SparseAdam, by parameter name.
+
+    Parameters without any update get the zeros that their first update would give them.
+    """
+    sparse = isinstance(optimizer, torch.optim.SparseAdam)
+    tensors = {}
+    for parameter in (one for group in optimizer.param_groups for one in group["params"]):
+        state = optimizer.state[parameter]
+        if not state:
+            state["step"] = 0 if sparse else torch.tensor(0.0)
+            state["exp_avg"] = torch.zeros_like(parameter, requires_grad=False)
+            state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)
+        for key, value in state.items():
+            if isinstance(value, Tensor):
+                tensors[f"{names[parameter]}.{key}"] = value
+    return tensors
 
 
 def _values(gradient: Tensor) -> Tensor:

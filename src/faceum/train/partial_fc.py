@@ -145,5 +145,6 @@ def _draw_rows(num_identities: int, outputs: int, seed: int, share: tuple[int, i
 
 
 def share_of_rank(num_identities: int) -> tuple[int, int]:
-    """Return the first identity whose centre this rank holds, and one past the last."""
-    return num_identities * rank() // world(), num_identities * (rank() + 1) // world()
+    """Return the first identity whose centre this rank holds, and one past the last, as torch.chunk does."""
+    size = -(-num_identities // world())
+    return min(rank() * size, num_identities), min((rank() + 1) * size, num_identities)

@@ -24,9 +24,9 @@ from faceum.tasks import EXPRESSIONS, PARSING_CLASSES, TASKS
 from faceum.train.config import RunConfig
 from faceum.train.distributed import (
     average_gradients,
-    gather_rows,
     local_rank,
     rank,
+    rows_of_ranks,
     same_on_every_rank,
     sum_over_ranks,
     world,
@@ -39,6 +39,7 @@ from faceum.train.optim import (
     build_optimizer,
     clip_gradients,
     learning_rate,
+    optimizer_tensors,
     share_overflow,
 )
 from faceum.train.partial_fc import PartialFC, share_of_rank
@@ -225,28 +226,52 @@ class Trainer:
             embedding_head(network).transform(self.objective.distillation.root())
         return network
 
-    def state_dict(self) -> dict[str, Any]:
-        """Return the state to resume from; all ranks must call it. Batches and dropout depend on the step."""
-        state: dict[str, Any] = {
-            "step": self.step,
-            "network": self.network.state_dict(),
-            "objective": self.objective.state_dict(),
-            "average": self.average.state,
-            "average_updates": self.average.updates,
-            "optimizer": self.optimizer.state_dict(),
-            "scaler": self.scaler.state_dict(),
+    def tensors(self) -> dict[str, Tensor]:
+        """Return the live tensors of the state to resume from; batches and dropout depend on the step.
+
+        What each rank has a part of is a DTensor.
+        """
+        modules = {"network": self.network, "objective": self.objective}
+        names = {
+            one: f"{part}.{name}"
+            for part, module in modules.items()
+            for name, one in module.named_parameters()
         }
+        tensors = {
+            f"{part}.{name}": value.detach()
+            for part, module in modules.items()
+            for name, value in module.state_dict().items()
+        }
+        tensors |= {f"average.{name}": value for name, value in self.average.state.items()}
+        moments = optimizer_tensors(self.optimizer, names)
+        tensors |= {f"optimizer.{name}": value for name, value in moments.items()}
         if self.partial_fc is not None and self.partial_fc_optimizer is not None:
             weight = self.partial_fc.weight
-            moments = self.partial_fc_optimizer.state[weight]
-            state["partial_fc"] = {"weight": gather_rows(weight.detach())}
-            for name in ("exp_avg", "exp_avg_sq"):
-                state["partial_fc"][name] = gather_rows(moments.get(name, torch.zeros_like(weight)).detach())
-            state["partial_fc"]["step"] = torch.as_tensor(moments.get("step", 0), dtype=torch.float32)
-        return state
+            rows = {"weight": weight.detach(), **optimizer_tensors(self.partial_fc_optimizer, {weight: ""})}
+            for name, value in rows.items():
+                shared = rows_of_ranks(value, self.partial_fc.num_identities) if value.dim() else value
+                tensors[f"partial_fc.{name.lstrip('.')}"] = shared
+        return tensors
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Load a state of `state_dict`, from any number of ranks."""
+    def numbers(self) -> dict[str, Any]:
+        """Return the state that is not in tensors, ready for JSON."""
+        numbers = {"average_updates": self.average.updates, "scaler": self.scaler.state_dict()}
+        if self.partial_fc is not None and self.partial_fc.sparse:
+            assert self.partial_fc_optimizer is not None
+            numbers["partial_fc_step"] = self.partial_fc_optimizer.state[self.partial_fc.weight]["step"]
+        return numbers
+
+    def load_numbers(self, numbers: Mapping[str, Any]) -> None:
+        """Take over a state's step and what `numbers` returned; the tensors are loaded already."""
+        self.step = numbers["step"]
+        self.average.updates = numbers["average_updates"]
+        self.scaler.load_state_dict(numbers["scaler"])
+        if self.partial_fc is not None and self.partial_fc.sparse:
+            assert self.partial_fc_optimizer is not None
+            self.partial_fc_optimizer.state[self.partial_fc.weight]["step"] = numbers["partial_fc_step"]
+
+    def load_single_file(self, state: Mapping[str, Any]) -> None:
+        """Load a whole state of an older version, from any number of ranks."""
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
