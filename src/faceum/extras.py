@@ -29,14 +29,18 @@ EXTRAS = {
 """Import name -> the smallest extra in pyproject.toml that contains it."""
 
 
-def install_command(module: str) -> str:
+def install_command(module: str, extra: str | None = None) -> str:
     """Return the command that installs an optional module, such as "pip install 'moe-faceum[eval]'"."""
-    return f"pip install 'moe-faceum[{EXTRAS[module]}]'"
+    return f"pip install 'moe-faceum[{extra or EXTRAS[module]}]'"
 
 
-def missing(purpose: str, module: str) -> str:
-    """Return the sentence for an absent module; purpose: what cannot be done, such as "Packing data"."""
-    return f"{purpose} needs {module}, which is not installed: {install_command(module)}."
+def missing(purpose: str, module: str, extra: str | None = None) -> str:
+    """Return the sentence for an absent module.
+
+    purpose: what cannot be done, such as "Packing data". extra: the one that serves this purpose, where it is
+        not the smallest that contains the module.
+    """
+    return f"{purpose} needs {module}, which is not installed: {install_command(module, extra)}."
 
 
 INSTALL_TORCH = install_command("torch")

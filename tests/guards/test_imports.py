@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import ast
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+
+import pytest
+from packaging.requirements import Requirement
+
+from faceum.extras import EXTRAS
 
 BEYOND_THE_BASE_INSTALL = (
     "torch", "pyarrow", "ray", "tensorboard", "onnx", "onnxscript", "matplotlib", "pillow_heif", "scipy",
@@ -101,3 +107,27 @@ def test_package_loads_no_runtime(root: Path) -> None:
 def test_package_lists_its_names(root: Path) -> None:
     code = "import faceum; print(set(faceum.__all__) <= set(dir(faceum)) and len(faceum.__all__) > 3)"
     assert run_python(code, root=root) == "True"
+
+
+def contents(extra: str, declared: dict[str, list[str]]) -> set[str]:
+    """The import names of the packages in an extra, and in the extras that it refers to."""
+    found: set[str] = set()
+    for requirement in map(Requirement, declared[extra]):
+        inner = [contents(one, declared) for one in requirement.extras if requirement.name == "moe-faceum"]
+        found |= {requirement.name.replace("-", "_")}.union(*inner)
+    return found
+
+
+def test_hints_name_an_extra_that_brings_the_package(modules: dict[str, Path], root: Path) -> None:
+    tomllib = pytest.importorskip("tomllib", reason="Python 3.10 reads no TOML")
+    project = tomllib.loads((root / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    declared = project["optional-dependencies"]
+    hints = set(EXTRAS.items())
+    for path in modules.values():
+        for call in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+            if isinstance(call, ast.Call) and getattr(call.func, "id", "") == "missing":
+                words = [getattr(argument, "value", None) for argument in call.args]
+                hints |= {(words[1], words[2])} if len(words) == 3 else set()
+    assert ("pyarrow", "eval") in hints
+    for module, extra in hints:
+        assert module in contents(extra, declared), f"{module} is not in [{extra}]"

@@ -251,5 +251,5 @@ def _import_pyarrow() -> tuple[Any, Any]:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise DataError(missing("Packing data", "pyarrow")) from error
+        raise DataError(missing("Packing data", "pyarrow", "eval")) from error
     return pyarrow, parquet

@@ -152,7 +152,7 @@ def open_parquet(path: Path) -> Any:
         import pyarrow
         import pyarrow.parquet as parquet
     except ImportError as error:
-        raise DataError(missing("Reading packed data", "pyarrow")) from error
+        raise DataError(missing("Reading packed data", "pyarrow", "eval")) from error
     try:
         return parquet.ParquetFile(path)
     except (pyarrow.ArrowException, OSError, UnicodeDecodeError) as error:

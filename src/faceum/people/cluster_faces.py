@@ -81,7 +81,7 @@ def faces_of_parquet(path: Path) -> Faces:
     try:
         import pyarrow.parquet
     except ImportError:
-        raise DataError(missing("Reading Parquet", "pyarrow")) from None
+        raise DataError(missing("Reading Parquet", "pyarrow", "cluster")) from None
     try:
         table = pyarrow.parquet.read_table(path)
     except (OSError, pyarrow.ArrowInvalid) as error:

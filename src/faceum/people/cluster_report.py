@@ -102,7 +102,7 @@ def _write_table(faces: Faces, clustering: Clustering, sizes: np.ndarray, path: 
         import pyarrow
         import pyarrow.parquet
     except ImportError:
-        raise DataError(missing("Writing clusters", "pyarrow")) from None
+        raise DataError(missing("Writing clusters", "pyarrow", "cluster")) from None
     boxes = np.stack(faces.boxes) if faces.boxes else np.zeros((0, 4), np.float32)
     table = pyarrow.table(
         {

@@ -138,7 +138,7 @@ def check_tracks_path(path: Path) -> None:
 
 def _pyarrow() -> tuple[Any, Any]:
     if not is_installed("pyarrow"):
-        raise OutputError(missing("Writing Parquet files", "pyarrow"))
+        raise OutputError(missing("Writing Parquet files", "pyarrow", "video"))
     import pyarrow
     import pyarrow.parquet
 

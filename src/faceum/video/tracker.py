@@ -31,7 +31,7 @@ class Tracker:
     def __init__(self, answer: Answer, config: TrackConfig, same_cosine: float) -> None:
         """answer: see `Answer`. same_cosine: the least cosine at which a person is known again."""
         if not is_installed("scipy"):
-            raise FaceumError(missing("Tracking", "scipy"))
+            raise FaceumError(missing("Tracking", "scipy", "video"))
         self._answer = answer
         self._config = config
         self._same_cosine = same_cosine
