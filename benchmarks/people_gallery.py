@@ -54,7 +54,7 @@ def probes_of(vectors: np.ndarray, count: int, seed: int = 1) -> tuple[np.ndarra
 
 
 def fill(store: Store, vectors: np.ndarray) -> float:
-    """Enrol one sample a person; returns seconds."""
+    """Enroll one sample a person; returns seconds."""
     store.bind(Binding(model=MODEL, dim=DIM))
     half = vectors.astype(np.float16)
     start = time.perf_counter()

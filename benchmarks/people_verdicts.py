@@ -146,7 +146,7 @@ def draw(lfw: Lfw, limits: Thresholds) -> None:
 
 
 def show_gallery(lfw: Lfw) -> None:
-    """Enrol the people of three folds, search with two: how many strangers are taken for somebody?
+    """Enroll the people of three folds, search with two: how many strangers are taken for somebody?
 
     Thresholds come from the two searching folds' pairs with each other and among themselves, never with the
     gallery. Every choice of two folds is tried.

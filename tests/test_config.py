@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from faceum.config import check_types, flatten, from_plain, load_recipe, override, recipe_names, to_plain
-from faceum.errors import RecipeError
+from faceum.errors import FaceumError, RecipeError
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,6 +61,18 @@ def test_override(word: str, found) -> None:
     changed = override(Whole(), dict([word.split("=")]))
     assert found(changed)
     check_types(changed)
+
+
+def test_settings_that_depend_on_each_other_change_together() -> None:
+    """A crop of 64 pixels has 4 x 4 patches and one of 96 has 6 x 6; neither number can change alone."""
+    run = load_recipe("smoke", ["network.crops.0.0.size=96", "network.crops.0.0.grid=6", "steps=7"])
+    assert (run.network.crops[0][0].size, run.network.crops[0][0].grid, run.steps) == (96, 6, 7)
+    with pytest.raises(FaceumError, match="size must be 16"):
+        load_recipe("smoke", ["network.crops.0.0.size=96"])
+    assert override(Whole(), {"weights": "{}", "weights.age": "2", "sizes.0": "4", "sizes.1": "5"}).sizes == (
+        4,
+        5,
+    )
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -90,14 +91,13 @@ def _changes_of(stage: str, changes: Mapping[str, str], stages: Mapping[str, Any
 
 
 def override(record: Any, changes: Mapping[str, str]) -> Any:
-    """Return a copy of a nested frozen dataclass with `a.b.c` -> text applied to its fields.
+    """Return a copy of a nested frozen dataclass with `a.b.c` -> text applied to its fields, all at once.
 
     A number in a key is an index into a tuple; a field name after a tuple means the one record in it.
     Raises RecipeError for an unknown key or a value of a wrong type.
     """
-    for key, text in changes.items():
-        record = _replace(record, type(record), key.split("."), text, key)
-    return record
+    parts = [_Change(tuple(key.split(".")), text, key) for key, text in changes.items()]
+    return _replace(record, type(record), parts)
 
 
 def check_types(value: Any, kind: Any = None, path: str = "") -> None:
@@ -233,45 +233,79 @@ def _exists(value: Any, path: list[str]) -> bool:
     return _is_record(value) and hasattr(value, path[0]) and _exists(getattr(value, path[0]), path[1:])
 
 
-def _replace(value: Any, kind: Any, path: list[str], text: str, key: str) -> Any:
-    """Return `value` with the part at `path` replaced by the parsed text."""
-    if not path:
-        return _parse(text, kind, key)
-    name, rest = path[0], path[1:]
+@dataclass(frozen=True)
+class _Change:
+    """A new value, as text, for the part at `path` below some value; key is the whole path, for errors."""
+
+    path: tuple[str, ...]
+    text: str
+    key: str
+
+
+def _replace(value: Any, kind: Any, changes: list[_Change]) -> Any:
+    """Return `value` with all changes applied at once, so that a record is checked when it is whole."""
+    for number, change in reversed(list(enumerate(changes))):
+        if not change.path:
+            value, changes = _parse(change.text, kind, change.key), changes[number + 1 :]
+            break
+    if not changes:
+        return value
     if _is_record(value):
         hints = typing.get_type_hints(type(value))
-        if name not in hints:
-            raise _make_key_error(key, name, hints)
+        groups = _by_name(changes, hints)
         return dataclasses.replace(
-            value, **{name: _replace(getattr(value, name), hints[name], rest, text, key)}
+            value, **{name: _replace(getattr(value, name), hints[name], own) for name, own in groups.items()}
         )
     if isinstance(value, Mapping):
-        inner = typing.get_args(kind)[1] if typing.get_args(kind) else Any
-        has_records = any(map(_is_record, value.values()))
-        if name not in value and (rest or has_records):
-            raise _make_key_error(key, name, value)
-        if has_records and not rest and text.lower() == "none":
-            return {other: part for other, part in value.items() if other != name}
-        return {**value, name: _replace(value.get(name), inner, rest, text, key)}
+        return _replace_in_mapping(value, kind, changes)
     if isinstance(value, tuple):
-        return _replace_in_tuple(value, kind, path, text, key)
-    parent = key.split(".")[: -len(path)]
-    raise RecipeError(f"Cannot set {key!r}: {'.'.join(parent)!r} is {value!r} and has no parts.")
+        return _replace_in_tuple(value, kind, changes)
+    key, depth = changes[0].key, len(changes[0].path)
+    parent = ".".join(key.split(".")[:-depth])
+    raise RecipeError(f"Cannot set {key!r}: {parent!r} is {value!r} and has no parts.")
 
 
-def _replace_in_tuple(value: tuple[Any, ...], kind: Any, path: list[str], text: str, key: str) -> Any:
-    name, rest = path[0], path[1:]
+def _by_name(changes: list[_Change], known: Iterable[str] | None) -> dict[str, list[_Change]]:
+    """Return name -> the changes below it. known: allowed names, None for any."""
+    groups: dict[str, list[_Change]] = {}
+    for change in changes:
+        name = change.path[0]
+        if known is not None and name not in known:
+            raise _make_key_error(change.key, name, known)
+        groups.setdefault(name, []).append(dataclasses.replace(change, path=change.path[1:]))
+    return groups
+
+
+def _replace_in_mapping(value: Mapping[str, Any], kind: Any, changes: list[_Change]) -> dict[str, Any]:
+    inner = typing.get_args(kind)[1] if typing.get_args(kind) else Any
+    has_records = any(map(_is_record, value.values()))
+    replaced = dict(value)
+    for name, own in _by_name(changes, None).items():
+        if name not in value and (has_records or own[0].path):
+            raise _make_key_error(own[0].key, name, value)
+        if has_records and not own[-1].path and own[-1].text.lower() == "none":
+            del replaced[name]
+        else:
+            replaced[name] = _replace(value.get(name), inner, own)
+    return replaced
+
+
+def _replace_in_tuple(value: tuple[Any, ...], kind: Any, changes: list[_Change]) -> tuple[Any, ...]:
     kinds = typing.get_args(kind) or (Any, ...)
-    if not name.isdecimal():  # a field of the one record in the tuple
-        records = [index for index, part in enumerate(value) if _is_record(part)]
-        if len(records) != 1:
-            raise _make_key_error(key, name, map(str, range(len(value))))
-        name, rest = str(records[0]), path
-    if int(name) >= len(value):
-        raise _make_key_error(key, name, map(str, range(len(value))))
-    index = int(name)
-    inner = kinds[0] if kinds[-1] is Ellipsis else kinds[index]
-    return (*value[:index], _replace(value[index], inner, rest, text, key), *value[index + 1 :])
+    indices = [str(index) for index in range(len(value))]
+    records = [index for index, part in zip(indices, value, strict=True) if _is_record(part)]
+    # A field's name in place of an index is a field of the one record in the tuple.
+    changes = [
+        dataclasses.replace(change, path=(records[0], *change.path))
+        if not change.path[0].isdecimal() and len(records) == 1
+        else change
+        for change in changes
+    ]
+    replaced = list(value)
+    for name, own in _by_name(changes, indices).items():
+        inner = kinds[0] if kinds[-1] is Ellipsis else kinds[int(name)]
+        replaced[int(name)] = _replace(value[int(name)], inner, own)
+    return tuple(replaced)
 
 
 def _parse(text: str, kind: Any, key: str) -> Any:

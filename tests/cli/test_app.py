@@ -389,3 +389,10 @@ def test_doctor_names_instructions(tmp_path):
     intel.write_text("flags : fpu avx2 avx512f avx512_vnni amx_int8\n")
     assert instructions(intel) == ["AVX2", "AVX-512", "AVX-512 VNNI", "AMX"]
     assert isinstance(instructions(tmp_path / "none"), list)
+
+
+@pytest.mark.parametrize("group", [(), ("people",), ("batch",), ("data",), ("convert",)])
+def test_summaries_of_commands_are_not_cut_off(group: tuple[str, ...]) -> None:
+    done = CliRunner().invoke(app, [*group, "--help"], env={"COLUMNS": "80"})
+    commands = done.stdout.partition("Commands:\n")[2]
+    assert len(commands.splitlines()) > 1 and "..." not in commands, commands

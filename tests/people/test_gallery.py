@@ -1,4 +1,4 @@
-"""A gallery enrols, finds, judges and removes people."""
+"""A gallery enrolls, finds, judges and removes people."""
 
 from __future__ import annotations
 

@@ -17,7 +17,7 @@ MakeSample = Callable[..., Sample]
 
 @pytest.fixture
 def fill(store: Store, unit_vectors: Vectors, make_sample: MakeSample) -> Vectors:
-    """The function `fill(people, each=2)` enrols people and returns their vectors (people, each, D)."""
+    """The function `fill(people, each=2)` enrolls people and returns their vectors (people, each, D)."""
 
     def fill_store(people: int, each: int = 2) -> np.ndarray:
         vectors = unit_vectors(people * each)

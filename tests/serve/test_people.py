@@ -61,7 +61,7 @@ def test_gallery_goes_round(serve: Callable[..., None], judging: FakeAnalyzer, t
     serve(test, gallery=str(tmp_path / "people.sqlite"))
 
 
-def test_enrolments_at_once_all_count(
+def test_enrollments_at_once_all_count(
     serve: Callable[..., None], judging: FakeAnalyzer, tmp_path: Path
 ) -> None:
     async def test(client: httpx.AsyncClient) -> None:

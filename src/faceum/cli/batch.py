@@ -45,7 +45,7 @@ class BatchGroup(TyperGroup):
 
 batch_app = typer.Typer(
     cls=BatchGroup,
-    help="Analyze millions of images: `faceum batch SOURCE --out DIR`; again, to resume or retry.",
+    help="Analyze millions of images into Parquet files, with resume.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -96,7 +96,9 @@ def run_command(
     max_pixels: MaxPixelsOption = None,
     cropped: CroppedOption = False,
 ) -> None:
-    """Analyze a source shard by shard; the same command again resumes, and retries what could not be read.
+    """Analyze a source shard by shard.
+
+    The same command again resumes, and retries what could not be read.
 
     Exit code 1 if more images failed than --max-failures allows, 2 if the run had to stop.
     """
@@ -164,7 +166,9 @@ def status_command(
 def verify_command(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="The folder of a batch.")],
 ) -> None:
-    """Check that every image has exactly one status, and every file its rows and checksums.
+    """Check that no image is missing and that no file has changed.
+
+    Every image must have exactly one status, and every file its rows and checksums.
 
     Exit code 1 if something is wrong.
     """

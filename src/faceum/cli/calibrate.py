@@ -31,7 +31,9 @@ def calibrate_command(
     limit: Annotated[int | None, typer.Option(min=2, help="Use only this many pairs of the set.")] = None,
     threads: ThreadsOption = None,
 ) -> None:
-    """Measure a recognition network's thresholds and write them next to it, as NAME.thresholds.json.
+    """Measure the thresholds of a recognition network.
+
+    They are written next to it, as NAME.thresholds.json.
 
     Faces with painted masks are measured, too, if the set's faces allow it, and the quality of a face, if the
     set has several folds. Use pairs of people that the

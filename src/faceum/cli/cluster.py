@@ -30,7 +30,9 @@ def cluster_command(
     detector: DetectorOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Group faces by person: an HTML index with a contact sheet per group, and clusters.parquet.
+    """Group the faces of many images by person.
+
+    Writes an HTML index with a contact sheet per group, and clusters.parquet.
 
     The default threshold rises with the number of faces. Exit code 1 if some images could not be used.
     """

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from faceum.model.convert import Account
 
 convert_app = typer.Typer(
-    help="Convert FaRL's encoder, or a checkpoint of the published code, to a .safetensors file.",
+    help="Convert FaRL's encoder or a checkpoint of the published code.",
     no_args_is_help=True,
 )
 
@@ -35,13 +35,19 @@ def farl(
     half: HalfOption = False,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the new gates, experts and heads.")] = 0,
 ) -> None:
-    """Convert FaRL's ViT-B/16 to start a training run, with newly initialized gates, experts and heads."""
+    """Convert FaRL's ViT-B/16 to start a training run.
+
+    Gates, experts and heads are newly initialized.
+    """
     _convert("farl", file, out, drop=drop, half=half, seed=seed)
 
 
 @convert_app.command()
 def reference(file: FileArgument, out: OutOption, drop: DropOption = None, half: HalfOption = False) -> None:
-    """Convert a checkpoint of the published code to a network with the same answers."""
+    """Convert a checkpoint of the published code.
+
+    The network has the same answers.
+    """
     _convert("reference", file, out, drop=drop, half=half)
 
 

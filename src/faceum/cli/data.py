@@ -43,7 +43,10 @@ def pack_command(
         bool, typer.Option("--refuse", help="Stop at the first wrong label instead of skipping it.")
     ] = False,
 ) -> None:
-    """Pack a public data set into a Parquet file; verification sets get a file of pairs, too."""
+    """Pack a public data set into a Parquet file.
+
+    Verification sets get a file of pairs, too.
+    """
     from rich.console import Console
 
     from faceum.data.pack import PackConfig, PackReport, pack, pack_pairs
@@ -80,7 +83,9 @@ def check_command(
     ],
     limit: Annotated[int, typer.Option(min=0, help="Print at most this many problems of each kind.")] = 10,
 ) -> None:
-    """Check packed files for broken images, wrong labels, doubled ids, and people or images in two splits.
+    """Check packed files.
+
+    Finds broken images, wrong labels, doubled ids, and people or images in two splits.
 
     The exit code is 1 if there are problems.
     """

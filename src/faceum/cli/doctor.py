@@ -7,7 +7,7 @@ from faceum.cli.terminal import make_console, print_json
 
 
 def doctor_command(json: JsonOption = False, model: ModelOption = "compact") -> None:
-    """Report what is installed, what would be used, and what is missing.
+    """Report what is installed, used and missing.
 
     Exit code 1 if images cannot be analyzed.
     """

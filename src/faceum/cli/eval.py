@@ -57,7 +57,10 @@ def evaluate_command(
     overlays: Annotated[bool, typer.Option(help="Draw the best and worst faces of the sets.")] = True,
     experts: Annotated[bool, typer.Option(help="Count the load of the experts (needs torch).")] = True,
 ) -> None:
-    """Score a model on labelled sets by the published protocols and write a report."""
+    """Score a model on labelled sets and write a report.
+
+    Protocols are the published ones.
+    """
     from faceum.detect.base import load_detector
     from faceum.evaluate.protocols import evaluate_set
     from faceum.evaluate.report import score_line, write_report

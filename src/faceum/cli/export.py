@@ -31,7 +31,9 @@ def export_command(
         typer.Option(metavar="TASK=NUMBER", help="Largest accepted distance of a task. Can be repeated."),
     ] = None,
 ) -> None:
-    """Write a network as an ONNX file whose answers were compared with torch.
+    """Write a network as an ONNX file.
+
+    Its answers are compared with torch.
 
     Distances are in each task's unit: 1 - cosine for recognition, years for age, probability for
     attributes and expression, part of the pixels for parsing, pixels of the crop for landmarks.

@@ -18,7 +18,9 @@ def extract_command(
         bool, typer.Option("--onnx", help="Write an ONNX file too, which runs without torch.")
     ] = False,
 ) -> None:
-    """Write a network that answers one or a few tasks of a model, exactly as the whole model does.
+    """Write a network of one or a few tasks of a model.
+
+    It answers these tasks exactly as the whole model does.
 
     Use the file with --model of any other command. If a detector gives no points, the whole model aligns a
     face by its own landmarks; without the task landmarks the box is used.

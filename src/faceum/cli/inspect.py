@@ -34,7 +34,9 @@ def inspect_command(
     detector: DetectorOption = "auto",
     cropped: CroppedOption = False,
 ) -> None:
-    """Show which experts each part of a face takes for each task, and which tasks share them.
+    """Show which experts each part of a face takes for each task.
+
+    Tables say which tasks share experts.
 
     The number in a map is the first expert of a token; face tokens are highlighted.
     """

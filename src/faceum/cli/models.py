@@ -12,7 +12,7 @@ def models_command(
     name: Annotated[str | None, typer.Argument(metavar="[NAME]", help="Print all about one of them.")] = None,
     json: JsonOption = False,
 ) -> None:
-    """List the weights that ship with the package: one line each, or everything about one."""
+    """List the weights that ship with the package, or describe one."""
     from dataclasses import asdict
 
     from faceum.cli.tables import model_details, models_table

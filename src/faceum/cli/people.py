@@ -1,4 +1,4 @@
-"""`faceum people`: enrol people in a gallery, find them in images, and remove them for good."""
+"""`faceum people`: enroll people in a gallery, find them in images, and remove them for good."""
 
 from collections.abc import Iterable
 from pathlib import Path
@@ -43,7 +43,7 @@ MinQualityOption = Annotated[
 NameArgument = Annotated[str, typer.Argument(metavar="NAME", help="A person of the gallery.")]
 
 people_app = typer.Typer(
-    help="A gallery of people: enrol, search, list, rename, merge, export, and remove for good.",
+    help="Keep a gallery of people: enroll, search, list, remove.",
     no_args_is_help=True,
     rich_markup_mode=None,
 )
@@ -94,7 +94,9 @@ def import_command(
     detector: DetectorOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Enrol a folder that holds a folder of images for each person, or add an exported file.
+    """Enroll a folder of people, or add an exported file.
+
+    The folder holds a folder of images for each person.
 
     An image that is in the gallery already is left as it is, so an import that was cut may be run again.
     """
@@ -124,7 +126,7 @@ def search_command(
     detector: DetectorOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Find the people of the gallery in an image, with a verdict for each face.
+    """Say who of the gallery is in an image.
 
     Exit code 0 if somebody was recognized, 1 if nobody was, 2 if the image cannot be used.
     """
@@ -205,7 +207,10 @@ def merge_command(
 
 @people_app.command("remove")
 def remove_command(name: NameArgument, gallery: GalleryOption = None) -> None:
-    """Remove a person for good: vectors and crops are overwritten in the gallery's file."""
+    """Remove a person for good.
+
+    Vectors and crops are overwritten in the gallery's file.
+    """
     removed = _open(gallery).remove(name)
     typer.echo(f"{escape(name)} was removed with {removed} samples.")
 
@@ -216,7 +221,7 @@ def export_people_command(
     gallery: GalleryOption = None,
     crops: Annotated[bool, typer.Option("--crops", help="Export the stored crops, too.")] = False,
 ) -> None:
-    """Write all people to one file, for another store or machine; `import` reads it."""
+    """Write all people to one file, which `import` reads."""
     count = _open(gallery).export(out, crops=crops)
     typer.echo(f"{count} samples were written to {escape(str(out))}.")
 

@@ -22,7 +22,7 @@ def train_command(
         bool, typer.Option("--show", help="Print all settings as key=value lines and do not train.")
     ] = False,
 ) -> None:
-    """Train a network with a recipe, or resume from its output folder.
+    """Train a network with a recipe, or resume a run.
 
     `faceum train RECIPE --show` lists every setting with its value; each printed line can be given as an
     override. faceum.train.RunConfig documents them. The stages of a recipe run in order, and complete ones

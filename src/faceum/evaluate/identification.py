@@ -1,6 +1,6 @@
 """Score open-set identification: half of the people are enrolled, the others are strangers.
 
-Each split enrols one image of half of the people with two images or more; all other images, of enrolled
+Each split enrolls one image of half of the people with two images or more; all other images, of enrolled
 people and of strangers, are probes. Embeddings are those of `faceum analyze`.
 """
 
@@ -60,7 +60,7 @@ def _count_enrolled(people: np.ndarray) -> int:
 
 
 def _split(vectors: np.ndarray, people: np.ndarray, rng: np.random.Generator) -> Identification:
-    """Enrol half of the people with two images or more, and score the rest of the images."""
+    """Enroll half of the people with two images or more, and score the rest of the images."""
     order = rng.permutation(len(people))
     several = rng.permutation(np.flatnonzero(np.bincount(people) >= 2))
     enrolled = several[: _count_enrolled(people)]

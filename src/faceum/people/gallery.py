@@ -1,4 +1,4 @@
-"""A gallery of enrolled people: enrol, search with verdicts, rename, merge, export, and remove for good."""
+"""A gallery of enrolled people: enroll, search with verdicts, rename, merge, export, and remove for good."""
 
 from __future__ import annotations
 
@@ -201,7 +201,7 @@ class Gallery:
     def import_folder(
         self, folder: str | Path, *, largest: bool = False, min_quality: float = 0.0
     ) -> Iterator[Enrolled]:
-        """Enrol a folder that holds a folder of images for each person, named after the person."""
+        """Enroll a folder that holds a folder of images for each person, named after the person."""
         return self.enroll_many(people_folders(Path(folder)), largest=largest, min_quality=min_quality)
 
     def search(self, image: Source, k: int = 5, *, fmr: float = FMR, masked: bool = False) -> list[Search]:
@@ -356,9 +356,7 @@ def _problem(result: Result, largest: bool, min_quality: float = 0.0) -> str | N
     if not result.faces:
         return f"{name}: no face was found; give an image in which the face is larger or clearer."
     if len(result.faces) > 1 and not largest:
-        return (
-            f"{name}: {len(result.faces)} faces were found; cut out the one to enrol, or ask for the largest."
-        )
+        return f"{name} shows {len(result.faces)} faces; cut out the one to enroll, or ask for the largest."
     quality = result.faces[0].quality
     if quality is not None and quality < min_quality:
         return f"{name}: the face's quality is {quality:.2f}, below {min_quality:g}; give a clearer image."

@@ -1,4 +1,4 @@
-"""`/v1/people`: the gallery of the server: list, enrol, search, rename, remove."""
+"""`/v1/people`: the gallery of the server: list, enroll, search, rename, remove."""
 
 from __future__ import annotations
 
@@ -146,15 +146,15 @@ def _add_reading(router: APIRouter, service: Service, people: Callable[[], Turns
 def _add_changing(router: APIRouter, service: Service, people: Callable[[], Turns]) -> None:
     @router.post(
         "/v1/people/{name}/samples",
-        summary="Enrol images of one person",
+        summary="Enroll images of one person",
         openapi_extra=image_body(),
         responses={
-            200: json_answer("EnrolReply", "What became of each image."),
+            200: json_answer("EnrollReply", "What became of each image."),
             **problems("not_found", "conflict", *UPLOAD_PROBLEMS),
         },
         response_class=Response,
     )
-    async def enrol(request: Request, name: NamePath, largest: LargestQuery = False) -> Response:
+    async def enroll(request: Request, name: NamePath, largest: LargestQuery = False) -> Response:
         turn = people()
         with Body(request, service.settings, service.buffers) as body:
             uploads = await read_uploads(request, body, service.settings)

@@ -58,7 +58,7 @@ SCHEMAS: dict[str, Any] = {
     "Person": _object(name=_STRING, samples=_INTEGER, added=_STRING),
     "PeopleReply": _object(people=_list(_ref("Person")), request_id=_STRING),
     "PersonReply": _object(name=_STRING, samples=_list({"type": "object"}), request_id=_STRING),
-    "EnrolReply": _object(
+    "EnrollReply": _object(
         images=_list(
             _object(person=_STRING, source=_or_null(_STRING), added=_BOOLEAN, problem=_or_null(_STRING))
         ),

@@ -97,7 +97,7 @@ export async function searchPeople(image) {
 }
 
 /** @param {string} name @param {Blob} image @returns {Promise<{added: boolean, problem: string | null}>} */
-export async function enrol(name, image) {
+export async function enroll(name, image) {
   const path = `/v1/people/${encodeURIComponent(name)}/samples?largest=true`;
   return (await request(path, { method: "POST", body: asForm(image) })).images[0];
 }

@@ -7,7 +7,7 @@ import { faceWords, make, makeCard, words } from "./cards.js";
 import { drawLayers, partAt } from "./draw.js";
 import { expertColour, keepRouting, routingOf, tokenAt } from "./experts.js";
 import { makeFilm, peopleWords } from "./film.js";
-import { enrol, showPeople } from "./people.js";
+import { enroll, showPeople } from "./people.js";
 import { saveCsv, saveJson, savePng } from "./save.js";
 import { element, fail, say } from "./say.js";
 
@@ -161,7 +161,7 @@ function show() {
     const cards = named(sheet).map((one, index) => makeCard(one, index, {
       server, contested: contested(), others: everyone, found: sheet.found[index] ?? null,
       image: sheet.image.naturalWidth ? sheet.image : null,
-      onEnrol: server.gallery ? (name) => enrol(name, sheet.image, one.face) : null,
+      onEnroll: server.gallery ? (name) => enroll(name, sheet.image, one.face) : null,
     }));
     const none = make("p", { className: "quiet" }, "Nothing in this photo looks like a face.");
     sheet.cards.replaceChildren(...(cards.length ? cards : [none]));

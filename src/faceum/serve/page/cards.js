@@ -1,5 +1,5 @@
 // @ts-check
-/** The card of a face: age, expression, attributes, similarity, and enrolment. */
+/** The card of a face: age, expression, attributes, similarity, and enrollment. */
 
 import { cutFace, FACE_COLOURS } from "./draw.js";
 
@@ -28,15 +28,15 @@ export function make(tag, properties = {}, ...children) {
  * @param {Named} named the face and its name, such as "Photo 1, face 2"
  * @param {number} index the face's place in its photo
  * @param {{server: Server, contested: boolean, image?: HTMLImageElement | null, others?: Named[],
- *   found?: import("./api.js").Found | null, onEnrol?: ((name: string) => void) | null}} given
+ *   found?: import("./api.js").Found | null, onEnroll?: ((name: string) => void) | null}} given
  */
-export function makeCard({ name, face }, index, { server, contested, image = null, others = [], found = null, onEnrol = null }) {
+export function makeCard({ name, face }, index, { server, contested, image = null, others = [], found = null, onEnroll = null }) {
   const score = face.score === null ? "" : `confidence ${percent(face.score)}`;
   const card = make("article", { className: "card" },
     make("div", { className: "card-head" }, image && thumbnail(image, face.box), make("h3", {}, name),
       make("span", { className: "quiet" }, score)),
     make("div", { className: "facts" }, agePart(face), expressionPart(face), attributesPart(face, server, contested),
-      foundPart(found), similarityPart(face, others, server), enrolPart(onEnrol)));
+      foundPart(found), similarityPart(face, others, server), enrollPart(onEnroll)));
   card.style.setProperty("--face", FACE_COLOURS[index % FACE_COLOURS.length]);
   return card;
 }
@@ -126,15 +126,15 @@ function judge(value, server) {
     ${(100 * (1 - rate.tmr)).toFixed(0)} % of the pairs of one person.`];
 }
 
-/** @param {((name: string) => void) | null} onEnrol */
-function enrolPart(onEnrol) {
-  if (!onEnrol) return null;
+/** @param {((name: string) => void) | null} onEnroll */
+function enrollPart(onEnroll) {
+  if (!onEnroll) return null;
   const input = make("input", { type: "text", placeholder: "Name", ariaLabel: "Name of this person", maxLength: 200 });
-  const form = make("form", { className: "row" }, input, make("button", { type: "submit", className: "plain" }, "Enrol"));
+  const form = make("form", { className: "row" }, input, make("button", { type: "submit", className: "plain" }, "Enroll"));
   form.addEventListener("submit", (/** @type {Event} */ event) => {
     event.preventDefault();
     const name = input.value.trim().replaceAll("/", " ");
-    if (name) onEnrol(name);
+    if (name) onEnroll(name);
   });
   return part("Gallery", "wide", form);
 }

@@ -1,16 +1,16 @@
 // @ts-check
-/** The gallery of people: enrol a face, list everyone, remove somebody. */
+/** The gallery of people: enroll a face, list everyone, remove somebody. */
 
 import * as api from "./api.js";
 import { make } from "./cards.js";
 import { cutFace } from "./draw.js";
 import { element, fail, say } from "./say.js";
 
-/** Enrol one face, cut out of its photo. @param {string} name @param {HTMLImageElement} image @param {api.Face} face */
-export async function enrol(name, image, face) {
+/** Enroll one face, cut out of its photo. @param {string} name @param {HTMLImageElement} image @param {api.Face} face */
+export async function enroll(name, image, face) {
   try {
     if (!image.naturalWidth) throw new Error("This browser cannot show the photo, so no face can be cut out of it.");
-    const answer = await api.enrol(name, await cutOut(image, face.box));
+    const answer = await api.enroll(name, await cutOut(image, face.box));
     if (answer.problem) throw new Error(answer.problem);
     say(answer.added ? `${name} is enrolled.` : `${name} has this face already.`);
     await showPeople();
