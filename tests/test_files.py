@@ -12,7 +12,7 @@ import pytest
 
 from faceum import files
 from faceum.errors import FaceumError, OutputError
-from faceum.files import sha256_of, whole_file, write_bytes, write_text
+from faceum.files import check_folder, sha256_of, whole_file, write_bytes, write_text
 
 
 def test_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
@@ -106,6 +106,21 @@ def test_disk_that_is_really_full(tmp_path):
     with pytest.raises(OutputError, match="disk is full"), whole_file(tmp_path / "x.bin"):
         with open("/dev/full", "wb") as full:
             full.write(b"x" * 100_000)
+
+
+def test_output_folder_is_tried(tmp_path):
+    (tmp_path / "file").touch()
+    for folder, reason in [
+        (tmp_path / "file", "it is a file"),
+        (tmp_path / "file" / "below", "a file is in the way of its folder"),
+        (tmp_path / ("x" * 300), "its name is too long"),
+        (tmp_path / "a\0b", "null"),
+    ]:
+        with pytest.raises(OutputError, match=f"cannot be used as the output folder: .*{reason}") as caught:
+            check_folder(folder)
+        assert str(folder) in str(caught.value) and "trial" not in str(caught.value)
+    check_folder(tmp_path / "new")
+    assert list((tmp_path / "new").iterdir()) == []
 
 
 def test_sha256(tmp_path):

@@ -72,6 +72,12 @@ def test_absurd_numbers_of_threads_raise(threads):
         usable_threads(threads)
 
 
+@pytest.mark.parametrize("threads", [True, 2.5, "3"])
+def test_what_is_no_number_of_threads_raises(threads):
+    with pytest.raises(ModelError, match="expected a whole number"):
+        usable_threads(threads)
+
+
 def test_interpreter_waits_for_calls_and_holds_daemon_threads():
     code = """
 import threading, time

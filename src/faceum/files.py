@@ -78,6 +78,25 @@ def write_text(path: str | os.PathLike[str], text: str) -> None:
     write_bytes(path, text.encode("utf-8"))
 
 
+def check_folder(folder: Path) -> None:
+    """Make an output folder and write a file into it for a trial; raises OutputError if that fails.
+
+    For commands whose work takes long before they write.
+    """
+    trial = folder / ".faceum-trial"
+    reason = "it is a file"
+    try:
+        if folder.is_dir() or not folder.exists():
+            with whole_file(trial) as unfinished:
+                unfinished.write_bytes(b"")
+            trial.unlink()
+            return
+    except (OSError, ValueError) as error:  # ValueError: a null character in the path
+        cause = error.__cause__ if isinstance(error, OutputError) else error
+        reason = _reason(cause) if isinstance(cause, OSError) else str(cause)
+    raise OutputError(f"{folder} cannot be used as the output folder: {reason}; give another name.")
+
+
 def sha256_of(path: str | os.PathLike[str]) -> str:
     """Return the file's SHA-256 in lower-case hexadecimal."""
     digest = hashlib.sha256()
@@ -95,12 +114,15 @@ def raise_output_errors(target: Path, *, within: bool) -> Iterator[None]:
     except OSError as error:
         if isinstance(error, OutputError) or (within and error.errno not in (errno.ENOSPC, errno.EDQUOT)):
             raise
-        reason = _REASONS.get(error.errno or 0, error.strerror or str(error))
-        raise OutputError(f"{target} cannot be written: {reason}.") from error
+        raise OutputError(f"{target} cannot be written: {_reason(error)}.") from error
     except ValueError as error:  # a null character in the path
         if within or isinstance(error, OutputError):
             raise
         raise OutputError(f"{target} cannot be written: {error}.") from error
+
+
+def _reason(error: OSError) -> str:
+    return _REASONS.get(error.errno or 0, error.strerror or str(error))
 
 
 def _create(path: Path) -> int | None:

@@ -21,7 +21,7 @@ import cv2
 import numpy as np
 
 from faceum.errors import FaceumError, OutputError
-from faceum.files import whole_file, write_bytes
+from faceum.files import write_bytes
 from faceum.render import render_faces
 from faceum.render.palette import PARSING_PALETTE
 
@@ -75,15 +75,6 @@ def output_stem(source: str | None) -> str:
     stem = re.sub(r"\.parsing$", "-parsing", Path(source).stem) if source else "image"
     encoded = os.fsencode(stem)
     return os.fsdecode(encoded[:MOST_STEM_BYTES]) if len(encoded) > MOST_STEM_BYTES else stem
-
-
-def check_folder(folder: Path) -> None:
-    """Make an output folder and write a file into it for a trial; raises OutputError if that fails."""
-    if folder.exists() and not folder.is_dir():
-        raise OutputError(f"{folder} cannot be used as the output folder: it is a file; give another name.")
-    with whole_file(folder / ".faceum-trial") as trial:
-        trial.write_bytes(b"")
-    (folder / ".faceum-trial").unlink()
 
 
 def save_result(

@@ -8,6 +8,7 @@ import os
 import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from numbers import Integral
 from pathlib import Path
 
 from faceum.errors import ModelError
@@ -28,10 +29,13 @@ def usable_threads(
     """Return `threads` if it is given, else the number of processors that affinity and cgroup quota allow.
 
     A container with half a processor gets one thread. cgroup_root: where the cgroups are mounted.
-    own_cgroups: the file that lists the process's own. Raises ModelError for a number below 1 or far beyond
-    the machine's processors.
+    own_cgroups: the file that lists the process's own. Raises ModelError for what is no whole number,
+    below 1, or far beyond the machine's processors.
     """
     if threads is not None:
+        if isinstance(threads, bool) or not isinstance(threads, Integral):
+            raise ModelError(f"threads is {threads!r}, expected a whole number; leave it out to use all.")
+        threads = int(threads)
         if threads < 1:
             raise ModelError(f"threads is {threads}, but a run needs at least 1; leave it out to use all.")
         most = max(FEWEST_REFUSED - 1, 4 * (os.cpu_count() or 1))

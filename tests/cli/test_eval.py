@@ -18,7 +18,7 @@ import faceum.weights.load
 import faceum.weights.registry
 from faceum.cli.eval import app
 from faceum.crop import TEMPLATE, CropSpec
-from faceum.errors import DataError
+from faceum.errors import DataError, OutputError
 from faceum.runner import NetworkCard
 
 pa = pytest.importorskip("pyarrow")
@@ -133,4 +133,11 @@ def test_failed_scoring_writes_no_report(set_file, tmp_path):
     ):
         done = evaluate(*words, "--out", str(out), "--detector", "none")
         assert isinstance(done.exception, DataError) and sentence in str(done.exception)
-        assert not out.exists()
+        assert not list(out.rglob("*"))
+
+
+def test_output_folder_is_tried_before_the_first_face(set_file, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setattr(ThirtyYears, "run", None)
+    done = evaluate("--set", f"ages={set_file}", "--out", str(tmp_path / "file"), "--detector", "none")
+    assert isinstance(done.exception, OutputError) and "it is a file" in str(done.exception)

@@ -52,8 +52,33 @@ def test_files_left_out_are_counted(house):
     assert images.left_out == {
         "hidden": 2, "not images": 1, "linked folders": 1, "unreadable": 1, "neither files nor folders": 1
     }  # fmt: skip
-    assert "2 hidden" in images.summary() and "1 linked folders" in images.summary()
+    assert sorted(images.summary().removeprefix("Left out of the folders: ").rstrip(".").split(", ")) == [
+        "1 linked folder", "1 neither a file nor a folder", "1 not an image", "1 unreadable", "2 hidden"
+    ]  # fmt: skip
+    images.left_out.update({"linked folders": 1, "not images": 1})
+    assert "2 linked folders" in images.summary() and "2 not images" in images.summary()
     assert list_images([house / "deep"]).summary() is None
+
+
+@pytest.mark.skipif(not hasattr(os, "geteuid"), reason="rights are set otherwise here")
+def test_unreadable_folder_is_counted(house, monkeypatch):
+    scandir = os.scandir
+
+    def refuse(path):
+        if Path(path).name == "er":
+            raise PermissionError(13, "Permission denied", path)
+        return scandir(path)
+
+    if os.geteuid():
+        (house / "deep" / "er").chmod(0)
+    else:  # root reads every folder
+        monkeypatch.setattr(os, "scandir", refuse)
+    try:
+        images = list_images([house])
+    finally:
+        (house / "deep" / "er").chmod(0o700)
+    assert relative(images, house) == ["a.png", "b.JPG", "out/b.png"]
+    assert "1 unreadable folder" in images.summary().split(": ")[1].rstrip(".").split(", ")
 
 
 @pytest.mark.parametrize("name", ["IMG_1.HEIC", "scan", "photo.txt", "x.json", "photo.avif"])

@@ -175,6 +175,15 @@ def test_faces_are_clustered_into_sheets_and_a_table(
     assert cv2.imread(str(tmp_path / "out" / "sheets" / "cluster-0000.jpg")).shape[0] == 96
 
 
+def test_output_folder_of_clusters_is_tried_before_the_first_image(
+    faceum: Run, portrait_path: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setattr("faceum.people.cluster_faces.faces_of_images", None)
+    done = faceum("cluster", portrait_path, "--out", tmp_path / "file" / "below")
+    assert done.exit_code == 2 and "a file is in the way of its folder" in done.stderr
+
+
 def test_embeddings_of_a_parquet_file_are_clustered(faceum: Run, tmp_path: Path) -> None:
     pytest.importorskip("scipy")
     pyarrow = pytest.importorskip("pyarrow")

@@ -56,8 +56,9 @@ def analyze_command(
     """
     from faceum.analyzer import MIN_SCORE, FaceAnalyzer
     from faceum.cli.paths import list_images
+    from faceum.files import check_folder
     from faceum.image import MAX_PIXELS
-    from faceum.save import OutputStems, check_folder
+    from faceum.save import OutputStems
 
     images = list_images(paths, leave_out=out)
     if out is not None:

@@ -40,17 +40,20 @@ def cluster_command(
     from rich.progress import Progress
 
     from faceum.analyzer import FaceAnalyzer
-    from faceum.cli.paths import list_images
+    from faceum.cli.paths import ImageList, list_images
+    from faceum.files import check_folder
     from faceum.people.cluster_faces import faces_of_images, faces_of_parquet
     from faceum.people.cluster_report import write_clusters
     from faceum.people.clusters import cluster_vectors
     from faceum.weights.thresholds import thresholds
 
+    in_table = len(paths) == 1 and paths[0].suffix == ".parquet"
+    listed = ImageList() if in_table else list_images(paths, leave_out=out)
+    check_folder(out)
     with Progress(console=Console(stderr=True), transient=True) as progress:
-        if len(paths) == 1 and paths[0].suffix == ".parquet":
+        if in_table:
             faces = faces_of_parquet(paths[0])
         else:
-            listed = list_images(paths, leave_out=out)
             analyzer = FaceAnalyzer(
                 model, tasks=["recognition"], recognizer=recognizer, detector=detector, threads=threads
             )

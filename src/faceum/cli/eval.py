@@ -65,11 +65,14 @@ def evaluate_command(
     from faceum.evaluate.protocols import evaluate_set
     from faceum.evaluate.report import score_line, write_report
     from faceum.evaluate.sets import load_set, parse_sets
+    from faceum.files import check_folder
     from faceum.runner import load_runner
 
     labelled = [load_set(name, place) for name, place in parse_sets(sets).items()]
     runner = load_runner(model, runtime, device, threads)
     finder = None if detector == "none" else load_detector(detector, threads=threads)
+    folder = RESULTS / Path(model).stem if out is None else out
+    check_folder(folder)
     evaluations = []
     for one in labelled:
         for evaluation in evaluate_set(one, runner, finder, protocol or (), limit=limit, seed=seed):
@@ -85,7 +88,6 @@ def evaluate_command(
         "date": datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),
     }
     load, note = _load_of_experts(model, runner, labelled, finder) if experts else ({}, "")
-    folder = RESULTS / Path(model).stem if out is None else out
     report = write_report(evaluations, folder, about, expert_load=load, expert_note=note, overlays=overlays)
     if note:
         typer.echo(note)

@@ -24,6 +24,14 @@ MOST_PIPED_BYTES = 2**30
 MOST_LISTED_BYTES = 2**26
 """More than this is not read from a list of paths."""
 
+_ONE = {
+    "not images": "not an image",
+    "linked folders": "linked folder",
+    "unreadable folders": "unreadable folder",
+    "neither files nor folders": "neither a file nor a folder",
+}
+"""Reason to leave files or folders out -> the words for one of them, where they differ."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class ImageList:
@@ -47,7 +55,10 @@ class ImageList:
         """Return a sentence that counts what was left out, or None if nothing was."""
         if not self.left_out:
             return None
-        counts = ", ".join(f"{count} {reason}" for reason, count in self.left_out.most_common())
+        counts = ", ".join(
+            f"{count} {_ONE.get(reason, reason) if count == 1 else reason}"
+            for reason, count in self.left_out.most_common()
+        )
         return f"Left out of the folders: {counts}."
 
 

@@ -57,7 +57,7 @@ def read_manifest(folder: Path) -> Manifest | None:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
         schema = values.pop("schema", None)
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):  # writing the plan reports a file in the folder's way
         return None
     except (OSError, ValueError, AttributeError) as error:
         raise DataError(f"{path} cannot be read as a manifest ({error}); restore it.") from None
