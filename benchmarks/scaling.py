@@ -80,20 +80,22 @@ def results_size() -> list[str]:
     return rows
 
 
-def parameters() -> int:
-    """The number of parameters of `base`."""
+def parameters() -> tuple[int, int]:
+    """The number of parameters of `base`, and of those in its transformer blocks."""
     import torch
 
     from faceum.model.configs import BASE
     from faceum.model.network import FaceUM
 
     with torch.device("meta"):
-        return sum(one.numel() for one in FaceUM(BASE).parameters())
+        sizes = {name: one.numel() for name, one in FaceUM(BASE).named_parameters()}
+    blocks = [size for name, size in sizes.items() if name.startswith(("trunk.blocks.", "moe_blocks."))]
+    return sum(sizes.values()), sum(blocks)
 
 
 def training() -> list[str]:
     """Memory of weights, gradients and AdamW's moments on each rank, and what ranks send in a step."""
-    count = parameters()
+    count, blocks = parameters()
     network = 16 * count / 1e9
     rows = [
         "| identities | ranks | network, GB a rank | centres, GB a rank | both |",
@@ -109,7 +111,8 @@ def training() -> list[str]:
     rows += [
         "",
         f"`base` has {count / 1e6:.1f} million parameters. A ring of many ranks sends twice its gradients, "
-        f"{2 * sent:.2f} GB a rank and step, whatever the number of ranks.",
+        f"{2 * sent:.2f} GB a rank and step, whatever the number of ranks. {blocks / 1e6:.1f} million are in its "
+        "transformer blocks, which `shard=blocks` divides over the ranks; the table is for `shard=none`.",
     ]
     return rows
 

@@ -16,13 +16,14 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "wrong_labels": ("skip", "refuse"),
     "weighting": ("fixed", "uncertainty"),
     "device": ("auto", "cpu", "cuda"),
+    "shard": ("none", "blocks"),
     "precision": ("float32", "bfloat16", "float16"),
 }
 """Allowed values of some settings."""
 
 MAY_CHANGE = frozenset({
-    "data", "out", "workers", "steps", "device", "compile", "recompute", "log_every", "save_every",
-    "validate_every", "keep_checkpoints", "held_out", "held_out_faces", "tensorboard",
+    "data", "out", "workers", "steps", "device", "compile", "recompute", "shard", "log_every",
+    "save_every", "validate_every", "keep_checkpoints", "held_out", "held_out_faces", "tensorboard",
 })  # fmt: skip
 """Settings that a resumed run can change, besides the path of each source."""
 
@@ -68,6 +69,8 @@ class RunConfig:
     precision: "float32", or autocast to "bfloat16" or, on a GPU, "float16".
     compile: whether to torch.compile the network.
     recompute: whether to use gradient checkpointing in the dense blocks.
+    shard: "blocks" divides weights, gradients and moments of the transformer blocks over the processes of
+        torchrun (FSDP2); "none" keeps all of them in each process.
     log_every: steps between rows of the log.
     save_every: steps between checkpoints.
     validate_every: steps between validations; 0 never validates.
@@ -111,6 +114,7 @@ class RunConfig:
     precision: str = "float32"
     compile: bool = False
     recompute: bool = False
+    shard: str = "none"
     log_every: int = 50
     save_every: int = 1000
     validate_every: int = 0
@@ -133,6 +137,8 @@ class RunConfig:
             value = getattr(self, name)
             if isinstance(value, int) and value < 1:
                 raise RecipeError(f"{name} is {value}; it must be at least 1.")
+        if self.shard != "none" and self.compile:
+            raise RecipeError("shard=blocks does not work with compile=true; leave out one of them.")
         if self.network is None and self.initial is None:
             raise RecipeError("The recipe has no network; set `network`, or `initial` weights to start from.")
 

@@ -2,7 +2,8 @@
 
 Nothing starts at import. Without `join_processes()`, or with one process, every function returns its input.
 `average_gradients` replaces DistributedDataParallel, because the heads that have gradients change from step
-to step, and every rank has its own class centres.
+to step, and every rank has its own class centres. Of modules that `shard_modules` has divided, each rank
+holds its part of the parameters, and FSDP2 averages their gradients.
 """
 
 from __future__ import annotations
@@ -13,8 +14,9 @@ from contextlib import contextmanager
 
 import torch
 import torch.distributed as dist
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor, Shard
 
 BUCKET = 1 << 24
@@ -110,13 +112,16 @@ def gather_rows(value_BX: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def average_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
-    """Replace each gradient by its mean over ranks; a parameter has one on all ranks or on none."""
+def average_gradients(parameters: Iterable[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over ranks; a parameter has one on all ranks or on none.
+
+    Gradients of sharded parameters are means already.
+    """
     if world() == 1:
         return
     bucket: list[Tensor] = []
     for parameter in parameters:
-        if parameter.grad is not None:
+        if parameter.grad is not None and not isinstance(parameter, DTensor):
             bucket.append(parameter.grad)
             if sum(gradient.numel() for gradient in bucket) >= BUCKET:
                 _average(bucket)
@@ -144,6 +149,32 @@ def same_on_every_rank(tensors: Iterable[Tensor]) -> None:
 def any_rank(value: bool) -> bool:
     """Return whether the value is true on some rank."""
     return bool(sum_over_ranks(torch.tensor(float(value))).item())
+
+
+def shard_modules(root: nn.Module, modules: Iterable[nn.Module], device: torch.device) -> None:
+    """Divide the parameters of each module over the ranks (FSDP2); those of the rest of `root` stay whole.
+
+    A module's parameters are gathered when it runs, forward and backward. Nothing changes for one process.
+    """
+    if world() == 1:
+        return
+    mesh, divided = init_device_mesh(device.type, (world(),)), list(modules)
+    for module in divided:
+        for parameter in module.parameters():  # FSDP2 takes no channels-last ones
+            parameter.data = parameter.data.contiguous()
+        fully_shard(module, mesh=mesh, reshard_after_forward=True)
+    whole = {one for one in root.parameters() if not isinstance(one, DTensor)}
+    fully_shard(root, mesh=mesh, ignored_params=whole)
+
+
+def local_part(value: Tensor) -> Tensor:
+    """Return this rank's part of a sharded tensor, in the same memory; other tensors as they are."""
+    return value.to_local() if isinstance(value, DTensor) else value
+
+
+def whole_tensor(value: Tensor) -> Tensor:
+    """Return a sharded tensor gathered, for which all ranks must call this; other tensors as they are."""
+    return value.full_tensor() if isinstance(value, DTensor) else value
 
 
 def rows_of_ranks(value: Tensor, num_rows: int) -> Tensor:

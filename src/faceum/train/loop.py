@@ -75,15 +75,17 @@ def train(config: RunConfig, validate: Validate | None = None) -> FaceUM:
             if validate is not None and config.validate_every and step % config.validate_every == 0:
                 numbers = validate(trainer.average_network())
                 logger.write(step, numbers, "validation")
+                network = trainer.finish_network()
                 if numbers["score"] > best and first:
-                    save_network(out / "best.safetensors", trainer, record, numbers)
+                    save_network(out / "best.safetensors", network, record, step, numbers)
                 best = max(best, numbers["score"])
             if step % config.save_every == 0 or step == config.steps:
                 checkpoints.save(step, trainer, best=best)
+    network = trainer.finish_network()
     if first:
-        save_network(out / "network.safetensors", trainer, record)
+        save_network(out / "network.safetensors", network, record, trainer.step)
     wait_for_all(trainer.device)
-    return trainer.finish_network()
+    return network
 
 
 def read_data(config: RunConfig) -> Data:
@@ -208,12 +210,12 @@ def _steps(trainer: Trainer, stream: PolicyBatches, config: RunConfig) -> Iterat
 
 
 def save_network(
-    path: Path, trainer: Trainer, record: dict[str, Any], numbers: dict[str, float] | None = None
+    path: Path, network: FaceUM, record: dict[str, Any], step: int, numbers: dict[str, float] | None = None
 ) -> None:
-    """Write the run's network as a checkpoint in full precision."""
+    """Write the network of a run's step as a checkpoint in full precision."""
     header = {
-        "provenance": {**{k: v for k, v in record.items() if k != "earlier"}, "step": trainer.step},
+        "provenance": {**{k: v for k, v in record.items() if k != "earlier"}, "step": step},
         "scores": {"validation": numbers} if numbers else {},
         "licence": "that of the data it learned from; see run.json",
     }
-    save_checkpoint(path, trainer.finish_network(), header, dtype=torch.float32)
+    save_checkpoint(path, network, header, dtype=torch.float32)

@@ -7,8 +7,9 @@ from collections.abc import Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 
-from faceum.train.distributed import max_over_ranks, sum_over_ranks
+from faceum.train.distributed import local_part, max_over_ranks, sum_over_ranks
 from faceum.train.partial_fc import PartialFC
 
 BETAS = (0.9, 0.98)
@@ -23,10 +24,11 @@ def parameter_groups(
 ) -> list[dict]:
     """Return AdamW's groups of the trainable parameters, with "params", "lr", "peak" and "weight_decay".
 
-    Norms, biases, positions, gates and other vectors are not decayed.
+    Norms, biases, positions, gates and other vectors are not decayed. Sharded parameters have groups of their
+    own, because torch's fused loops do not mix them with others.
     lr: peak learning rate. encoder_lr: that of the trunk and the MoE blocks; None for lr.
     """
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
     for module in modules:
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
@@ -35,12 +37,13 @@ def parameter_groups(
                 key = (
                     encoder_lr if encoder and encoder_lr is not None else lr,
                     0.0 if plain else weight_decay,
+                    isinstance(parameter, DTensor),
                 )
                 groups.setdefault(key, []).append(parameter)
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1]))
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2]))
     return [
         {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay}
-        for (peak, decay), parameters in ordered
+        for (peak, decay, _), parameters in ordered
     ]
 
 
@@ -85,7 +88,8 @@ def optimizer_tensors(
 
 
 def _values(gradient: Tensor) -> Tensor:
-    """Return a gradient's stored values, for changes in place; a sparse one must have each row once."""
+    """Return this rank's values of a gradient, for changes in place; a sparse one must have each row once."""
+    gradient = local_part(gradient)
     return gradient.values() if gradient.is_sparse else gradient
 
 
@@ -151,8 +155,8 @@ class MovingAverage:
         learned = {name for name, _ in network.named_parameters()}
         now = network.state_dict()
         torch._foreach_lerp_(
-            [self.state[name] for name in now if name in learned],
-            [value for name, value in now.items() if name in learned],
+            [local_part(self.state[name]) for name in now if name in learned],
+            [local_part(value) for name, value in now.items() if name in learned],
             1 - keep,
         )
         for name in now.keys() - learned:

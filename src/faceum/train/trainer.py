@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from faceum.data.augment import NO_AUGMENTATION, augment
@@ -28,7 +29,9 @@ from faceum.train.distributed import (
     rank,
     rows_of_ranks,
     same_on_every_rank,
+    shard_modules,
     sum_over_ranks,
+    whole_tensor,
     world,
 )
 from faceum.train.losses import balance_experts
@@ -82,6 +85,9 @@ class Trainer:
                 self.device
             )
         same_on_every_rank([*self.network.state_dict().values(), *self.objective.state_dict().values()])
+        if config.shard == "blocks":
+            blocks = [*self.network.trunk.blocks, *self.network.moe_blocks]
+            shard_modules(self.network, blocks, self.device)
         rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
         self.optimizer = build_optimizer(self.network, self.objective, encoder_lr=config.encoder_lr, **rates)
         self.partial_fc_optimizer = (
@@ -200,8 +206,10 @@ class Trainer:
             share_overflow(moved)
         for optimizer in moved:
             self.scaler.unscale_(optimizer)
-        sharded = list(self.partial_fc.parameters()) if self.partial_fc is not None else []
-        norm = clip_gradients(shared, sharded, self.config.grad_clip)
+        sharded = [one for one in shared if isinstance(one, DTensor)]
+        whole = [one for one in shared if not isinstance(one, DTensor)]
+        centres = list(self.partial_fc.parameters()) if self.partial_fc is not None else []
+        norm = clip_gradients(whole, [*sharded, *centres], self.config.grad_clip)
         for optimizer in moved:
             self.scaler.step(optimizer)
         self.scaler.update()
@@ -214,13 +222,19 @@ class Trainer:
             self.network.moe_blocks.eval()
 
     def average_network(self) -> FaceUM:
-        """Return a copy of the network with the averaged weights, in evaluation mode."""
+        """Return a whole copy of the network with the averaged weights, in evaluation mode.
+
+        All ranks must call it.
+        """
         network = FaceUM(self.network.config).to(self.device)
-        network.load_state_dict(self.average.state)
+        network.load_state_dict({name: whole_tensor(value) for name, value in self.average.state.items()})
         return network.eval()
 
     def finish_network(self) -> FaceUM:
-        """Return the network that the run writes: averaged, with the projection folded in if requested."""
+        """Return the network that the run writes: averaged, with the projection folded in if requested.
+
+        All ranks must call it.
+        """
         network = self.average_network()
         if self.config.fold_projection:
             embedding_head(network).transform(self.objective.distillation.root())
@@ -271,7 +285,15 @@ class Trainer:
             self.partial_fc_optimizer.state[self.partial_fc.weight]["step"] = numbers["partial_fc_step"]
 
     def load_single_file(self, state: Mapping[str, Any]) -> None:
-        """Load a whole state of an older version, from any number of ranks."""
+        """Load a whole state of an older version, from any number of ranks.
+
+        Raises RecipeError if this run shards its blocks.
+        """
+        if any(isinstance(one, DTensor) for one in self.network.parameters()):
+            raise RecipeError(
+                "The checkpoint is of an older version, which shard=blocks cannot resume; resume with "
+                "shard=none until the next checkpoint is written."
+            )
         self.step = state["step"]
         self.network.load_state_dict(state["network"])
         self.objective.load_state_dict(state["objective"])
