@@ -111,8 +111,9 @@ def training() -> list[str]:
     rows += [
         "",
         f"`base` has {count / 1e6:.1f} million parameters. A ring of many ranks sends twice its gradients, "
-        f"{2 * sent:.2f} GB a rank and step, whatever the number of ranks. {blocks / 1e6:.1f} million are in its "
-        "transformer blocks, which `shard=blocks` divides over the ranks; the table is for `shard=none`.",
+        f"{2 * sent:.2f} GB a rank and step, whatever the number of ranks. "
+        f"{blocks / 1e6:.1f} million are in its transformer blocks, which `shard=blocks` divides over the "
+        "ranks; the table is for `shard=none`.",
     ]
     return rows
 

@@ -13,8 +13,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from faceum import stores
 from faceum.errors import DataError
-from faceum.jobs import stores
 from faceum.jobs.batch import shards_to_do
 from faceum.jobs.check import verify_batch
 from faceum.jobs.read import read_results

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from typing import Any
 
 REQUIRED = {"id", "source", "image"}
@@ -57,6 +59,28 @@ def arrow_type(kind: str) -> Any:
         "flags": pyarrow.list_(pyarrow.bool_()),
         "float32 numbers": pyarrow.list_(pyarrow.float32()),
     }[kind]
+
+
+def value_problem(column: str, value: Any) -> str | None:
+    """Return what is wrong with the type of a value from JSON; None if a cell of the column can hold it."""
+    kind = COLUMNS[column]
+
+    def is_number(one: Any) -> bool:
+        return isinstance(one, int | float) and not isinstance(one, bool)
+
+    passes: dict[str, Callable[[Any], bool]] = {
+        "text": lambda one: isinstance(one, str),
+        "bytes": lambda one: False,
+        "integer": lambda one: isinstance(one, int) and not isinstance(one, bool),
+        "number": is_number,
+        "flag": lambda one: isinstance(one, bool),
+        "numbers": lambda one: isinstance(one, list) and all(map(is_number, one)),
+        "flags": lambda one: isinstance(one, list) and all(isinstance(part, bool | int) for part in one),
+        "float32 numbers": lambda one: isinstance(one, list) and all(map(is_number, one)),
+    }
+    if value is None or passes[kind](value) or (column == "person" and isinstance(value, int)):
+        return None
+    return f"has a {column} that is {json.dumps(value)[:40]}; expected {kind}"
 
 
 def column_problem(column: str, found: Any) -> str | None:

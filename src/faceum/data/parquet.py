@@ -91,7 +91,7 @@ def read_samples(path: Path, leave_out: Mapping[str, Any] | None = None) -> Iter
     number = 0
     for rows in _read_rows(file, path, known):
         for row in rows:
-            yield _sample_of_row({old_names.COLUMNS.get(k, k): v for k, v in row.items()}, path, number)
+            yield sample_of_row({old_names.COLUMNS.get(k, k): v for k, v in row.items()}, path, number)
             number += 1
 
 
@@ -196,8 +196,8 @@ def _read_answers(path: Path) -> dict[str, dict[str, Any]]:
     return {row["id"]: row for rows in _read_rows(file, path, file.schema_arrow.names) for row in rows}
 
 
-def _sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
-    """Return a row as a sample; a cell that cannot be right becomes its `problem`."""
+def sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
+    """Return a row, by today's columns, as a sample; a cell that cannot be right becomes its `problem`."""
     name = str(row.get("id") or "")
     where = f"{path}, row {name or number}"
     problems = [] if name else [f"row {number} has no id"]
@@ -224,7 +224,7 @@ def _sample_of_row(row: dict[str, Any], path: Path, number: int) -> Sample:
         smile=row.get("smile"),
         attributes=arrays["attributes"],
         expression_votes=arrays["expression_votes"],
-        parsing=None if parsing is None else partial(_decode_parsing, parsing, where),
+        parsing=None if parsing is None else partial(decode_parsing, parsing, where),
         landmarks68=_points(arrays["landmarks68"]),
         identity=row.get("identity") if row.get("person") in (None, "") else row["person"],
         wears_mask=row.get("wears_mask"),
@@ -250,7 +250,8 @@ def _points(flat: np.ndarray | None) -> np.ndarray | None:
     return flat.reshape(-1, 2) if len(flat) % 2 == 0 else flat
 
 
-def _decode_parsing(data: bytes, where: str) -> np.ndarray:
+def decode_parsing(data: bytes, where: str) -> np.ndarray:
+    """Return the class ids of a PNG; raises DataError naming `where` if it cannot be decoded."""
     try:
         classes = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_UNCHANGED) if data else None
     except cv2.error:

@@ -22,6 +22,7 @@ from faceum.datasets.pts import read_300w, read_helen
 from faceum.datasets.rafdb import read_rafdb
 from faceum.datasets.recordio import read_recordio
 from faceum.datasets.rmfd import read_rmfd, read_rmfd_pairs
+from faceum.datasets.tar_shards import read_tar_shards
 from faceum.datasets.utkface import read_utkface
 from faceum.datasets.wflw import read_wflw
 from faceum.errors import DataError, unknown_name
@@ -42,6 +43,7 @@ DATASETS: dict[str, Callable[[str | Path, str], Iterator[Sample]]] = {
     "rafdb": read_rafdb,
     "recordio": read_recordio,
     "rmfd": read_rmfd,
+    "tar": read_tar_shards,
     "utkface": read_utkface,
     "wflw": read_wflw,
 }

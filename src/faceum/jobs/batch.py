@@ -23,8 +23,8 @@ from faceum.jobs.manifest import (
 )
 from faceum.jobs.plan import write_plan
 from faceum.jobs.sources import STDIN, list_source
-from faceum.jobs.stores import is_url
 from faceum.jobs.worker import Job
+from faceum.stores import is_url
 from faceum.threads import usable_threads
 
 

@@ -16,7 +16,7 @@ from faceum.errors import FaceumError
 from faceum.image_header import is_image_name
 from faceum.jobs.columns import import_pyarrow
 from faceum.jobs.sources import TAR_SUFFIXES, Container, holds_images, image_column
-from faceum.jobs.stores import (
+from faceum.stores import (
     FINAL,
     READ_ERRORS,
     describe_failure,

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 from faceum.errors import DataError
 from faceum.image_header import is_image_name
 from faceum.jobs.columns import import_pyarrow
-from faceum.jobs.stores import (
+from faceum.stores import (
     READ_ERRORS,
     describe_failure,
     files_below,

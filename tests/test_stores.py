@@ -6,8 +6,8 @@ from collections.abc import Callable
 
 import pytest
 
-from faceum.jobs import stores
-from faceum.jobs.stores import is_url, waits, with_retries
+from faceum import stores
+from faceum.stores import is_url, waits, with_retries
 
 
 def failing(times: int, error: Exception) -> Callable[[], str]:

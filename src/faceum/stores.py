@@ -84,6 +84,23 @@ def read_bytes(location: str) -> bytes:
     return with_retries(lambda: bytes(store.cat_file(path)))
 
 
+def read_range(location: str, offset: int, size: int) -> bytes:
+    """Return `size` bytes of a file by path or URL, from `offset` on; a failed read begins again.
+
+    Raises one of `READ_ERRORS`, also if the file is shorter.
+    """
+    if is_url(location):
+        store, path = open_store(location)
+        data = with_retries(lambda: bytes(store.cat_file(path, start=offset, end=offset + size)))
+    else:
+        with open(location, "rb") as file:
+            file.seek(offset)
+            data = file.read(size)
+    if len(data) != size:
+        raise OSError(f"it ends before byte {offset + size}")
+    return data
+
+
 def open_file(location: str) -> Any:
     """Return a file by path or URL, open for reading bytes; reads within it are not tried again."""
     if not is_url(location):
