@@ -12,6 +12,7 @@ last layer to the earlier embeddings. Cosines are then a weighted mean of both n
 from __future__ import annotations
 
 import argparse
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -25,6 +26,7 @@ from faceum.data.face import read_face
 from faceum.data.mixture import Batch, collate
 from faceum.data.parquet import read_corpus
 from faceum.model.checkpoint import load_checkpoint, save_checkpoint
+from faceum.model.growth import load_grown
 from faceum.model.network import FaceUM
 from faceum.weights.registry import resolve_model
 
@@ -48,7 +50,10 @@ def main() -> None:
     parser.add_argument("--weights", type=float, default=0.0, help="weight of the earlier weights, 0..1")
     arguments = parser.parse_args()
     network, metadata = load_checkpoint(arguments.new)
-    earlier, _ = load_checkpoint(resolve_model(arguments.earlier, "safetensors"))
+    before, _ = load_checkpoint(resolve_model(arguments.earlier, "safetensors"))
+    # If the new network is deeper, its new blocks join the earlier one and add nothing there.
+    earlier = copy.deepcopy(network)
+    load_grown(earlier, before.state_dict())
     mix_weights(network, earlier, arguments.weights)
     feature_BX, own_BD, old_BD = embed(network, earlier, arguments.data, arguments.source, arguments.faces)
     print(f"{len(own_BD)} faces")
