@@ -65,6 +65,7 @@ def test_override(word: str, found) -> None:
 
 def test_settings_that_depend_on_each_other_change_together() -> None:
     """A crop of 64 pixels has 4 x 4 patches and one of 96 has 6 x 6; neither number can change alone."""
+    pytest.importorskip("torch")
     run = load_recipe("smoke", ["network.crops.0.0.size=96", "network.crops.0.0.grid=6", "steps=7"])
     assert (run.network.crops[0][0].size, run.network.crops[0][0].grid, run.steps) == (96, 6, 7)
     with pytest.raises(FaceumError, match="size must be 16"):

@@ -9,11 +9,11 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 import faceum
@@ -22,7 +22,7 @@ from faceum.image import write_image
 
 pytest.importorskip("pyarrow")
 
-Run = Callable[..., Result]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def run(tiny_model: Path, tmp_path: Path) -> Run:
     """Runs `faceum batch` on the tiny network with one worker."""
     options = ["--model", str(tiny_model.with_suffix(".onnx")), "--workers", "1", "--threads", "1"]
 
-    def command(*words: object, stdin: str | None = None) -> Result:
+    def command(*words: object, stdin: str | None = None) -> Any:
         given = [str(word) for word in words]
         options_too = options if given[0] not in ("status", "verify") else []
         return CliRunner().invoke(app, ["batch", *given, *options_too], input=stdin)

@@ -6,18 +6,18 @@ import json
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import pytest
-from click.testing import Result
 from typer.testing import CliRunner
 
 from faceum.cli.app import app
 from faceum.image import write_image
 from faceum.weights.thresholds import MatchRate, Thresholds, write_thresholds
 
-Run = Callable[..., Result]
+Run = Callable[..., Any]
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def faceum(network: Path, tmp_path: Path) -> Run:
     options = ["--model", str(network), "--threads", "1"]
     gallery = ["--gallery", str(tmp_path / "people.sqlite")]
 
-    def run(*words: object) -> Result:
+    def run(*words: object) -> Any:
         given = [str(word) for word in words]
         if given[0] == "people":
             given += gallery + (options if given[1] in ("enroll", "import", "search") else [])
