@@ -16,7 +16,7 @@ import json
 import re
 import struct
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +32,12 @@ SETS = {
     "lfw_masked": "LFW pairs, a mask painted on one side",
     "lfw": "LFW pairs",
     "utkface": "UTKFace",
+    "appareal": "APPA-REAL",
+    "fgnet": "FG-NET, which no training saw",
+    "celebawild": "CelebA, whole heads",
     "celeba": "CelebA",
     "ferplus": "FERPlus",
+    "celebamask2": "CelebAMask-HQ, whole heads",
     "celebamask": "CelebAMask-HQ",
     "helen_afw": "Helen and AFW",
 }
@@ -54,6 +58,8 @@ MEASURES = {
     "equal_error": Measure(words="equal error rate", better="down"),
     "tar_at_far_0.001": Measure(words="same person accepted where 1 in 1,000 others is"),
     "roc_area": Measure(words="area under the ROC curve"),
+    "rank1": Measure(words="the nearest of the enrolled people is the right one"),
+    "dir_at_far_0.01": Measure(words="found and right where 1 in 100 strangers is taken for somebody"),
     "mae": Measure(words="mean absolute error", unit="years", better="down"),
     "mae_21_60": Measure(words="mean absolute error, ages 21 to 60", unit="years", better="down"),
     "cs5": Measure(words="within five years"),
@@ -80,6 +86,9 @@ MEASURES = {
     "faces_missed": Measure(words="faces not found", unit="", better="down"),
 }
 
+OF_MALE = ("accuracy", "balanced_accuracy", "average_precision", "majority", "calibration_error")
+"""Scores of UTKFace's one attribute, which is its label of gender."""
+
 HEADLINES = (
     ("who: same person or not", "lfw_accuracy"),
     ("who, with a mask", "lfw_masked_accuracy"),
@@ -103,7 +112,10 @@ def meaning(name: str) -> tuple[str, Measure]:
     for word, dataset in SETS.items():
         if name.startswith(f"{word}_"):
             rest = name[len(word) + 1 :]
-            return dataset, MEASURES.get(rest, Measure(words=rest.replace("_", " "), unit="", better=""))
+            measure = MEASURES.get(rest, Measure(words=rest.replace("_", " "), unit="", better=""))
+            if word == "utkface" and rest in OF_MALE:
+                measure = replace(measure, words=f"`Male`: {measure.words}")
+            return dataset, measure
     return "", Measure(words=name, unit="", better="")
 
 

@@ -113,6 +113,14 @@ def test_text_without_marks_is_refused(checkout: Path) -> None:
     assert done.returncode == 1 and "<!-- scores -->" in done.stderr
 
 
+def test_every_score_of_the_shipped_card_has_words() -> None:
+    table = (ROOT / "MODEL_CARD.md").read_text(encoding="utf-8").split("## Scores")[1].split("\n\n")[0]
+    rows = [line.split("|")[1:-1] for line in table.splitlines() if line.startswith("|")]
+    assert len(rows) > 60
+    for dataset, words, *_ in rows:
+        assert dataset.strip() and "_" not in words, (dataset, words)
+
+
 def test_shipped_tables_are_up_to_date() -> None:
     done = run("--check")
     assert done.returncode == 0, done.stdout + done.stderr
