@@ -51,20 +51,22 @@ def read_celebamask(root: str | Path, split: str = "train") -> Iterator[Sample]:
         for path in sorted(images.iterdir())
         if is_image_name(path) and path.stem.isdecimal()
     }
-    for number in sorted(files):
+    for number in sorted({*files, *labelled, *mapping}):
         attributes, problem = labelled.get(number, (None, None))
         original = mapping.get(number)
         if split != "all" and original is None:  # it is in every split, so that it is not lost
             problem = f"{number} is not in CelebAMask-HQ's mapping to CelebA"
         elif split != "all" and not first <= mapping[number] <= last:
             continue
+        if number not in files:
+            problem = f"{number} of CelebAMask-HQ has no image: looked for {images / f'{number}.jpg'}"
         parsing = partial(_merge, parts, number)
         if merged:
             parsing = partial(read_parsing, merged / f"{number}.png")
         yield Sample(
             id=f"celebamask-{number}",
             source="celebamask",
-            image=files[number],
+            image=files.get(number, images / f"{number}.jpg"),
             parsing=parsing,
             attributes=attributes,
             problem=problem,

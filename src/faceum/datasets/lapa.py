@@ -40,11 +40,16 @@ SIDES = (((2, 3), slice(33, 42), slice(42, 51)), ((4, 5), slice(66, 75), slice(7
 def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
     """Yield the faces of LaPa: root has {train,val,test}/{images/*.jpg, labels/*.png, landmarks/*.txt}."""
     for part in choose(split, SPLITS, "LaPa"):
-        for image in list_images(find(root, f"LaPa's {part} images", f"{part}/images")):
+        found = find(root, f"LaPa's {part} images", f"{part}/images")
+        images = list_images(found)
+        without = _list_points(found.parent / "landmarks") - {image.stem for image in images}
+        for image in [*images, *(found / f"{stem}.jpg" for stem in sorted(without))]:
             folder = image.parent.parent
             path = folder / "landmarks" / f"{image.stem}.txt"
             points, problem = value_or_problem(_landmarks, path, default=np.full((106, 2), np.nan))
             points5 = points[list(POINTS5)]
+            if image.stem in without:
+                problem = f"{path} has no image: looked for {image}"
             yield Sample(
                 id=f"lapa-{image.stem}",
                 source="lapa",
@@ -54,6 +59,11 @@ def read_lapa(root: str | Path, split: str = "train") -> Iterator[Sample]:
                 parsing=partial(_read_parsing, folder / "labels" / f"{image.stem}.png", points),
                 problem=problem,
             )
+
+
+def _list_points(folder: Path) -> set[str]:
+    """Return the stems of the files of landmarks in a folder."""
+    return {path.stem for path in folder.glob("*") if path.suffix.lower() == ".txt"}
 
 
 def _landmarks(path: Path) -> np.ndarray:
