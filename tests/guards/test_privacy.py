@@ -9,7 +9,7 @@ import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import pytest
@@ -114,6 +114,7 @@ IN_ONE_PROCESS = (
     ("av", "video folder/Anna --rows out/rows.jsonl", (0,)),
     ("starlette", "serve --check", (0,)),
     ("", "convert farl few.pth --out out/farl.safetensors", (2,)),
+    ("", "convert reference few.pth --out out/reference.safetensors", (2,)),
     ("", "export --out out/age.onnx --tasks age --model out/tiny.safetensors", (0,)),
 )  # fmt: skip
 """More commands: the package that it needs beyond others, the words, and the exit codes."""
@@ -250,6 +251,22 @@ def test_every_other_command_sends_nothing_and_writes_only_its_output(
     seen = trace(["-c", SESSION.format(commands=commands)], tmp_path, recorder)
     assert seen.network == []
     assert not [file for file in seen.files if not file.startswith("here/out/")]
+
+
+def test_every_command_is_traced() -> None:
+    from typer.main import get_command
+
+    from faceum.cli.app import app
+
+    def leaves(command: Any, words: tuple[str, ...]) -> set[tuple[str, ...]]:
+        below = getattr(command, "commands", {})
+        return {leaf for name in below for leaf in leaves(below[name], (*words, name))} or {words}
+
+    traced = [tuple(words) for words in COMMANDS.values()] + [tuple(one[1].split()) for one in IN_ONE_PROCESS]
+    commands = leaves(get_command(app), ())
+    assert ("batch", "run") in commands and ("analyze",) in commands
+    missing = {leaf for leaf in commands if not any(words[: len(leaf)] == leaf for words in traced)}
+    assert not missing
 
 
 def test_loading_every_dependency_sends_and_writes_nothing(recorder: dict[str, str], tmp_path: Path) -> None:
