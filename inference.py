@@ -76,11 +76,11 @@ LOADED = "load msg: <All keys matched successfully>"
 """What the release prints when a checkpoint fits; here a file that does not fit is refused."""
 
 NO_CHECKPOINT = (
-    "There is no {path}. The trained weights of the release were not published with it (its README links to "
-    "the page of another network, https://huggingface.co/kartiknarayan/facexformer): ask its authors for "
-    "checkpoint.pth.tar and lay it into ckpts/. FaRL-Base-Patch16-LAIONFace20M-ep64.pth, the encoder that "
-    "training starts from, is at https://github.com/FacePerceiver/FaRL; inference does not "
-    "need it. The weights in this package need nothing: --model_path compact."
+    "There is no {path}. The release's README (https://github.com/Wlllllllly/MOE-FaceUM) links its "
+    "checkpoint.pth.tar under 'Download Models': lay it into ckpts/, or ask its authors for it. "
+    "FaRL-Base-Patch16-LAIONFace20M-ep64.pth, the encoder that training starts from, is at "
+    "https://github.com/FacePerceiver/FaRL; inference does not need it. The weights in this package need "
+    "nothing: --model_path compact."
 )
 
 SETTINGS: dict[str, Any] = {

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -43,11 +44,48 @@ for _ in range(4):
 """
 
 
-def run(code: str, *words: Path | str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own, which must end."""
-    command = [sys.executable, "-c", code, *map(str, words)]
+SPAWN = """
+import multiprocessing, sys
+from faceum import FaceAnalyzer
+
+class Photos:
+    def __init__(self, analyzer, image):
+        self.analyzer, self.image = analyzer, image
+    def __len__(self):
+        return 2
+    def __getitem__(self, number):
+        return self.analyzer.analyze(self.image)[0].age.years
+
+def ages(photos):
+    return [photos[number] for number in range(len(photos))]
+
+if __name__ == "__main__":
+    photos = Photos(FaceAnalyzer(sys.argv[1], threads=1, tasks=["age"]), sys.argv[2])
+    expected = ages(photos)
+    with multiprocessing.get_context("spawn").Pool(1) as pool:
+        assert pool.map(ages, [photos]) == [expected]
+    if sys.argv[3] == "torch":
+        from torch.utils.data import DataLoader
+        for context in ("spawn", "fork"):
+            loader = DataLoader(photos, batch_size=None, num_workers=1, multiprocessing_context=context)
+            assert list(loader) == expected, context
+    print("same")
+"""
+
+
+def run(code: str | Path, *words: Path | str) -> subprocess.CompletedProcess[str]:
+    """Run Python, given as code or as a file, in a process of its own, which must end."""
+    program = [str(code)] if isinstance(code, Path) else ["-c", code]
+    command = [sys.executable, *program, *map(str, words)]
     environment = {**os.environ, "OMP_NUM_THREADS": "2"}  # else torch would take one thread
     return subprocess.run(command, env=environment, capture_output=True, text=True, check=False, timeout=300)
+
+
+def test_spawned_processes_and_data_loaders_get_an_analyzer(tmp_path: Path, portrait_path: Path) -> None:
+    torch = "torch" if find_spec("torch") and hasattr(os, "fork") else ""
+    (tmp_path / "script.py").write_text(SPAWN)  # a spawned process reads the script again
+    done = run(tmp_path / "script.py", "compact", portrait_path, torch)
+    assert (done.returncode, done.stdout) == (0, "same\n"), done.stderr
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="this system cannot fork")

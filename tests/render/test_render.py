@@ -10,6 +10,7 @@ from faceum import render
 from faceum.render import LARGEST, PAINTERS, SHORTEST, render_faces
 from faceum.render.layout import MARGIN
 from faceum.render.lettering import PlotterLetters, Typeface, best_lettering, shorten_to_width
+from faceum.render.overlay import draw_parsing, reaches_beyond_crop
 from faceum.render.palette import CLASS_COLOURS, CLASS_WORDS, PALETTE, face_colour
 from faceum.render.panel import attribute_words, select_notable
 from faceum.results import Age, Expression, Face, Parsing
@@ -75,6 +76,26 @@ def test_parsing_colours_lie_on_the_parsed_pixels(photo):
     assert np.abs(at(52, 52) - hair).max() <= 2  # the middle of the hair
     assert np.abs(at(90, 110) - 90).max() == 0  # outside
     assert np.abs(at(25, 52) - 90).max() == 0  # background in the crop
+
+
+def test_class_that_meets_the_edge_of_its_crop_ends_in_stripes():
+    side, corner, scale = 20, 60, 4
+    matrix = np.array([[scale, 0, corner], [0, scale, corner]], np.float64)
+    crop = slice(corner, corner + side * scale)
+    for class_id, is_hatched in ((13, True), (0, False)):
+        image = np.full((200, 200, 3), 90, np.uint8)
+        parsing = Parsing(class_map=np.full((side, side), class_id, np.uint8), matrix=matrix)
+        draw_parsing(image, parsing, np.eye(2, 3))
+        changed = (image != 90).any(axis=2)
+        assert changed[crop, crop].all() == changed.any() == is_hatched
+        changed[crop, crop] = False
+        beyond = np.argwhere(changed)
+        assert bool(len(beyond)) == is_hatched == reaches_beyond_crop(parsing, (200, 200))
+        if is_hatched:
+            assert beyond.min() >= corner - 6 and beyond.max() < corner + side * scale + 6
+            row = changed[100, : corner - 1]  # stripes: neither all nor nothing of the band
+            column = changed[:, corner - 3]
+            assert row.sum() < len(row) and 0 < column[crop].sum() < side * scale
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (3, 4), (100, 20_000), (20_000, 100), (2000, 3000), (40, 33_000)])
