@@ -1,13 +1,14 @@
 """How fast, how safe and how small `faceum batch` is.
 
     python benchmarks/batch.py rate               # two workers against analyze_many in one process
+    python benchmarks/batch.py ray                # two workers of the Ray engine against two of the local one
     python benchmarks/batch.py kills --kills 20   # kill -9 of workers and parents, then compare the results
     python benchmarks/batch.py memory             # what a worker holds over 50,000 small images
     python benchmarks/batch.py plan               # 100,000,000 paths: memory of the plan, time to resume
 
-Images are drawn from the example portrait, and the network is the shipped one; `rate` takes the images of
-many_images.py. `memory` uses small cropped faces and one task. `plan` reads paths from standard input, and
-simulates results for half of the shards by empty files.
+Images are drawn from the example portrait, and the network is the shipped one; `rate` and `ray` take the
+images of many_images.py. `memory` uses small cropped faces and one task. `plan` reads paths from standard
+input, and simulates results for half of the shards by empty files.
 """
 
 from __future__ import annotations
@@ -84,7 +85,8 @@ class Steady(Tally):
 
     def rate(self, skipped: int) -> float:
         """Images a second, without the first ones, in whose time the workers start."""
-        (begun, before), (ended, after) = self.times[skipped], self.times[-1]
+        begun, before = next(time for time in self.times if time[1] >= skipped)
+        ended, after = self.times[-1]
         return (after - before) / (ended - begun)
 
 
@@ -107,6 +109,32 @@ def measure_rate(folder: Path, given: argparse.Namespace) -> None:
         ratios.append(two / one)
         print(f"  round {turn}: analyze_many {one:.2f} images/s, two workers {two:.2f} images/s", flush=True)
     print(f"  -> two workers / analyze_many: median {np.median(ratios):.3f} of {np.round(ratios, 3)}")
+
+
+def measure_ray(folder: Path, given: argparse.Namespace) -> None:
+    """Print images a second of two workers of the Ray engine over two of the local engine, in turns."""
+    from faceum.jobs.ray_engine import connect, run_ray
+
+    os.environ["PYTHONPATH"] = CHILD["PYTHONPATH"]
+    images = folder / "images"
+    images.mkdir()
+    written(images, given.images)
+    ratios = []
+    for turn in range(given.rounds):
+        rates = []
+        for engine in ("local", "ray"):
+            job = job_of(images, folder / f"{engine}-{turn}", max(1, given.images // 40))
+            shards, tally = shards_to_do(job), Steady()
+            if engine == "local":
+                run_local(job, shards, 2, tally)
+            else:
+                with connect("local") as cluster:
+                    run_ray(cluster, job, shards, 2, tally)
+            assert tally.images == given.images and not tally.lost
+            rates.append(tally.rate(given.images // 5))
+        ratios.append(rates[1] / rates[0])
+        print(f"  round {turn}: local {rates[0]:.2f} images/s, Ray {rates[1]:.2f} images/s", flush=True)
+    print(f"  -> Ray / local: median {np.median(ratios):.3f} of {np.round(ratios, 3)}")
 
 
 def measure_kills(folder: Path, given: argparse.Namespace) -> None:
@@ -210,8 +238,14 @@ def measure_plan(folder: Path, given: argparse.Namespace) -> None:
     )
 
 
-MEASUREMENTS = {"rate": measure_rate, "kills": measure_kills, "memory": measure_memory, "plan": measure_plan}
-IMAGES = {"rate": 120, "kills": 5000, "memory": 50_000, "plan": 0}
+MEASUREMENTS = {
+    "rate": measure_rate,
+    "ray": measure_ray,
+    "kills": measure_kills,
+    "memory": measure_memory,
+    "plan": measure_plan,
+}
+IMAGES = {"rate": 120, "ray": 120, "kills": 5000, "memory": 50_000, "plan": 0}
 
 
 def main() -> None:
