@@ -83,10 +83,10 @@ class Steady(Tally):
         super().advance(images)
         self.times.append((time.perf_counter(), self.images))
 
-    def rate(self, skipped: int) -> float:
-        """Images a second, without the first ones, in whose time the workers start."""
-        begun, before = next(time for time in self.times if time[1] >= skipped)
-        ended, after = self.times[-1]
+    def rate(self, first: int, last: int) -> float:
+        """Images a second between two counts: before the first workers start, after the last one may idle."""
+        begun, before = next(time for time in self.times if time[1] >= first)
+        ended, after = [time for time in self.times if time[1] <= last][-1]
         return (after - before) / (ended - begun)
 
 
@@ -102,10 +102,11 @@ def measure_rate(folder: Path, given: argparse.Namespace) -> None:
         begun = time.perf_counter()
         list(analyzer.analyze_many(paths))
         one = len(paths) / (time.perf_counter() - begun)
-        job = job_of(images, folder / f"out-{turn}", max(1, given.images // 20))
+        shard = max(1, given.images // 10)
+        job = job_of(images, folder / f"out-{turn}", shard)
         tally = Steady()
         run_local(job, shards_to_do(job), 2, tally)
-        two = tally.rate(given.images // 10)
+        two = tally.rate(3 * shard, given.images - shard)
         ratios.append(two / one)
         print(f"  round {turn}: analyze_many {one:.2f} images/s, two workers {two:.2f} images/s", flush=True)
     print(f"  -> two workers / analyze_many: median {np.median(ratios):.3f} of {np.round(ratios, 3)}")
@@ -123,7 +124,8 @@ def measure_ray(folder: Path, given: argparse.Namespace) -> None:
     for turn in range(given.rounds):
         rates = []
         for engine in ("local", "ray"):
-            job = job_of(images, folder / f"{engine}-{turn}", max(1, given.images // 40))
+            shard = max(1, given.images // 40)
+            job = job_of(images, folder / f"{engine}-{turn}", shard)
             shards, tally = shards_to_do(job), Steady()
             if engine == "local":
                 run_local(job, shards, 2, tally)
@@ -131,7 +133,7 @@ def measure_ray(folder: Path, given: argparse.Namespace) -> None:
                 with connect("local") as cluster:
                     run_ray(cluster, job, shards, 2, tally)
             assert tally.images == given.images and not tally.lost
-            rates.append(tally.rate(given.images // 5))
+            rates.append(tally.rate(12 * shard, given.images - 2 * shard))
         ratios.append(rates[1] / rates[0])
         print(f"  round {turn}: local {rates[0]:.2f} images/s, Ray {rates[1]:.2f} images/s", flush=True)
     print(f"  -> Ray / local: median {np.median(ratios):.3f} of {np.round(ratios, 3)}")
