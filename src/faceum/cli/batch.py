@@ -99,7 +99,6 @@ def run_command(
     """Analyze a source shard by shard.
 
     The same command again resumes, and retries what could not be read.
-
     Exit code 1 if more images failed than --max-failures allows, 2 if the run had to stop.
     """
     from dataclasses import replace
@@ -116,15 +115,14 @@ def run_command(
     config = BatchConfig(
         options=options, cropped=cropped, parsing=parsing, column=column, images_per_shard=images_per_shard
     )
-    job = prepare_batch(source, out, config)
-    job = replace(job, retry_broken=retry_broken, accept_all=max_failures >= 1)
+    planned = prepare_batch(source, out, config)
+    job = replace(planned, retry_broken=retry_broken, accept_all=max_failures >= 1)
     shards = shards_to_do(job, part)
     images = f"{job.manifest.images:,} images in " if job.manifest.images else ""
     say(f"{images}{job.manifest.shards:,} shards; {len(shards):,} to do here.")
     if plan_only or not shards:
         return
-    tally = Tally()
-    begun = time.perf_counter()
+    tally, begun = Tally(), time.perf_counter()
     if engine == "ray":
         given_up = _run_ray(job, shards, tally, workers, threads, address)
     else:
