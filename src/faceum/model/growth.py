@@ -39,7 +39,7 @@ def load_grown(network: FaceUM, state: Mapping[str, Tensor]) -> list[str]:
     network.load_state_dict({**expected, **state})
     for module in new.values():
         if isinstance(module, Block):
-            outputs = [module.attention.out_projection, module.mlp.fc2]
+            outputs: list[nn.Module] = [module.attention.out_projection, module.mlp.fc2]
         else:
             outputs = [module.second]
         for output in outputs:
