@@ -150,7 +150,7 @@ def test_folder_is_imported_and_exported(
     assert faceum("people", "export", "--out", tmp_path / "people.npz").exit_code == 0
     done = faceum("people", "import", tmp_path / "people.npz", "--json")
     assert json.loads(done.stdout) == {"added": 0, "known": 2, "problems": []}
-    assert "1 samples of Bob" in faceum("people", "merge", "Bob", "Ada").stdout
+    assert "1 sample of Bob is now Ada's." in faceum("people", "merge", "Bob", "Ada").stdout
 
 
 def test_images_without_a_face_are_bad_input(faceum: Run, wall: Path) -> None:
@@ -200,3 +200,57 @@ def test_embeddings_of_a_parquet_file_are_clustered(faceum: Run, tmp_path: Path)
     parquet.write_table(pyarrow.table({"id": ["a"]}), tmp_path / "other.parquet")
     done = faceum("cluster", tmp_path / "other.parquet", "--out", tmp_path / "out")
     assert done.exit_code == 2 and "embedding" in done.stderr
+
+
+def test_faces_of_a_batch_are_clustered_but_not_those_of_two_models(faceum: Run, tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pyarrow = pytest.importorskip("pyarrow")
+    parquet = pytest.importorskip("pyarrow.parquet")
+    half = pyarrow.list_(pyarrow.float16(), 8)
+
+    def write(shard: str, rows: list[int], model: str) -> None:
+        """A shard as `faceum batch` writes it: a row without an embedding for the image, then its faces."""
+        vectors = [None, *np.eye(8, dtype=np.float16)[rows].tolist()]
+        columns = {
+            "source": ["image.jpg"] * len(vectors),
+            "face": pyarrow.array([None, *range(len(rows))], pyarrow.int32()),
+            "model": [None, *[model] * len(rows)],
+            "quality": pyarrow.array([None, 0.1, *[0.9] * (len(rows) - 1)], pyarrow.float32()),
+            "error": pyarrow.array([None] * len(vectors), pyarrow.string()),
+            "embedding": pyarrow.array(vectors, half),
+        }
+        (tmp_path / "batch" / "results" / shard).mkdir(parents=True)
+        parquet.write_table(pyarrow.table(columns), tmp_path / "batch" / "results" / shard / "0.parquet")
+
+    def groups(*words: object) -> Result:
+        return faceum("cluster", tmp_path / "batch", "--out", tmp_path / "out", *words)
+
+    write("00000", [0, 1, 0], "tiny@1")
+    write("00001", [3, 1], "tiny@1")
+    done = groups("--threshold", "0.9")
+    assert done.exit_code == 0, done.output
+    table = parquet.read_table(tmp_path / "out" / "clusters.parquet").to_pydict()
+    assert table["face"] == [0, 1, 2, 0, 1] and table["cluster"] == [0, 1, 0, 2, 1]
+    assert "3 faces in" in groups("--threshold", "0.9", "--min-quality", "0.5").stdout
+    done = groups()
+    assert done.exit_code == 2 and "tiny@1" in done.stderr and "--threshold" in done.stderr
+    write("00002", [3, 1], "other@2")
+    done = groups("--threshold", "0.9")
+    assert done.exit_code == 2 and "2 models" in done.stderr
+
+
+def test_sheets_of_an_earlier_run_are_removed(faceum: Run, portrait_path: Path, tmp_path: Path) -> None:
+    pytest.importorskip("scipy")
+    pytest.importorskip("pyarrow")
+    old = tmp_path / "out" / "sheets" / "cluster-0007.jpg"
+    old.parent.mkdir(parents=True)
+    old.write_bytes(b"an old sheet")
+    assert faceum("cluster", portrait_path, "--out", tmp_path / "out", "--threshold", "0.9").exit_code == 0
+    assert not old.exists()
+
+
+def test_reading_a_gallery_does_not_make_one(faceum: Run, portrait_path: Path, tmp_path: Path) -> None:
+    for words in (("list",), ("search", portrait_path), ("doctor",), ("remove", "Ada")):
+        done = faceum("people", *words)
+        assert done.exit_code == 2 and "There is no gallery" in done.stderr, words
+    assert not (tmp_path / "people.sqlite").exists()

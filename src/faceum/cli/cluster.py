@@ -17,7 +17,7 @@ RATE = 0.5
 def cluster_command(
     paths: Annotated[
         list[Path],
-        typer.Argument(metavar="IMAGES|PARQUET", help="Images, folders, or one .parquet file of embeddings."),
+        typer.Argument(metavar="IMAGES|PARQUET", help="Images, folders, one .parquet file, or a batch."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for index.html, contact sheets and clusters.parquet.")],
     threshold: Annotated[
@@ -34,7 +34,9 @@ def cluster_command(
 
     Writes an HTML index with a contact sheet per group, and clusters.parquet.
 
-    The default threshold rises with the number of faces. Exit code 1 if some images could not be used.
+    Embeddings come from the images, from the column `embedding` of a .parquet file, or from the output folder
+    of `faceum batch`. The default threshold rises with the number of faces. Exit code 1 if some images could
+    not be used.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -42,17 +44,18 @@ def cluster_command(
     from faceum.analyzer import FaceAnalyzer
     from faceum.cli.paths import ImageList, list_images
     from faceum.files import check_folder
-    from faceum.people.cluster_faces import faces_of_images, faces_of_parquet
+    from faceum.people.cluster_faces import faces_of_images, faces_of_parquet, parquet_files
     from faceum.people.cluster_report import write_clusters
     from faceum.people.clusters import cluster_vectors
     from faceum.weights.thresholds import thresholds
 
-    in_table = len(paths) == 1 and paths[0].suffix == ".parquet"
-    listed = ImageList() if in_table else list_images(paths, leave_out=out)
+    tables = parquet_files(paths[0]) if len(paths) == 1 else []
+    listed = ImageList() if tables else list_images(paths, leave_out=out)
     check_folder(out)
-    with Progress(console=Console(stderr=True), transient=True) as progress:
-        if in_table:
-            faces = faces_of_parquet(paths[0])
+    shown = Console(stderr=True)
+    with Progress(console=shown, transient=True, disable=not shown.is_terminal) as progress:
+        if tables:
+            faces = faces_of_parquet(tables, min_quality=min_quality)
         else:
             analyzer = FaceAnalyzer(
                 model, tasks=["recognition"], recognizer=recognizer, detector=detector, threads=threads
@@ -64,9 +67,12 @@ def cluster_command(
             faces.problems += listed.problems
         for sentence in faces.problems:
             say(sentence)
+        if faces.left_out:
+            say(f"{faces.left_out} faces were left out: their quality is below {min_quality:g}.")
         if not len(faces.vectors):
             raise DataError("There is no face to group; give images with faces.")
         if threshold is None:
+            _check_model(faces.model, model, recognizer)
             threshold = thresholds(recognizer or model).for_gallery(RATE, len(faces.vectors)).cosine
         task = progress.add_task("Comparing faces", total=len(faces.vectors))
         clustering = cluster_vectors(
@@ -74,8 +80,20 @@ def cluster_command(
         )
         page = write_clusters(faces, clustering, out)
     people = int(clustering.labels.max()) + 1
-    if faces.left_out:
-        say(f"{faces.left_out} faces were left out: their quality is below {min_quality:g}.")
     typer.echo(f"{len(faces.vectors)} faces in {people} groups: {escape(str(page))}")
     if faces.problems:
         raise typer.Exit(1)
+
+
+def _check_model(found: str | None, model: str, recognizer: str | None) -> None:
+    """Raise DataError if embeddings of a file are of another network than the one whose thresholds apply."""
+    from faceum.analyzer import FaceAnalyzer
+
+    if found is None:
+        return
+    ours = FaceAnalyzer(model, tasks=["recognition"], recognizer=recognizer).model_id
+    if found != ours:
+        raise DataError(
+            f"The embeddings are of {found}, but the thresholds are of {ours}; name the network by --model "
+            "or --recognizer, or give a --threshold."
+        )

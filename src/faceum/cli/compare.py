@@ -71,7 +71,9 @@ def compare_command(
         from faceum.cli.people_tables import match_table
 
         make_console().print(match_table(matches))
-        typer.echo(str(max((match for _, _, match in matches), key=lambda match: match.cosine)))
+        i, j, nearest = max(matches, key=lambda one: one[2].cosine)
+        typer.echo(f"The nearest pair, face {i} of A and face {j} of B. {nearest}")
+        say(f"{len(matches)} pairs were compared, and each has this chance of a false match.")
     if not any(match.same for _, _, match in matches):
         raise typer.Exit(1)
 

@@ -130,17 +130,18 @@ def search_command(
 
     Exit code 0 if somebody was recognized, 1 if nobody was, 2 if the image cannot be used.
     """
-    opened = _open(gallery, model, recognizer, detector, threads)
+    opened = _open(gallery, model, recognizer, detector, threads, new=False)
     found = opened.search(image, k, fmr=fmr, masked=masked)
     if json:
         print_json({"image": str(image), "faces": [one.to_dict() for one in found]})
     elif not found:
         typer.echo(f"There is no face in {escape(str(image))}.")
     else:
-        from faceum.cli.people_tables import search_table
+        from faceum.cli.people_tables import search_basis, search_table
 
         for number, one in enumerate(found):
             make_console().print(search_table(one, number))
+        make_console().print(search_basis(found[0]))
     if not any(candidate.same for one in found for candidate in one.candidates):
         raise typer.Exit(1)
 
@@ -148,13 +149,14 @@ def search_command(
 @people_app.command("list")
 def list_command(gallery: GalleryOption = None, json: JsonOption = False) -> None:
     """List the people of the gallery and how many samples each has."""
-    people = _open(gallery).people()
+    people = _open(gallery, new=False).people()
     if json:
         print_json([person.to_dict() for person in people])
         return
     for person in people:
         typer.echo(f"{escape(person.name)}  {person.samples}")
-    typer.echo(f"{len(people)} people, {sum(person.samples for person in people)} samples")
+    samples = sum(person.samples for person in people)
+    typer.echo(f"{_count(len(people), 'person', 'people')}, {_count(samples, 'sample')}")
 
 
 @people_app.command("show")
@@ -169,7 +171,7 @@ def show_command(
     """List a person's samples."""
     from faceum.files import write_bytes
 
-    samples = _open(gallery).samples(name, crops=crops is not None)
+    samples = _open(gallery, new=False).samples(name, crops=crops is not None)
     if json:
         print_json([sample.to_dict() for sample in samples])
     else:
@@ -190,7 +192,7 @@ def rename_command(
     gallery: GalleryOption = None,
 ) -> None:
     """Give a person another name."""
-    _open(gallery).rename(name, new)
+    _open(gallery, new=False).rename(name, new)
     typer.echo(f"{escape(name)} is now {escape(new)}.")
 
 
@@ -201,8 +203,11 @@ def merge_command(
     gallery: GalleryOption = None,
 ) -> None:
     """Give all samples of one person to another, and remove the first."""
-    moved = _open(gallery).merge(name, into)
-    typer.echo(f"{moved} samples of {escape(name)} are now {escape(into)}'s.")
+    opened = _open(gallery, new=False)
+    before = len(opened.samples(name))
+    moved = opened.merge(name, into)
+    twice = f"; {into} had {before - moved} of the same images already" if moved < before else ""
+    typer.echo(f"{_count(moved, 'sample')} of {name} {'is' if moved == 1 else 'are'} now {into}'s{twice}.")
 
 
 @people_app.command("remove")
@@ -211,8 +216,8 @@ def remove_command(name: NameArgument, gallery: GalleryOption = None) -> None:
 
     Vectors and crops are overwritten in the gallery's file.
     """
-    removed = _open(gallery).remove(name)
-    typer.echo(f"{escape(name)} was removed with {removed} samples.")
+    removed = _open(gallery, new=False).remove(name)
+    typer.echo(f"{escape(name)} was removed with {_count(removed, 'sample')}.")
 
 
 @people_app.command("export")
@@ -222,8 +227,8 @@ def export_people_command(
     crops: Annotated[bool, typer.Option("--crops", help="Export the stored crops, too.")] = False,
 ) -> None:
     """Write all people to one file, which `import` reads."""
-    count = _open(gallery).export(out, crops=crops)
-    typer.echo(f"{count} samples were written to {escape(str(out))}.")
+    count = _open(gallery, new=False).export(out, crops=crops)
+    typer.echo(f"Wrote {_count(count, 'sample')} to {escape(str(out))}.")
 
 
 @people_app.command("doctor")
@@ -237,7 +242,7 @@ def doctor_people_command(
     recognizer: RecognizerOption = None,
 ) -> None:
     """Check the gallery's records, file and network. Exit code 1 if something is wrong."""
-    findings = _open(gallery, model, recognizer).doctor(repair=repair)
+    findings = _open(gallery, model, recognizer, new=False).doctor(repair=repair)
     if json:
         print_json([finding.to_dict() for finding in findings])
     else:
@@ -254,8 +259,15 @@ def _open(
     detector: str = "auto",
     threads: int | None = None,
     keep_crops: bool = False,
+    new: bool = True,
 ) -> "Gallery":
-    from faceum.people.gallery import Gallery
+    """Open the gallery; new: make it where it is missing, else raise GalleryError."""
+    from faceum.errors import GalleryError
+    from faceum.people.gallery import Gallery, default_url, is_missing
+
+    url = default_url() if gallery is None else gallery
+    if not new and is_missing(url):
+        raise GalleryError(f"There is no gallery {url}; check the name, or enrol somebody first.")
 
     def load_analyzer() -> "FaceAnalyzer":
         from faceum.analyzer import FaceAnalyzer
@@ -264,7 +276,12 @@ def _open(
             model, tasks=["recognition"], recognizer=recognizer, detector=detector, threads=threads
         )
 
-    return Gallery(gallery, analyzer=load_analyzer, keep_crops=keep_crops)
+    return Gallery(url, analyzer=load_analyzer, keep_crops=keep_crops)
+
+
+def _count(number: int, one: str, more: str = "") -> str:
+    """Return a number with its noun."""
+    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def _report(enrolled: "Iterable[Enrolled]", count: int | None, json: bool, problems: int = 0) -> None:
@@ -274,7 +291,8 @@ def _report(enrolled: "Iterable[Enrolled]", count: int | None, json: bool, probl
 
     added, known, bad = 0, 0, []
     shown = Console(stderr=True)
-    for one in track(enrolled, "Enrolling", total=count, console=shown, transient=True, disable=json):
+    hidden = json or not shown.is_terminal
+    for one in track(enrolled, "Enrolling", total=count, console=shown, transient=True, disable=hidden):
         added += one.added
         known += not one.added and one.problem is None
         bad += [one.problem] if one.problem is not None else []

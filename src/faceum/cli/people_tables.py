@@ -17,7 +17,7 @@ SAME = {True: Text("same", style="green"), False: Text("different", style="yello
 
 
 def search_table(search: Search, number: int) -> RenderableType:
-    """Return a table of one face: who it is, the nearest people, and what the verdict rests on."""
+    """Return a table of one face: who it is, and the nearest people."""
     head = Text(f"face {number}: ")
     known = any(one.same for one in search.candidates)
     head.append(search.name, style="bold green" if known else "bold yellow")
@@ -26,18 +26,20 @@ def search_table(search: Search, number: int) -> RenderableType:
         table.add_column(column)
     for one in search.candidates:
         table.add_row(Text(one.name), f"{one.cosine:.3f}", SAME[one.same])
-    return Group(head, table, Text(search_basis(search), style="dim"))
+    return Group(head, table)
 
 
 def search_basis(search: Search) -> str:
     """Return a sentence that says what a search's threshold rests on."""
+    if not search.samples:
+        return "The gallery is empty; enrol somebody first."
     size = f"{search.people:,} people, {search.samples:,} samples"
     if search.threshold is None:
         return f"{size}; without measured thresholds nobody is recognized: run `faceum calibrate`."
     extrapolated = "" if search.measured else ", extrapolated"
     return (
         f"{size}: so that {search.fmr:.2%} of strangers are taken for somebody, a pair is judged at a false "
-        f"match rate of {search.pair_fmr:.1e}, cosine {search.threshold:.3f}{extrapolated}."
+        f"match rate of 1 in {1 / search.pair_fmr:,.0f}, cosine {search.threshold:.3f}{extrapolated}."
     )
 
 

@@ -28,13 +28,15 @@ PAGE = """<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
 <title>Clusters of faces</title>
 <style>
-body {{ font-family: system-ui, sans-serif; margin: 2rem; max-width: 70rem; }}
+body {{ font-family: system-ui, sans-serif; margin: 1rem auto; padding: 0 1rem; max-width: 70rem; }}
 figure {{ margin: 0 0 2rem; }}
 figcaption {{ margin-bottom: 0.5rem; }}
 img {{ max-width: 100%; }}
-details {{ color: #555; }}
+details {{ overflow-wrap: anywhere; }}
 </style>
 </head>
 <body>
@@ -55,6 +57,8 @@ def write_clusters(faces: Faces, clustering: Clustering, folder: Path) -> Path:
     """
     sizes = np.bincount(clustering.labels, minlength=1)
     folder.mkdir(parents=True, exist_ok=True)
+    for old in folder.glob("sheets/cluster-*.jpg"):  # those of an earlier run show other groups
+        old.unlink()
     _write_table(faces, clustering, sizes, folder / "clusters.parquet")
     groups = int((sizes > 1).sum())
     order = np.argsort(clustering.labels, kind="stable")
@@ -62,9 +66,8 @@ def write_clusters(faces: Faces, clustering: Clustering, folder: Path) -> Path:
     figures = [_figure(faces, number, rows, folder) for number, rows in enumerate(members)]
     summary = (
         f"{len(clustering.labels):,} faces: {groups:,} clusters of two faces or more, "
-        f"{int((sizes == 1).sum()):,} "
-        "faces alone. Two groups are one while the mean cosine between them reaches "
-        f"{clustering.threshold:.3f}."
+        f"{int((sizes == 1).sum()):,} faces alone. Two groups are one while the mean cosine between them "
+        f"reaches {clustering.threshold:.3f}."
     )
     if groups > MOST_SHEETS:
         summary += f" The {MOST_SHEETS:,} largest clusters are shown."

@@ -328,6 +328,14 @@ def default_url() -> str:
     return str(Path(data) / "faceum" / "people.sqlite")
 
 
+def is_missing(url: str | Path) -> bool:
+    """Return whether an address names a file that is not there; a database is only known by connecting."""
+    kind, separator, rest = str(url).partition("://")
+    if separator and kind != "sqlite":
+        return False
+    return not Path(rest.removeprefix("/") if separator else str(url)).expanduser().exists()
+
+
 def open_store(url: str | Path) -> Store:
     """Open a store by its address: a path, sqlite:///path, or postgresql://...
 
@@ -356,7 +364,10 @@ def _problem(result: Result, largest: bool, min_quality: float = 0.0) -> str | N
     if not result.faces:
         return f"{name}: no face was found; give an image in which the face is larger or clearer."
     if len(result.faces) > 1 and not largest:
-        return f"{name} shows {len(result.faces)} faces; cut out the one to enroll, or ask for the largest."
+        return (
+            f"{name} shows {len(result.faces)} faces; cut out the one to enroll, or allow the largest "
+            "(--largest, largest=True)."
+        )
     quality = result.faces[0].quality
     if quality is not None and quality < min_quality:
         return f"{name}: the face's quality is {quality:.2f}, below {min_quality:g}; give a clearer image."

@@ -110,6 +110,6 @@ class VectorIndex:
                 break
             taken = min(self._count, 4 * taken)
         return [
-            Hit(person=int(people[row]), sample=int(samples[row]), cosine=float(cosines[row]))
+            Hit(person=int(people[row]), sample=int(samples[row]), cosine=min(1.0, float(cosines[row])))
             for row in rows[np.sort(firsts)[:k]]
         ]

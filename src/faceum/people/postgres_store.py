@@ -107,7 +107,8 @@ class PostgresStore(Store):
             )
             best: dict[str, Neighbour] = {}
             for name, sample, cosine in rows:
-                best.setdefault(name, Neighbour(name=name, sample=int(sample), cosine=float(cosine)))
+                nearest = Neighbour(name=name, sample=int(sample), cosine=min(1.0, float(cosine)))
+                best.setdefault(name, nearest)
             if len(best) >= k or len(rows) < taken:
                 return list(best.values())[:k]
             taken *= 4

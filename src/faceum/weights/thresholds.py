@@ -163,7 +163,7 @@ def thresholds(model: str | Path = "compact") -> Thresholds:
     if not values:
         raise ModelError(
             f"The model {str(model)!r} has no measured thresholds to judge cosines by; measure them: "
-            f"faceum calibrate --recognizer {model} --set lfw=FOLDER."
+            f"faceum calibrate --recognizer {model} --set lfw=lfw:FOLDER."
         )
     return Thresholds.from_dict(values)
 
