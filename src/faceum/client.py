@@ -9,12 +9,17 @@ import urllib.request
 import uuid
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from faceum.errors import FaceumError
+from faceum.match import Match
+from faceum.people.records import Candidate, Person, Search
 from faceum.results import Age, Expression, Face, Parsing, Result
+
+if TYPE_CHECKING:
+    from faceum.people.gallery import Enrolled
 
 TIMEOUT = 60.0
 """Seconds to wait for an answer."""
@@ -85,29 +90,29 @@ class Client:
 
     def compare(
         self, a: str | Path | bytes, b: str | Path | bytes, *, fmr: float | None = None
-    ) -> list[dict[str, Any]]:
-        """Return a verdict for every pair of faces of two images, as `faceum compare --json` prints them."""
-        pairs: list[dict[str, Any]] = self._send("POST", "/v1/compare", {"fmr": fmr}, [a, b])["pairs"]
-        return pairs
+    ) -> list[tuple[int, int, Match]]:
+        """Return the number of a face of `a`, of a face of `b`, and the verdict, for every pair of faces."""
+        pairs = self._send("POST", "/v1/compare", {"fmr": fmr}, [a, b])["pairs"]
+        return [(pair.pop("face_a"), pair.pop("face_b"), Match(**pair)) for pair in pairs]
 
     def enroll(
         self, name: str, images: Iterable[str | Path | bytes], *, largest: bool = False
-    ) -> list[dict[str, Any]]:
+    ) -> list[Enrolled]:
         """Add images of one person to the server's gallery, and return what became of each."""
+        from faceum.people.gallery import Enrolled
+
         path = f"/v1/people/{urllib.parse.quote(name, safe='')}/samples"
         query = {"largest": str(largest).lower()}
-        enrolled: list[dict[str, Any]] = self._send("POST", path, query, images)["images"]
-        return enrolled
+        return [Enrolled(**one) for one in self._send("POST", path, query, images)["images"]]
 
-    def search(self, image: str | Path | bytes, *, count: int = 5) -> list[dict[str, Any]]:
-        """Return the nearest people in the server's gallery for each face of an image."""
-        faces: list[dict[str, Any]] = self._send("POST", "/v1/search", {"count": count}, [image])["faces"]
-        return faces
+    def search(self, image: str | Path | bytes, *, count: int = 5, fmr: float | None = None) -> list[Search]:
+        """Return the nearest people in the server's gallery for each face of an image, with verdicts."""
+        answer = self._send("POST", "/v1/search", {"count": count, "fmr": fmr}, [image])
+        return [_search(face) for face in answer["faces"]]
 
-    def people(self) -> list[dict[str, Any]]:
+    def people(self) -> list[Person]:
         """Return everyone in the server's gallery, by name."""
-        people: list[dict[str, Any]] = self._send("GET", "/v1/people")["people"]
-        return people
+        return [Person(**person) for person in self._send("GET", "/v1/people")["people"]]
 
     def remove(self, name: str) -> int:
         """Remove a person from the server's gallery and return the number of samples removed."""
@@ -195,6 +200,13 @@ def face_from_dict(values: Mapping[str, Any]) -> Face:
         model=values["model"],
         quality=values.get("quality"),
     )
+
+
+def _search(values: Mapping[str, Any]) -> Search:
+    """Return the record that `Search.to_dict` wrote; its name follows from its candidates."""
+    fields = {name: value for name, value in values.items() if name != "name"}
+    candidates = tuple(Candidate(**one) for one in values["candidates"])
+    return Search(**{**fields, "candidates": candidates, "box": _array(values["box"])})
 
 
 def _parsing(values: Mapping[str, Any]) -> Parsing:

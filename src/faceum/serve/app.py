@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from faceum.serve.service import Service
 from faceum.serve.settings import Settings, settings_from_environment
 from faceum.serve.status import status_router
 from faceum.serve.video import video_router
+from faceum.tasks import TASKS
 
 PAGE = Path(__file__).resolve().parent / "page"
 """The folder of the page: HTML, CSS, JavaScript and the example image, served as they are."""
@@ -82,6 +83,15 @@ def app_from_environment() -> FastAPI:
     return build_app(settings_from_environment())
 
 
+def _describe(error: Mapping[str, Any]) -> str:
+    """Return what is wrong with a parameter: patterns in words, the rest as the check says it."""
+    if error["type"] == "string_pattern_mismatch":
+        if error["loc"][-1] == "tasks":
+            return f"expected names of tasks with commas between them, of {', '.join(TASKS)}"
+        return "expected a name without slashes and control characters"
+    return str(error["msg"])
+
+
 def _add_handlers(app: FastAPI) -> None:
     """Answer every error with the envelope."""
 
@@ -96,7 +106,7 @@ def _add_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def on_validation(request: Request, error: RequestValidationError) -> Response:
-        fields = {str(one["loc"][-1]): one["msg"] for one in error.errors()}
+        fields = {str(one["loc"][-1]): _describe(one) for one in error.errors()}
         sentence = "; ".join(f"{name}: {message}" for name, message in fields.items())
         return respond(request, Problem("invalid_parameter", f"{sentence}.", {"parameters": fields}))
 
