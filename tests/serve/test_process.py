@@ -145,6 +145,14 @@ def test_command_checks_its_settings(tmp_path: Path) -> None:
     assert run_command("--check", "--host", "0.0.0.0", FACEUM_KEYS=done.stdout).returncode == 0
     assert run_command("--check", "--model", "no-such-model").returncode == 2
     assert run_command("--check", "--gallery", str(tmp_path / "no" / "people.sqlite")).returncode == 2
+    (tmp_path / "other.sqlite").write_text("no gallery", encoding="utf-8")
+    done = run_command("--check", "--gallery", str(tmp_path / "other.sqlite"))
+    assert done.returncode == 2 and "other.sqlite" in done.stderr
+    done = run_command("--check", "--recognizer", str(tmp_path / "no.onnx"))
+    assert done.returncode == 2 and "no.onnx" in done.stderr
+    # An address that is kept for documentation, so no machine has it.
+    done = run_command("--check", "--host", "192.0.2.1", "--allow-anonymous")
+    assert done.returncode == 2 and "192.0.2.1" in done.stderr
 
 
 @pytest.mark.slow
@@ -163,10 +171,13 @@ def test_two_processes_share_metrics_and_gallery_and_leave_no_file(tmp_path: Pat
     try:
         until(client.is_ready, 240)
         portrait = Path(__file__).resolve().parents[2] / "examples" / "astronaut.png"
-        assert client.enroll("Eileen", [portrait])[0]["added"]
+        assert client.enroll("Eileen", [portrait])[0].added
+        assert [(one.name, one.samples) for one in client.people()] == [("Eileen", 1)]
+        ((i, j, match),) = client.compare(portrait, portrait, fmr=0.01)
+        assert (i, j, match.same, match.fmr) == (0, 0, True, 0.01) and str(match).startswith("Same person")
         with ThreadPoolExecutor(4) as pool:
             found = list(pool.map(lambda _: client.search(portrait), range(8)))
-        assert {faces[0]["candidates"][0]["name"] for faces in found} == {"Eileen"}
+        assert {faces[0].name for faces in found} == {"Eileen"}
         text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics").read().decode()
         assert 'faceum_requests_total{path="/v1/search",status="200"} 8.0' in text
     finally:

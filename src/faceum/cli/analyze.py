@@ -15,6 +15,7 @@ from faceum.cli.options import (
     MinScoreOption,
     ModelOption,
     OverwriteOption,
+    RecognizerOption,
     RuntimeOption,
     TasksOption,
     ThreadsOption,
@@ -41,6 +42,7 @@ def analyze_command(
     overwrite: OverwriteOption = False,
     tasks: TasksOption = None,
     model: ModelOption = "compact",
+    recognizer: RecognizerOption = None,
     device: DeviceOption = "auto",
     runtime: RuntimeOption = "auto",
     detector: DetectorOption = "auto",
@@ -67,6 +69,7 @@ def analyze_command(
     analyzer = FaceAnalyzer(
         model,
         tasks=parse_tasks(tasks),
+        recognizer=recognizer,
         device=device,
         runtime=runtime,
         detector=detector,

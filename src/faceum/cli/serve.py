@@ -4,7 +4,14 @@ from typing import Annotated
 
 import typer
 
-from faceum.cli.options import DetectorOption, DeviceOption, ModelOption, RuntimeOption, ThreadsOption
+from faceum.cli.options import (
+    DetectorOption,
+    DeviceOption,
+    ModelOption,
+    RecognizerOption,
+    RuntimeOption,
+    ThreadsOption,
+)
 from faceum.cli.terminal import say
 from faceum.errors import FaceumError
 from faceum.extras import is_installed, missing
@@ -36,6 +43,7 @@ def serve_command(
         str | None, typer.Option(help="Make an API key of this name, print it with its line, and exit.")
     ] = None,
     model: ModelOption = "compact",
+    recognizer: RecognizerOption = None,
     device: DeviceOption = "auto",
     runtime: RuntimeOption = "auto",
     detector: DetectorOption = "auto",
@@ -59,10 +67,11 @@ def serve_command(
         say(f"The key is {key}; it is shown only now. Put the line above into the key file.")
         return
     settings = Settings(
-        host=host, port=port, model=model, detector=detector, runtime=runtime, device=device, threads=threads,
-        workers=workers, gallery=gallery, keys_file=keys, allow_anonymous=allow_anonymous,
-        allowed_hosts=tuple(allowed_host or ()), max_bytes=max_bytes, max_pixels=max_pixels,
-        max_images=max_images, max_faces=max_faces, queue=queue, deadline=deadline, upload_time=upload_time,
+        host=host, port=port, model=model, recognizer=recognizer, detector=detector, runtime=runtime,
+        device=device, threads=threads, workers=workers, gallery=gallery, keys_file=keys,
+        allow_anonymous=allow_anonymous, allowed_hosts=tuple(allowed_host or ()), max_bytes=max_bytes,
+        max_pixels=max_pixels, max_images=max_images, max_faces=max_faces, queue=queue, deadline=deadline,
+        upload_time=upload_time,
     )  # fmt: skip
     from faceum.serve.start import check_start
 

@@ -95,6 +95,7 @@ def load_analyzer(settings: Settings) -> Any:
 
     analyzer = FaceAnalyzer(
         settings.model,
+        recognizer=settings.recognizer,
         detector=settings.detector,
         runtime=settings.runtime,
         device=settings.device,

@@ -23,8 +23,8 @@ KEYS_VARIABLE = "FACEUM_KEYS"
 class Settings:
     """What a server runs with.
 
-    host, port: the address to listen on; port 0 takes a free one. model, detector, runtime, device, threads:
-        see `FaceAnalyzer`.
+    host, port: the address to listen on; port 0 takes a free one. model, recognizer, detector, runtime,
+        device, threads: see `FaceAnalyzer`.
     workers: processes, each with its own network. gallery: its file or address; None for no gallery.
     keys_file: a file of API keys. allow_anonymous: serve without keys on an address that others can reach.
     allowed_hosts: further names by which clients may reach the server.
@@ -37,6 +37,7 @@ class Settings:
     host: str = "127.0.0.1"
     port: int = 8000
     model: str = "compact"
+    recognizer: str | None = None
     detector: str = "auto"
     runtime: str = "auto"
     device: str = "auto"

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import ipaddress
 import os
+import socket
 
+from faceum.errors import FaceumError
 from faceum.serve.keys import read_keys
 from faceum.serve.settings import KEYS_VARIABLE, Settings, check_settings
 
@@ -11,7 +14,8 @@ from faceum.serve.settings import KEYS_VARIABLE, Settings, check_settings
 def check_start(settings: Settings) -> str:
     """Return one sentence about the server that would run; raises FaceumError if it must not.
 
-    The keys are read, and the model's and the detector's files are looked up; the network is not loaded.
+    The keys are read, the files of the networks looked up, an existing gallery is opened, and the address is
+    taken for a moment on a free port; the network itself is not loaded.
     """
     from faceum.detect.base import load_detector
     from faceum.engine import FORMATS, choose_engine
@@ -22,12 +26,39 @@ def check_start(settings: Settings) -> str:
     engine = choose_engine(settings.model, settings.runtime, settings.device)
     resolve_model(settings.model, FORMATS[engine.runtime])
     load_detector(settings.detector)
+    if settings.recognizer is not None:
+        from faceum.recognizer import Recognizer
+
+        Recognizer(settings.recognizer, threads=1)
+    if settings.gallery is not None:
+        from faceum.people.gallery import is_missing, open_store
+
+        if not is_missing(settings.gallery):
+            open_store(settings.gallery).close()
+    _check_address(settings.host)
     keys = {0: "without API keys", 1: "with 1 API key"}.get(len(records), f"with {len(records)} API keys")
+    processes = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
     people = "no gallery" if settings.gallery is None else "a gallery"
     return (
-        f"{settings.model} by {engine.runtime} on {engine.device}, {settings.workers} process(es), {keys}, "
+        f"{settings.model} by {engine.runtime} on {engine.device}, {processes}, {keys}, "
         f"{people}: http://{_format_host(settings.host)}:{settings.port}/"
     )
+
+
+def _check_address(host: str) -> None:
+    """Raise FaceumError if this machine cannot listen on an IP address; names are left to the start."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return
+    try:
+        with socket.socket(socket.AF_INET6 if address.version == 6 else socket.AF_INET) as one:
+            one.bind((host, 0))
+    except OSError as error:
+        raise FaceumError(
+            f"The server cannot listen on {host} ({error.strerror or error}); give an address of this "
+            "machine, such as 127.0.0.1."
+        ) from None
 
 
 def _format_host(host: str) -> str:
