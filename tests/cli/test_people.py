@@ -222,7 +222,7 @@ def test_faces_of_a_batch_are_clustered_but_not_those_of_two_models(faceum: Run,
         (tmp_path / "batch" / "results" / shard).mkdir(parents=True)
         parquet.write_table(pyarrow.table(columns), tmp_path / "batch" / "results" / shard / "0.parquet")
 
-    def groups(*words: object) -> Result:
+    def groups(*words: object) -> Any:
         return faceum("cluster", tmp_path / "batch", "--out", tmp_path / "out", *words)
 
     write("00000", [0, 1, 0], "tiny@1")

@@ -267,7 +267,7 @@ def _open(
 
     url = default_url() if gallery is None else gallery
     if not new and is_missing(url):
-        raise GalleryError(f"There is no gallery {url}; check the name, or enrol somebody first.")
+        raise GalleryError(f"There is no gallery {url}; check the name, or enroll somebody first.")
 
     def load_analyzer() -> "FaceAnalyzer":
         from faceum.analyzer import FaceAnalyzer

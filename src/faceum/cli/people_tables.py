@@ -32,7 +32,7 @@ def search_table(search: Search, number: int) -> RenderableType:
 def search_basis(search: Search) -> str:
     """Return a sentence that says what a search's threshold rests on."""
     if not search.samples:
-        return "The gallery is empty; enrol somebody first."
+        return "The gallery is empty; enroll somebody first."
     size = f"{search.people:,} people, {search.samples:,} samples"
     if search.threshold is None:
         return f"{size}; without measured thresholds nobody is recognized: run `faceum calibrate`."
