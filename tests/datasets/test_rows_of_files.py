@@ -187,5 +187,5 @@ def test_images_in_one_file_are_packed_or_skipped(tmp_path: Path) -> None:
 
 def test_every_reader_has_a_test_of_its_rows() -> None:
     others = {"celebamask", "folders", "rmfd", "rmfd-pairs", "lfw", "bin", "packed", "generated"}
-    elsewhere = {"recordio", "utkface"}  # in test_rows.py
+    elsewhere = {"recordio", "utkface", "tar"}  # in test_rows.py and test_tar_shards.py
     assert {*SETS, *OF_POINTS, *others, *elsewhere} == {*DATASETS, *PAIR_SETS}

@@ -17,6 +17,7 @@ import pytest
 from faceum import stores
 from faceum.config import load_recipe
 from faceum.data.mixture import SourceConfig
+from faceum.data.pack import PackConfig, pack
 from faceum.data.sample import Sample
 from faceum.data.synthetic import draw_face
 from faceum.datasets.registry import read_dataset
@@ -102,6 +103,19 @@ def test_wrong_labels_are_the_problem_of_their_sample(
     (sample,) = read_tar_shards(write_tar(tmp_path / "train.tar", files))
     with pytest.raises(DataError, match=said):
         check_sample(sample)
+
+
+def test_every_key_is_packed_or_skipped(tmp_path: Path, drawn: list[Sample]) -> None:
+    files: dict[str, bytes] = {"notes.txt": b"no face"}
+    for number, face in enumerate(drawn[:4]):
+        files[f"{number}.png"] = png(face.read()[..., ::-1])
+        files[f"{number}.json"] = json.dumps(labels_of(face)).encode()
+    files["1.png"], files["2.json"] = b"broken", b"{"
+    files |= {"labels only.json": b"{}", "parsing only.parsing.png": png(drawn[0].parsing())}
+    shard = write_tar(tmp_path / "train-0.tar", files)
+    report = pack(read_tar_shards(shard), tmp_path / "x.parquet", config=PackConfig(margin=None))
+    assert (report.written, len(report.skipped)) == (2, 4)
+    assert "labels only has no image" in " ".join(report.skipped)
 
 
 def test_unreadable_shards_give_sentences(tmp_path: Path) -> None:

@@ -16,7 +16,8 @@ import torch.distributed.checkpoint as dcp
 
 from faceum.train.checkpoints import Checkpoints
 
-RECIPE = Path(__file__).resolve().parents[2] / "src" / "faceum" / "recipes" / "smoke.py"
+ROOT = Path(__file__).resolve().parents[2]
+RECIPE = ROOT / "src" / "faceum" / "recipes" / "smoke.py"
 
 SMALL = "sources.drawn.path=24 sources.drawn.batch_size=6 device=cpu log_every=1".split()
 """Settings of `smoke` that take seconds."""
@@ -75,7 +76,13 @@ def start_ranks(ranks: int, words: list[str]) -> list[subprocess.Popen[str]]:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    several = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(ranks)}
+    found = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    several = {
+        "PYTHONPATH": found,
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": str(port),
+        "WORLD_SIZE": str(ranks),
+    }
     return [
         subprocess.Popen(
             [sys.executable, *words],

@@ -85,8 +85,8 @@ def read_tar_shards(root: str | Path, split: str = "train") -> Iterator[Sample]:
     """
     for location in list_shards(str(root), split):
         for key, files in _index_shard(location).items():
-            if files.image is not None:
-                yield _make_sample(location, key, files, files.image)
+            if files.image is not None or files.labels is not None or files.parsing is not None:
+                yield _make_sample(location, key, files)
 
 
 def list_shards(root: str, split: str) -> list[str]:
@@ -144,9 +144,12 @@ def _once(place: TarMember, before: Any, value: Any) -> Any:
     return value
 
 
-def _make_sample(location: str, key: str, files: _Key, image: TarMember) -> Sample:
+def _make_sample(location: str, key: str, files: _Key) -> Sample:
     """Return the sample of a key; labels that cannot be right are its problem."""
     labels, problem = _read_labels(key, files.labels)
+    image = files.image
+    if image is None:  # reported, so that no row vanishes
+        image, problem = TarMember(location, key, 0, 0), f"{key} has no image in {location}"
     row: dict[str, Any] = {"id": key, "source": "tar", **labels}
     sample = sample_of_row(row, Path(location), 0)
     parsing = None if files.parsing is None else _Parsing(files.parsing)
