@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import cv2
@@ -19,13 +19,14 @@ ROOT = Path(__file__).resolve().parents[1]
 SLOW_FILES = {
     "cli/test_batch.py", "cli/test_people.py", "cli/test_train.py", "data/test_corpus.py",
     "evaluate/test_corpus.py", "export/test_exporter.py", "export/test_onnx.py", "export/test_subset.py",
-    "jobs/test_clusters.py", "jobs/test_local.py", "jobs/test_s3.py", "jobs/test_scaling.py",
+    "datasets/test_tar_shards.py", "jobs/test_clusters.py", "jobs/test_local.py", "jobs/test_lost_folders.py",
+    "jobs/test_s3.py", "jobs/test_scaling.py",
     "model/test_convert.py", "model/test_published.py", "people/test_stores.py", "test_end_to_end.py",
     "test_image_fuzz.py", "test_image_memory.py", "test_image_variants.py", "test_inference.py",
     "test_processes.py", "test_recipes.py", "tools/test_convert_detectors.py", "tools/test_fuzz.py",
     "tools/test_ship_weights.py", "train/test_changed_settings.py", "train/test_killed.py",
-    "train/test_learning.py", "train/test_loop.py", "train/test_ranks.py", "train/test_torchrun.py",
-    "train/test_two_crops.py",
+    "train/test_learning.py", "train/test_loop.py", "train/test_ranks.py", "train/test_stages.py",
+    "train/test_torchrun.py", "train/test_two_crops.py",
 }  # fmt: skip
 """Files whose tests train, export, compare whole networks or read thousands of images."""
 
@@ -35,6 +36,24 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.path.as_posix().split("/tests/")[-1] in SLOW_FILES:
             item.add_marker(pytest.mark.slow)
+
+
+@pytest.fixture
+def use_s3_at(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
+    """A function that makes s3:// mean the server at an address, with short waits before a second try."""
+    s3fs = pytest.importorskip("s3fs")
+
+    def use(address: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", address)
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
+            monkeypatch.setenv(name, "test")
+        monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+        monkeypatch.delenv("AWS_PROFILE", raising=False)
+        monkeypatch.setattr("faceum.stores.FIRST_WAIT", 0.02)
+        s3fs.S3FileSystem.clear_instance_cache()
+
+    yield use
+    s3fs.S3FileSystem.clear_instance_cache()
 
 
 @pytest.fixture(scope="session")

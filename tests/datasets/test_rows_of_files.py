@@ -42,6 +42,12 @@ def helen(root: Path, name: str, suffix: str) -> Path:
     return root / f"trainset/{name}.pts"
 
 
+def wrong_points(good: str, long: str) -> list[str]:
+    """Files of points with a number too many, a number too long, a line too long, and nothing."""
+    changed = [good.replace("\n0 0\n", line, 1) for line in ("\n0 0 7\n", f"\n{DIGITS} 0\n")]
+    return [*changed, long, ""]
+
+
 LAPA_TEXT = f"106\n{POINTS106}\n"
 PTS_TEXT = f"version: 1\nn_points: 68\n{{\n{POINTS68}\n}}\n"
 OF_POINTS: dict[str, tuple[Callable[[Path, str, str], Path], str, str, list[str]]] = {
@@ -50,23 +56,13 @@ OF_POINTS: dict[str, tuple[Callable[[Path, str, str], Path], str, str, list[str]
         lapa,
         "train",
         LAPA_TEXT,
-        [
-            LAPA_TEXT.replace("\n0 0\n", "\n0 0 7\n", 1),
-            LAPA_TEXT.replace("\n0 0\n", f"\n{DIGITS} 0\n", 1),
-            f"106\n{LONG}\n",
-            "",
-        ],
+        wrong_points(LAPA_TEXT, f"106\n{LONG}\n"),
     ),
     "300w": (
         points_300w,
         "challenging",
         PTS_TEXT,
-        [
-            PTS_TEXT.replace("\n0 0\n", "\n0 0 7\n", 1),
-            PTS_TEXT.replace("\n0 0\n", f"\n{DIGITS} 0\n", 1),
-            f"n_points: 68\n{{\n{LONG}\n}}",
-            "",
-        ],
+        wrong_points(PTS_TEXT, f"n_points: 68\n{{\n{LONG}\n}}"),
     ),
 }
 OF_POINTS["helen"] = (helen, "train", *OF_POINTS["300w"][2:])

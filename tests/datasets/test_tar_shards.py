@@ -6,7 +6,7 @@ import dataclasses
 import io
 import json
 import tarfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import cv2
 import numpy as np
 import pytest
 
-from faceum import stores
 from faceum.config import load_recipe
 from faceum.data.mixture import SourceConfig
 from faceum.data.pack import PackConfig, pack
@@ -87,7 +86,7 @@ def test_samples_are_those_that_were_written(shards: Path, drawn: list[Sample]) 
     [
         (b"{", "is not JSON"),
         (b"[1]", "not an object"),
-        (b'{"age": "old"}', 'has a age that is "old"; expected number'),
+        (b'{"age": "old"}', 'age that is "old"'),
         (b'{"box": [1, 2, null, 4]}', "box"),
         (b'{"attributes": [true]}', "1 attributes"),
         (b'{"age": 900}', "ages lie between"),
@@ -138,27 +137,20 @@ def test_unreadable_shards_give_sentences(tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def bucket(shards: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def bucket(shards: Path, use_s3_at: Callable[[str], None]) -> Iterator[str]:
     """The folder of shards in a bucket of an S3 server on loopback."""
     s3fs = pytest.importorskip("s3fs")
     server = pytest.importorskip("moto.server").ThreadedMotoServer(
         ip_address="127.0.0.1", port=0, verbose=False
     )
     server.start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", "http://{}:{}".format(*server.get_host_and_port()))
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    monkeypatch.setattr(stores, "FIRST_WAIT", 0.02)
-    s3fs.S3FileSystem.clear_instance_cache()
+    use_s3_at("http://{}:{}".format(*server.get_host_and_port()))
     store = s3fs.S3FileSystem()
     store.mkdir("training")
     for path in shards.iterdir():
         store.put_file(str(path), f"training/shards/{path.name}")
     s3fs.S3FileSystem.clear_instance_cache()
     yield "s3://training/shards"
-    s3fs.S3FileSystem.clear_instance_cache()
     server.stop()
 
 

@@ -13,7 +13,6 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from faceum import stores
 from faceum.errors import DataError
 from faceum.jobs.batch import shards_to_do
 from faceum.jobs.check import verify_batch
@@ -83,22 +82,15 @@ def make_proxy(port: int, faults: Faults) -> ThreadingHTTPServer:
 
 
 @pytest.fixture
-def faults(monkeypatch: pytest.MonkeyPatch) -> Iterator[Faults]:
+def faults(use_s3_at: Callable[[str], None]) -> Iterator[Faults]:
     """An S3 server that s3:// means, and the faults of the proxy before it."""
     inner = moto_server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     inner.start()
     faults = Faults()
     proxy = make_proxy(inner.get_host_and_port()[1], faults)
     threading.Thread(target=proxy.serve_forever, daemon=True).start()
-    monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{proxy.server_address[1]}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"):
-        monkeypatch.setenv(name, "test")
-    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
-    monkeypatch.delenv("AWS_PROFILE", raising=False)
-    monkeypatch.setattr(stores, "FIRST_WAIT", 0.02)
-    s3fs.S3FileSystem.clear_instance_cache()
+    use_s3_at(f"http://127.0.0.1:{proxy.server_address[1]}")
     yield faults
-    s3fs.S3FileSystem.clear_instance_cache()
     proxy.shutdown()
     proxy.server_close()
     inner.stop()

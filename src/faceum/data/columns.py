@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from typing import Any
 
 REQUIRED = {"id", "source", "image"}
@@ -63,24 +62,13 @@ def arrow_type(kind: str) -> Any:
 
 def value_problem(column: str, value: Any) -> str | None:
     """Return what is wrong with the type of a value from JSON; None if a cell of the column can hold it."""
-    kind = COLUMNS[column]
+    import pyarrow
 
-    def is_number(one: Any) -> bool:
-        return isinstance(one, int | float) and not isinstance(one, bool)
-
-    passes: dict[str, Callable[[Any], bool]] = {
-        "text": lambda one: isinstance(one, str),
-        "bytes": lambda one: False,
-        "integer": lambda one: isinstance(one, int) and not isinstance(one, bool),
-        "number": is_number,
-        "flag": lambda one: isinstance(one, bool),
-        "numbers": lambda one: isinstance(one, list) and all(map(is_number, one)),
-        "flags": lambda one: isinstance(one, list) and all(isinstance(part, bool | int) for part in one),
-        "float32 numbers": lambda one: isinstance(one, list) and all(map(is_number, one)),
-    }
-    if value is None or passes[kind](value) or (column == "person" and isinstance(value, int)):
-        return None
-    return f"has a {column} that is {json.dumps(value)[:40]}; expected {kind}"
+    try:
+        problem = column_problem(column, pyarrow.infer_type([value]))
+    except (pyarrow.ArrowException, OverflowError) as error:  # a list of several kinds, a number too large
+        problem = f"is no value of one kind ({error})"
+    return None if problem is None else f"has a {column} that is {json.dumps(value)[:40]}: it {problem}"
 
 
 def column_problem(column: str, found: Any) -> str | None:
