@@ -198,6 +198,10 @@ def test_embeddings_of_a_parquet_file_are_clustered(faceum: Run, tmp_path: Path)
     assert table["source"] == list("abcdef")
     assert table["cluster"] == [0, 0, 0, 2, 1, 1] and table["size"] == [3, 3, 3, 1, 2, 2]
     parquet.write_table(pyarrow.table({"id": ["a"]}), tmp_path / "other.parquet")
+    # Two faces at a cosine of 0.2 are two people, however few faces there are.
+    pair = pyarrow.table({"embedding": [[1.0, 0.0], [0.2, 0.96**0.5]]})
+    pyarrow.parquet.write_table(pair, tmp_path / "pair.parquet")
+    assert "groups: 2" in faceum("cluster", tmp_path / "pair.parquet", "--out", tmp_path / "two").stdout
     done = faceum("cluster", tmp_path / "other.parquet", "--out", tmp_path / "out")
     assert done.exit_code == 2 and "embedding" in done.stderr
 
@@ -231,7 +235,7 @@ def test_faces_of_a_batch_are_clustered_but_not_those_of_two_models(faceum: Run,
     assert done.exit_code == 0, done.output
     table = parquet.read_table(tmp_path / "out" / "clusters.parquet").to_pydict()
     assert table["face"] == [0, 1, 2, 0, 1] and table["cluster"] == [0, 1, 0, 2, 1]
-    assert "3 faces in" in groups("--threshold", "0.9", "--min-quality", "0.5").stdout
+    assert "Faces: 3," in groups("--threshold", "0.9", "--min-quality", "0.5").stdout
     done = groups()
     assert done.exit_code == 2 and "tiny@1" in done.stderr and "--threshold" in done.stderr
     write("00002", [3, 1], "other@2")

@@ -35,8 +35,8 @@ def cluster_command(
     Writes an HTML index with a contact sheet per group, and clusters.parquet.
 
     Embeddings come from the images, from the column `embedding` of a .parquet file, or from the output folder
-    of `faceum batch`. The default threshold rises with the number of faces. Exit code 1 if some images could
-    not be used.
+    of `faceum batch`. The default threshold is that of `faceum compare`, and higher for many faces. Exit code
+    1 if some images could not be used.
     """
     from rich.console import Console
     from rich.progress import Progress
@@ -44,6 +44,7 @@ def cluster_command(
     from faceum.analyzer import FaceAnalyzer
     from faceum.cli.paths import ImageList, list_images
     from faceum.files import check_folder
+    from faceum.match import FMR
     from faceum.people.cluster_faces import faces_of_images, faces_of_parquet, parquet_files
     from faceum.people.cluster_report import write_clusters
     from faceum.people.clusters import cluster_vectors
@@ -73,14 +74,16 @@ def cluster_command(
             raise DataError("There is no face to group; give images with faces.")
         if threshold is None:
             _check_model(faces.model, model, recognizer)
-            threshold = thresholds(recognizer or model).for_gallery(RATE, len(faces.vectors)).cosine
+            known = thresholds(recognizer or model)
+            # Among few faces, strangers are rare at any threshold; two faces still are a pair like any other.
+            threshold = max(known.at(FMR).cosine, known.for_gallery(RATE, len(faces.vectors)).cosine)
         task = progress.add_task("Comparing faces", total=len(faces.vectors))
         clustering = cluster_vectors(
             faces.vectors, threshold, progress=lambda done, _: progress.update(task, completed=done)
         )
         page = write_clusters(faces, clustering, out)
     people = int(clustering.labels.max()) + 1
-    typer.echo(f"{len(faces.vectors)} faces in {people} groups: {escape(str(page))}")
+    typer.echo(f"Faces: {len(faces.vectors)}, groups: {people}; see {escape(str(page))}.")
     if faces.problems:
         raise typer.Exit(1)
 
