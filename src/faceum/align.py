@@ -1,8 +1,9 @@
 """Five points for every face, by which it is turned upright: predicted, checked, and corrected.
 
 A face whose box alone is given gets its points from the network. The points of a detected face are checked
-against the network's landmarks: on a face that is turned far, the detector's points are those of an upright
-face, and the landmarks that follow from them disagree. Such a face is seen again, turned by quarter turns.
+against the network's landmarks, which are part of the answers: on a face that is turned far, the detector's
+points are those of an upright face, and the landmarks that follow from them disagree. Such a face is seen
+again, turned by quarter turns.
 """
 
 from __future__ import annotations
@@ -53,6 +54,11 @@ class Aligner:
         if uses_points and "landmarks" in card.tasks:
             self._spec = card.crop_of("landmarks")
 
+    @property
+    def checks(self) -> bool:
+        """Whether points of detected faces can be checked: `correct` then needs the landmarks of each."""
+        return self._spec is not None and self._spec.policy == "similarity"
+
     def predict(self, image: np.ndarray, faces: Sequence[Detection]) -> list[Detection]:
         """Return the faces with points for those that have none, if the network can tell them."""
         unknown = [i for i, face in enumerate(faces) if face.points5 is None]
@@ -73,17 +79,15 @@ class Aligner:
         max_faces: int | None = None,
         search_turned: bool = True,
     ) -> list[Detection]:
-        """Return the faces that the detector finds, the points of turned faces corrected.
+        """Return the faces that the detector finds; `correct` checks their points later.
 
         If nothing is found, the image is searched again by quarter turns, unless `search_turned` is False;
         what is found there counts only if the landmarks agree, or nearly agree with a sure find.
         """
         faces = detector.detect(image, min_score=min_score)[:max_faces]
-        if self._spec is None or self._spec.policy != "similarity":
-            return faces
-        if faces:
-            return self._correct_points(image, faces, detector)
-        return self._search_turned(image, detector, min_score, max_faces) if search_turned else []
+        if not faces and search_turned and self.checks:
+            return self._search_turned(image, detector, min_score, max_faces)
+        return faces
 
     def _search_turned(
         self, image: np.ndarray, detector: Detector, min_score: float, max_faces: int | None
@@ -104,15 +108,26 @@ class Aligner:
                 likely.append((min(apart for _, apart in sure), [face for face, _ in sure]))
         return min(likely, key=lambda one: one[0])[1] if likely else []
 
-    def _correct_points(
-        self, image: np.ndarray, faces: list[Detection], detector: Detector
-    ) -> list[Detection]:
-        known = [i for i, face in enumerate(faces) if face.points5 is not None]
-        disagreements = self._disagreements(image, [faces[i] for i in known])
-        worst = dict(zip(known, disagreements, strict=True))
-        suspects = [i for i in known if worst[i] > MAX_DISAGREEMENT]
+    def correct(
+        self,
+        image: np.ndarray,
+        faces: Sequence[Detection],
+        landmarks: Sequence[np.ndarray],
+        detector: Detector,
+    ) -> dict[int, Detection]:
+        """Return, by their places in `faces`, the detected faces whose points are wrong, with better points.
+
+        landmarks: the network's landmarks (68, 2) of each face, cut out by its points, in pixels of the
+            image. A face without a score was not detected; its points are left alone.
+        """
+        worst = {
+            i: disagreement(face.points5, points5_from_landmarks(one))
+            for i, (face, one) in enumerate(zip(faces, landmarks, strict=True))
+            if face.score is not None and face.points5 is not None
+        }
+        suspects = [i for i, apart in worst.items() if apart > MAX_DISAGREEMENT]
         if not suspects:
-            return faces
+            return {}
         boxes = [faces[i].box for i in suspects for _ in QUARTER_TURNS]
         starts = [turned_points_from_box(faces[i].box, turns) for i in suspects for turns in QUARTER_TURNS]
         points = np.stack(self._points(image, boxes, starts))
@@ -124,7 +139,7 @@ class Aligner:
         tries = [replace(faces[i], points5=one) for i, one in zip(rows, points, strict=True)]
         apart = np.full(len(tries), np.inf)
         apart[plausible] = self._disagreements(image, [tries[k] for k in np.flatnonzero(plausible)])
-        corrected = list(faces)
+        corrected = {}
         for row, i in enumerate(suspects):
             best = len(QUARTER_TURNS) * row + int(apart.reshape(-1, len(QUARTER_TURNS))[row].argmin())
             if apart[best] <= min(MAX_CORRECTED, worst[i] / 2):

@@ -18,7 +18,7 @@ import numpy as np
 
 from faceum.align import Aligner
 from faceum.batching import Pace, run_in_order
-from faceum.crop import Crop, crop_face
+from faceum.crop import Crop, CropSpec, crop_face
 from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
 from faceum.detect.candidates import make_candidates, whole_image
@@ -46,15 +46,22 @@ GROUP_SIZES = {"cpu": 8, "coreml": 8, "cuda": 32}
 """Images, by the network's device, whose faces the network sees in one call (docs/performance.md)."""
 
 
+HELD_PIXELS = 2_100_000
+"""Images up to this size (1920 x 1080) are held until the network has seen their faces, in case the points of
+a face must be corrected; the network sees the faces of a larger image at once, by themselves."""
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class _CutFaces:
     """Faces of one image, found and cut out, before the network has seen them.
 
-    crops: per crop policy, the tasks asked for that use it, and the faces' crops in the faces' order.
+    crops: the faces' crops in the faces' order, for each of `FaceAnalyzer._policies`.
+    image: the image, if the points of a face are to be checked.
     """
 
     faces: Sequence[Detection]
-    crops: Sequence[tuple[tuple[str, ...], Sequence[Crop]]]
+    crops: Sequence[Sequence[Crop]]
+    image: np.ndarray | None
 
 
 @dataclass(frozen=True, kw_only=True, eq=False)
@@ -248,7 +255,7 @@ class FaceAnalyzer:
     ) -> list[Detection]:
         """Return the faces of an RGB image (H, W, 3) as `answer` takes them, largest first.
 
-        Points of turned faces are corrected, but the image itself is not searched turned. min_score: the
+        `answer` corrects the points of turned faces; the image itself is not searched turned. min_score: the
         analyzer's own by default. one_thread: use one thread, for calls that run at the same time.
         """
         detector = self._lone_detector if one_thread else self._detector
@@ -259,7 +266,10 @@ class FaceAnalyzer:
             )
 
     def answer(self, image: np.ndarray, faces: Sequence[Detection]) -> list[Face]:
-        """Answer the tasks for detections in an RGB image (H, W, 3), in their order."""
+        """Answer the tasks for detections in an RGB image (H, W, 3), in their order.
+
+        The points of a detection with a score are corrected if the network's landmarks disagree with them.
+        """
         with finish_before_exit():
             return self._faces(image, faces)
 
@@ -315,7 +325,8 @@ class FaceAnalyzer:
             size = (image.shape[1], image.shape[0])
             found = self._find(detector, image, boxes, points5, cropped)
             kept = image if keep_image else None
-            if len(found) > MAX_CROPS:
+            held = not self._is_checked(found) or size[0] * size[1] <= HELD_PIXELS
+            if len(found) > MAX_CROPS or not held:
                 # A crowd fills the network by itself, and its crops are too many to keep.
                 return _Prepared(name=name, size=size, faces=self._faces(image, found), image=kept)
             return _Prepared(name=name, size=size, cut=self._cut(image, found), image=kept)
@@ -362,40 +373,64 @@ class FaceAnalyzer:
             faces += self._answer([self._cut(image, found[first : first + MAX_CROPS])])[0]
         return faces
 
+    def _is_checked(self, found: Sequence[Detection]) -> bool:
+        """Return whether the network's landmarks are needed to check the points of a face."""
+        return self._aligner.checks and any(one.score is not None for one in found)
+
+    def _policies(self) -> Iterator[tuple[CropSpec, tuple[str, ...], bool]]:
+        """Yield each crop policy, the tasks asked for that use it, and whether its landmarks check points."""
+        for spec, tasks in self._runner.card.crops:
+            checks = self._aligner.checks and "landmarks" in tasks
+            asked = tuple(task for task in tasks if task in self.tasks)
+            if asked or checks:
+                yield spec, asked, checks
+
     def _cut(self, image: np.ndarray, found: Sequence[Detection]) -> _CutFaces:
         """Cut the faces out by each crop policy that the tasks need."""
         found = self._aligner.predict(image, found)
-        crops = []
-        for spec, tasks in self._runner.card.crops:
-            asked = tuple(task for task in self.tasks if task in tasks)
-            if asked:
-                crops.append((asked, [crop_face(image, spec, one.box, one.points5) for one in found]))
-        return _CutFaces(faces=found, crops=crops)
+        crops = [
+            [crop_face(image, spec, one.box, one.points5) for one in found] for spec, _, _ in self._policies()
+        ]
+        return _CutFaces(faces=found, crops=crops, image=image if self._is_checked(found) else None)
 
     def _answer(self, images: Sequence[_CutFaces]) -> list[list[Face]]:
-        """Return the faces of each image; the network sees all images' crops of one policy together."""
+        """Return the faces of each image, wrong points corrected; the network sees all images together."""
+        answers = self._run_together(images)
+        return [self._correct_faces(cut, of_image) for cut, of_image in zip(images, answers, strict=True)]
+
+    def _correct_faces(self, cut: _CutFaces, answers: list[dict[str, Any]]) -> list[Face]:
+        """Return one image's faces with their answers; those whose points are wrong are seen once more."""
+        found = list(cut.faces)
+        if cut.image is not None:
+            landmarks = [answer["landmarks"] for answer in answers]
+            corrected = self._aligner.correct(cut.image, found, landmarks, self._detector)
+            if corrected:
+                (again,) = self._run_together([self._cut(cut.image, list(corrected.values()))])
+                for i, answer in zip(corrected, again, strict=True):
+                    found[i], answers[i] = corrected[i], answer
+        if "landmarks" not in self.tasks:
+            for answer in answers:
+                answer.pop("landmarks", None)
+        model = self._runner.model_id
+        return [
+            Face(box=one.box, points5=one.points5, score=one.score, model=model, **answer)
+            for one, answer in zip(found, answers, strict=True)
+        ]
+
+    def _run_together(self, images: Sequence[_CutFaces]) -> list[list[dict[str, Any]]]:
+        """Return the answers for each image's faces; all images' crops of one policy are seen together."""
         answers: list[dict[str, Any]] = [{} for image in images for _ in image.faces]
-        for policy in zip(*(image.crops for image in images), strict=True):
-            asked = policy[0][0]
-            crops = [crop for _, of_image in policy for crop in of_image]
-            for first in range(0, len(crops), MAX_CROPS):
-                some = self._run(crops[first : first + MAX_CROPS], asked)
+        checked = any(image.image is not None for image in images)
+        for place, (_, asked, checks) in enumerate(self._policies()):
+            crops = [crop for image in images for crop in image.crops[place]]
+            extra = ("landmarks",) if checked and checks and "landmarks" not in asked else ()
+            tasks = (*asked, *extra)
+            for first in range(0, len(crops) if tasks else 0, MAX_CROPS):
+                some = self._run(crops[first : first + MAX_CROPS], tasks)
                 for answer, more in zip(answers[first:], some, strict=False):
                     answer.update(more)
         left = iter(answers)
-        return [
-            [
-                Face(
-                    box=one.box,
-                    points5=one.points5,
-                    score=one.score,
-                    model=self._runner.model_id,
-                    **next(left),
-                )
-                for one in image.faces
-            ]
-            for image in images
-        ]
+        return [[next(left) for _ in image.faces] for image in images]
 
     def _run(self, crops: Sequence[Crop], tasks: Sequence[str]) -> list[dict[str, Any]]:
         outputs = self._runner.run(
