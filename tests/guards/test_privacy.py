@@ -130,6 +130,29 @@ for words, codes in {commands!r}:
 """
 """Runs the commands one after another; a process each would load the same packages nineteen times."""
 
+REQUESTS = """
+import asyncio, pathlib
+import httpx
+from faceum.serve.app import build_app
+from faceum.serve.keys import KeyRing
+from faceum.serve.settings import Settings
+
+async def main():
+    image = {"images": ("astronaut.png", pathlib.Path("astronaut.png").read_bytes())}
+    app = build_app(Settings(), keys=KeyRing([]))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://localhost:8000") as client:
+            page = await client.get("/")
+            answer = await client.post("/v1/analyze", files=image)
+            refused = await client.post("/v1/analyze", files={"images": ("x", b"no image")})
+    print(page.text[:200], answer.text[:200], refused.text)
+    assert page.status_code == 200 and answer.json()["results"][0]["faces"]
+
+asyncio.run(main())
+"""
+"""A server's page and answers, with the shipped weights; requests come from within the process."""
+
 DEPENDENCIES = (
     "numpy", "cv2", "safetensors", "typer", "rich", "PIL", "pillow_heif", "pandas", "pyarrow.parquet",
     "onnx", "onnxscript", "torch", "torch.utils.tensorboard",
@@ -251,6 +274,12 @@ def test_every_other_command_sends_nothing_and_writes_only_its_output(
     seen = trace(["-c", SESSION.format(commands=commands)], tmp_path, recorder)
     assert seen.network == []
     assert not [file for file in seen.files if not file.startswith("here/out/")]
+
+
+def test_server_sends_nothing_and_stores_no_upload(recorder: dict[str, str], tmp_path: Path) -> None:
+    for package in ("fastapi", "httpx", "prometheus_client", "python_multipart", "uvicorn"):
+        pytest.importorskip(package)
+    assert trace(["-c", REQUESTS], tmp_path, recorder) == Trace(network=[], files=[])
 
 
 def test_every_command_is_traced() -> None:
