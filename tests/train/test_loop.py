@@ -174,9 +174,11 @@ class Cut(Exception):
     """Somebody pulls the plug."""
 
 
+@pytest.mark.parametrize("optimizer", ["adamw", "muon"])
 def test_resumed_run_equals_uninterrupted_run(
-    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    run: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, optimizer: str
 ) -> None:
+    run = dataclasses.replace(run, optimizer=optimizer)
     whole = dataclasses.replace(run, out=str(tmp_path / "whole"))
     answer = train(whole)
 

@@ -18,6 +18,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "device": ("auto", "cpu", "cuda"),
     "shard": ("none", "blocks"),
     "precision": ("float32", "bfloat16", "float16"),
+    "optimizer": ("adamw", "muon"),
 }
 """Allowed values of some settings."""
 
@@ -60,6 +61,7 @@ class RunConfig:
     steps: number of updates of the weights.
     accumulate: number of batches per update.
     warmup: number of steps until the peak learning rate.
+    optimizer: "adamw", or "muon" for orthogonal updates of the encoder's matrices (see train.muon).
     lr: peak learning rate of the heads, and of the encoder if encoder_lr is None.
     encoder_lr: peak learning rate of the trunk and the MoE blocks.
     weight_decay: weight decay of the matrices; see optim.parameter_groups.
@@ -105,6 +107,7 @@ class RunConfig:
     steps: int = 20_000
     accumulate: int = 1
     warmup: int = 500
+    optimizer: str = "adamw"
     lr: float = 1.5e-3
     encoder_lr: float | None = None
     weight_decay: float = 0.05
@@ -139,6 +142,8 @@ class RunConfig:
                 raise RecipeError(f"{name} is {value}; it must be at least 1.")
         if self.shard != "none" and self.compile:
             raise RecipeError("shard=blocks does not work with compile=true; leave out one of them.")
+        if self.shard != "none" and self.optimizer == "muon":
+            raise RecipeError("optimizer=muon needs whole matrices; use shard=none or optimizer=adamw.")
         if self.network is None and self.initial is None:
             raise RecipeError("The recipe has no network; set `network`, or `initial` weights to start from.")
 

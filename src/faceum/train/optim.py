@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from faceum.train.distributed import local_part, max_over_ranks, sum_over_ranks
+from faceum.train.muon import Muon, is_matrix
 from faceum.train.partial_fc import PartialFC
 
 BETAS = (0.9, 0.98)
@@ -20,39 +21,52 @@ ENCODER = ("trunk.", "moe_blocks.")
 
 
 def parameter_groups(
-    *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
+    *modules: nn.Module,
+    lr: float,
+    encoder_lr: float | None = None,
+    weight_decay: float,
+    matrices: bool = False,
 ) -> list[dict]:
-    """Return AdamW's groups of the trainable parameters, with "params", "lr", "peak" and "weight_decay".
+    """Return the groups of the trainable parameters: "params", "lr", "peak", "weight_decay" and "matrices".
 
-    Norms, biases, positions, gates and other vectors are not decayed. Sharded parameters have groups of their
-    own, because torch's fused loops do not mix them with others.
-    lr: peak learning rate. encoder_lr: that of the trunk and the MoE blocks; None for lr.
+    Norms, biases, positions, gates and other vectors are not decayed. "matrices" says whether they are the
+    encoder's matrices, which Muon treats by itself. Sharded parameters have groups of their own, because
+    torch's fused loops do not mix them with others.
+    lr: peak learning rate. encoder_lr: that of the trunk and the MoE blocks; None for lr. matrices: whether
+    to give the encoder's matrices groups of their own.
     """
-    groups: dict[tuple[float, float, bool], list[nn.Parameter]] = {}
+    groups: dict[tuple[float, float, bool, bool], list[nn.Parameter]] = {}
     for module in modules:
         for name, parameter in module.named_parameters():
             if parameter.requires_grad:
                 plain = parameter.dim() < 2 or name.endswith(("positions", "router.weight"))
-                encoder = encoder_lr is not None and name.startswith(ENCODER)
+                encoder = name.startswith(ENCODER)
                 key = (
                     encoder_lr if encoder and encoder_lr is not None else lr,
                     0.0 if plain else weight_decay,
                     isinstance(parameter, DTensor),
+                    matrices and encoder and not plain and is_matrix(parameter),
                 )
                 groups.setdefault(key, []).append(parameter)
-    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1], item[0][2]))
+    ordered = sorted(groups.items(), key=lambda item: (item[0][0], -item[0][1], *item[0][2:]))
     return [
-        {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay}
-        for (peak, decay, _), parameters in ordered
+        {"params": parameters, "lr": peak, "peak": peak, "weight_decay": decay, "matrices": matrix}
+        for (peak, decay, _, matrix), parameters in ordered
     ]
 
 
 def build_optimizer(
-    *modules: nn.Module, lr: float, encoder_lr: float | None = None, weight_decay: float
+    *modules: nn.Module,
+    lr: float,
+    encoder_lr: float | None = None,
+    weight_decay: float,
+    kind: str = "adamw",
 ) -> torch.optim.AdamW:
-    """Return AdamW over `parameter_groups`."""
-    groups = parameter_groups(*modules, lr=lr, encoder_lr=encoder_lr, weight_decay=weight_decay)
-    return torch.optim.AdamW(groups, lr=lr, betas=BETAS)
+    """Return AdamW, or Muon if `kind` is "muon", over `parameter_groups`."""
+    groups = parameter_groups(
+        *modules, lr=lr, encoder_lr=encoder_lr, weight_decay=weight_decay, matrices=kind == "muon"
+    )
+    return (Muon if kind == "muon" else torch.optim.AdamW)(groups, lr=lr, betas=BETAS)
 
 
 def build_centre_optimizer(partial_fc: PartialFC, *, lr: float, weight_decay: float) -> torch.optim.Optimizer:
@@ -69,15 +83,20 @@ def build_centre_optimizer(partial_fc: PartialFC, *, lr: float, weight_decay: fl
 def optimizer_tensors(
     optimizer: torch.optim.Optimizer, names: Mapping[nn.Parameter, str]
 ) -> dict[str, Tensor]:
-    """Return the live moments and step counts of AdamW, or the moments of SparseAdam, by parameter name.
+    """Return the live moments of an optimizer by parameter name, and the step counts but for SparseAdam's.
 
     Parameters without any update get the zeros that their first update would give them.
     """
     sparse = isinstance(optimizer, torch.optim.SparseAdam)
     tensors = {}
-    for parameter in (one for group in optimizer.param_groups for one in group["params"]):
+    members = [
+        (one, group.get("matrices", False)) for group in optimizer.param_groups for one in group["params"]
+    ]
+    for parameter, matrix in members:
         state = optimizer.state[parameter]
-        if not state:
+        if not state and matrix:
+            state["momentum"] = torch.zeros_like(parameter, requires_grad=False)
+        elif not state:
             state["step"] = 0 if sparse else torch.tensor(0.0)
             state["exp_avg"] = torch.zeros_like(parameter, requires_grad=False)
             state["exp_avg_sq"] = torch.zeros_like(parameter, requires_grad=False)

@@ -89,7 +89,9 @@ class Trainer:
             blocks = [*self.network.trunk.blocks, *self.network.moe_blocks]
             shard_modules(self.network, blocks, self.device)
         rates: dict[str, Any] = {"lr": config.lr, "weight_decay": config.weight_decay}
-        self.optimizer = build_optimizer(self.network, self.objective, encoder_lr=config.encoder_lr, **rates)
+        self.optimizer = build_optimizer(
+            self.network, self.objective, encoder_lr=config.encoder_lr, kind=config.optimizer, **rates
+        )
         self.partial_fc_optimizer = (
             build_centre_optimizer(self.partial_fc, **rates) if self.partial_fc else None
         )
