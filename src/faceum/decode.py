@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import cv2
 import numpy as np
 
-from faceum.errors import ModelError
+from faceum.errors import ModelError, count_noun
 from faceum.results import Age, Expression, Parsing
 from faceum.tasks import TASKS
 
@@ -42,8 +42,8 @@ def decode_answers(
         words = tuple((labels or {}).get(name) or task.labels)
         if words and values.shape[1] != len(words):
             raise ModelError(
-                f"The network answers {name!r} with {values.shape[1]} values for {len(words)} labels; "
-                "its labels do not belong to it."
+                f"The network answers {name!r} with {count_noun(values.shape[1], 'value')} for "
+                f"{count_noun(len(words), 'label')}; its labels do not belong to it."
             )
         correction = (calibration or {}).get(name, 1.0)
         decoded = DECODERS[task.kind](values.astype(np.float32, copy=False), crops, words, correction)

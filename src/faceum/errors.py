@@ -42,6 +42,11 @@ def unknown_name(name: str, what: str, names: Iterable[str]) -> str:
     return f"There is no {what} {name!r}; {hint}known: {join_names(known)}."
 
 
+def count_noun(number: int, one: str, more: str = "") -> str:
+    """Return a number with its noun, such as "1 face" or "1,200 faces"; more: an irregular plural."""
+    return f"{number:,} {one if number == 1 else more or one + 's'}"
+
+
 def join_names(names: Iterable[str]) -> str:
     """Return the names with commas, or "none"."""
     return ", ".join(names) or "none"

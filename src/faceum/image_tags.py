@@ -12,7 +12,7 @@ import struct
 from collections.abc import Sequence
 from typing import Any, BinaryIO
 
-from faceum.errors import ImageError
+from faceum.errors import ImageError, count_noun
 
 ORIENTATION_TAG, XMP_TAG, ICC_TAG = 274, 700, 34675
 MAX_TEXT = 2**22
@@ -147,7 +147,7 @@ def check_tiff(fields: dict[int, tuple[int, ...]]) -> None:
     elif fields.get(317, (1,))[0] not in ((1, 2) if compression in _TIFF_PREDICTED else (1,)):
         wrong = f"with predictor {fields[317][0]} for compression {compression}"
     elif not 1 <= samples <= 5:
-        wrong = f"with {samples} channels"
+        wrong = f"with {count_noun(samples, 'channel')}"
     elif bits[0] == 16 and (separate or colour not in (1, 2) or samples not in (1, 3, 4)):
         layout = "in separate planes" if separate else f"with {samples} channels of colour space {colour}"
         wrong = f"of 16 bits {layout}"

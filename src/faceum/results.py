@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal, overload
 
 import numpy as np
 
-from faceum.errors import FaceumError, ModelError, unknown_name
+from faceum.errors import FaceumError, ModelError, count_noun, unknown_name
 from faceum.extras import missing
 from faceum.geometry import box_corners, invert, transform_points
 from faceum.image import read_image
@@ -113,7 +113,7 @@ class Parsing(_Record):
 
     def __repr__(self) -> str:
         height, width = self.class_map.shape
-        return f"Parsing({width}x{height}, {len(np.unique(self.class_map))} classes)"
+        return f"Parsing({width}x{height}, {count_noun(len(np.unique(self.class_map)), 'class', 'classes')})"
 
     def paste(self, size: tuple[int, int], *, unknown: int = UNKNOWN_CLASS) -> np.ndarray:
         """Return the class of every pixel of the image, (height, width) uint8.
@@ -440,7 +440,7 @@ class Result(_Record):
     def _summary(self) -> str:
         if self.error is not None:
             return self.error
-        count = {0: "no face", 1: "1 face"}.get(len(self), f"{len(self)} faces")
+        count = count_noun(len(self), "face") if len(self) else "no face"
         return f"{self.width} x {self.height}, {count}"
 
 

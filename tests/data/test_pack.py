@@ -166,7 +166,7 @@ def test_wrong_samples_are_skipped_or_refused(put, tmp_path):
         with pytest.raises(DataError):
             pack([good, sample], path, config=PackConfig(refuse=True))
     assert len(list(read_packed(path))) == 1, "a refused packing leaves the old file"
-    with pytest.raises(DataError, match="Nothing was packed: 1 samples.*age is 300"):
+    with pytest.raises(DataError, match="Nothing was packed, 1 sample .*age is 300"):
         pack(wrong[:1], tmp_path / "y.parquet")
     assert sorted(found.name for found in tmp_path.iterdir()) == ["good.png", "x.train.parquet"]
 
@@ -249,7 +249,7 @@ def test_packing_pairs_counts_those_of_skipped_faces(put, tmp_path):
     done = CliRunner().invoke(app, words)
     assert done.exit_code == 0, done.output
     assert "3 faces, 1 skipped" in done.output
-    assert "2 pairs, 2 left out: they name skipped faces" in done.output
+    assert "2 pairs, left out for skipped faces: 2" in done.output
     pairs = read_pairs(tmp_path / "out" / "lfw-pairs.test.parquet")
     known = {sample.id for sample in read_packed(tmp_path / "out" / "lfw.test.parquet")}
     assert len(pairs) == 2 and {*pairs.a, *pairs.b} <= known

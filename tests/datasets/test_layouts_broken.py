@@ -91,7 +91,7 @@ def test_broken_line_of_a_table_spoils_its_row_alone(tmp_path):
     path = tmp_path / "table.csv"
     path.write_text('a, b, c\n\n1, 2\n3\n"4, 5\n6,' + "7" * 200_000 + "\n8, 9, , \n1, 2, 3, 4\n")
     rows = list(read_csv(path, ("a", "b")))
-    short = "ends before its column b: got 1 columns, expected 3"
+    short = "ends before its column b: got 1 column, expected 3"
     assert [row["a"] for _, row, _ in rows] == ["1", "3", "4, 5", "6", "8", "1"]
     assert [where for where, _, _ in rows] == [f"{path}, line {number}" for number in range(3, 9)]
     assert [problem and problem.removeprefix(f"{where} ") for where, _, problem in rows] == [

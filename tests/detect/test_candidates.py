@@ -116,7 +116,7 @@ def test_no_boxes_mean_no_faces(boxes: object) -> None:
         ([[0, 0, 9, 9], [10, 60, 50, 10]], None, "Box 1 .* has no width or height"),
         ([[200, 0, 210, 10]], None, "outside the image of 200 x 100"),
         ([[-20, -20, 0, 10]], None, "outside the image"),
-        ([[10, 10, 50, 60]], [POINTS, POINTS], "1 boxes but points5 for 2"),
+        ([[10, 10, 50, 60]], [POINTS, POINTS], "1 box but points5 for 2"),
         ([[10, 10, 50, 60]], POINTS, r"points5 have the shape \(5, 2\)"),
         ([[10, 10, 50, 60]], [[[3, 3]] * 5], "points5 of face 0 coincide"),
         (None, [[[3, 3]] * 5], "coincide"),

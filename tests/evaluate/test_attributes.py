@@ -28,7 +28,7 @@ def test_attributes(toy, runner):
     assert male[3:5] == (0, 0)
     # Three attributes have both a yes and a no: two are right, one is wrong.
     assert result.scores["balanced_accuracy"].value == pytest.approx(200 / 3)
-    assert sum("none of 2 images has the answer yes" in note for note in result.notes) == 37
+    assert sum("of 2 images none has the answer yes" in note for note in result.notes) == 37
     assert [table.title for table in result.tables[1:]] == ["By perceived age", "By perceived gender"]
     assert result.worst[0].id == "bright"
 

@@ -84,7 +84,7 @@ def test_one_missed_face_costs_the_pairs_that_hold_it(toy, runner):
     assert result.scores["accuracy_with_set_box"].value == 100
     # One of three pairs of one person is never accepted, and one of three others never, either.
     assert result.scores["equal_error"].value == pytest.approx(100 / 3)
-    assert any("2 of 6 pairs hold one of them" in note for note in result.notes)
+    assert any("2 of 6 pairs" in note for note in result.notes)
 
 
 def test_groups_are_those_that_both_faces_share(toy, runner):
@@ -97,7 +97,7 @@ def test_groups_are_those_that_both_faces_share(toy, runner):
 
 def test_unknown_faces_and_lost_embeddings_give_sentences(toy, runner):
     known = embeddings(toy, runner)
-    with pytest.raises(DataError, match="1 faces of the pairs are not in the set, the first is green1"):
+    with pytest.raises(DataError, match="lacks 1 face .*green1"):
         evaluate_verification(known, known, pairs(*RIGHT, (0, "red1", "green1", False)))
     with pytest.raises(DataError, match="The embedding of black is NaN or zero"):
         embeddings(toy, runner, [toy.row("black", 0)])

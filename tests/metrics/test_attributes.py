@@ -44,7 +44,7 @@ def test_missing_class_and_a_missing_label_are_said():
     assert scores.balanced_accuracy == some.balanced_accuracy == 0.5
     assert scores.accuracy == 0.75
     assert len(scores.notes) == 2
-    assert "All: none of 2 images has the answer no" in scores.notes[0]
+    assert "All: of 2 images none has the answer no" in scores.notes[0]
     assert "None: no image has this label" in scores.notes[1]
 
 

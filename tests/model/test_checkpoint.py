@@ -227,7 +227,7 @@ def test_weights_that_are_not_finite_are_refused(saved: Path, value: float) -> N
 
 @pytest.mark.parametrize(
     ("labels", "said"),
-    [([], "labels"), ({"age": ["x"]}, "age has 1 labels for 101"), ({"smile": []}, "smile"),
+    [([], "labels"), ({"age": ["x"]}, "age has 1 label for 101"), ({"smile": []}, "smile"),
      ({"expression": "sad"}, "expression"), ({"expression": [1] * 8}, "expression")],
 )  # fmt: skip
 def test_labels_that_do_not_fit_are_refused(saved: Path, labels: object, said: str) -> None:

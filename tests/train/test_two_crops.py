@@ -64,7 +64,7 @@ def test_one_face_for_a_head_with_batch_norms_is_refused_before_the_first_step(
         "masks": replace(DRAWN, batch_size=1, tasks=("parsing",)),
     }
     run = drawn_run(network=NETWORK, sources=sources, steps=2, held_out=None, out=str(tmp_path))
-    with pytest.raises(RecipeError, match="has 1 faces for parsing.*need 2 in each"):
+    with pytest.raises(RecipeError, match="head of parsing need 2 faces.*gets 1"):
         train(run)
     assert not list(tmp_path.glob("checkpoints/*"))
 

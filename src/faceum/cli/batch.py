@@ -22,6 +22,7 @@ from faceum.cli.options import (
     parse_tasks,
 )
 from faceum.cli.terminal import escape, make_console, print_json, say
+from faceum.errors import count_noun
 
 if TYPE_CHECKING:
     from faceum.jobs.batch import Tally
@@ -118,8 +119,8 @@ def run_command(
     planned = prepare_batch(source, out, config)
     job = replace(planned, retry_broken=retry_broken, accept_all=max_failures >= 1)
     shards = shards_to_do(job, part)
-    images = f"{job.manifest.images:,} images in " if job.manifest.images else ""
-    say(f"{images}{job.manifest.shards:,} shards; {len(shards):,} to do here.")
+    images = f"{count_noun(job.manifest.images, 'image')} in " if job.manifest.images else ""
+    say(f"{images}{count_noun(job.manifest.shards, 'shard')}; {len(shards):,} to do here.")
     if plan_only or not shards:
         return
     tally, begun = Tally(), time.perf_counter()
@@ -189,7 +190,7 @@ def _run(
 
     workers, threads = divide_threads(job.options, workers, threads)
     workers = min(workers, len(shards))
-    say(f"{workers} workers of {threads} threads each.")
+    say(f"{count_noun(workers, 'worker')} of {count_noun(threads, 'thread')} each.")
     with Progress(job, shards, tally) as progress:
         return run_local(with_threads(job, threads), shards, workers, progress)
 
@@ -226,7 +227,9 @@ def _run_ray(
     job = with_threads(replace(job, options={**job.options, "device": "cpu"}), threads or 1)
     with connect(address) as cluster:
         workers = min(workers or max(1, cluster.cpus // (threads or 1)), len(shards))
-        say(f"{workers} actors of {threads or 1} threads each on {cluster.cpus} processors.")
+        size = count_noun(threads or 1, "thread")
+        on = count_noun(cluster.cpus, "processor")
+        say(f"{count_noun(workers, 'actor')} of {size} each on {on}.")
         with Progress(job, shards, tally) as progress:
             return run_ray(cluster, job, shards, workers, progress)
 
@@ -275,7 +278,8 @@ class Progress:
     def _show(self) -> None:
         tally, now = self._tally, time.perf_counter()
         rate = tally.images / max(now - self._begun, 1e-9)
-        text = f"{tally.images:,} images, {tally.shards:,} of {self._shards:,} shards, {rate:,.1f} images/s"
+        shards = f"{tally.shards:,} of {count_noun(self._shards, 'shard')}"
+        text = f"{count_noun(tally.images, 'image')}, {shards}, {rate:,.1f} images/s"
         done = tally.images if self._total else tally.shards
         self._bar.update(self._task, completed=done, description=text)
         if self._bar.disable and now - self._said > PLAIN_SECONDS:

@@ -8,7 +8,7 @@ import typer
 from faceum.cli.options import DetectorOption, ModelOption, RecognizerOption, ThreadsOption
 from faceum.cli.people import MinQualityOption
 from faceum.cli.terminal import escape, say
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 
 RATE = 0.5
 """The share of faces that find a stranger above the default threshold; a group's mean is stricter."""
@@ -69,7 +69,7 @@ def cluster_command(
         for sentence in faces.problems:
             say(sentence)
         if faces.left_out:
-            say(f"{faces.left_out} faces were left out: their quality is below {min_quality:g}.")
+            say(f"{count_noun(faces.left_out, 'face')} of a quality below {min_quality:g} left out.")
         if not len(faces.vectors):
             raise DataError("There is no face to group; give images with faces.")
         if threshold is None:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from faceum.errors import ModelError
+from faceum.errors import ModelError, count_noun
 from faceum.extras import missing, torch_is_installed
 
 if TYPE_CHECKING:
@@ -67,11 +67,11 @@ def _convert(kind: str, file: Path, out: Path, *, drop: list[str] | None, half: 
 
 
 def _describe(account: "Account") -> list[str]:
-    lines = [f"{len(account.used)} tensors converted."]
+    lines = [f"{count_noun(len(account.used), 'tensor')} converted."]
     if account.by_rule:
         lines.append(f"{len(account.by_rule)} dropped by rule, since no answer depends on them.")
     if account.by_name:
         lines.append(f"{len(account.by_name)} dropped by name: {', '.join(account.by_name[:10])}.")
     if account.fresh:
-        lines.append(f"{len(account.fresh)} tensors newly initialized.")
+        lines.append(f"{count_noun(len(account.fresh), 'tensor')} newly initialized.")
     return lines

@@ -7,6 +7,7 @@ from typing import Annotated
 import typer
 
 from faceum.cli.terminal import say
+from faceum.errors import count_noun
 
 MOST_SKIPPED = 20
 """Skipped samples that are named."""
@@ -66,13 +67,14 @@ def pack_command(
         report = pack(samples, path, config=config, detector=finder, progress=show)
     for sentence in report.skipped[:MOST_SKIPPED]:
         say(f"skipped: {sentence}")
-    typer.echo(f"{path}: {report.written} faces, {len(report.skipped)} skipped")
+    typer.echo(f"{path}: {count_noun(report.written, 'face')}, {len(report.skipped):,} skipped")
     if pairs:
         place = out / f"{name or dataset}-pairs.{split}.parquet"
         packed = pack_pairs(pairs, place, skipped=report.skipped_ids)
         left = len(pairs.pairs) - packed
         typer.echo(
-            f"{place}: {packed} pairs" + (f", {left} left out: they name skipped faces" if left else "")
+            f"{place}: {count_noun(packed, 'pair')}"
+            + (f", left out for skipped faces: {left:,}" if left else "")
         )
 
 
@@ -97,6 +99,6 @@ def check_command(
         if counts[problem.kind] <= limit:
             typer.echo(f"{problem.kind}: {problem.place}: {problem.sentence}")
     found = ", ".join(f"{count} {kind}" for kind, count in sorted(counts.items()))
-    typer.echo(f"{sum(counts.values())} problems{f' ({found})' if found else ''}")
+    typer.echo(f"{count_noun(sum(counts.values()), 'problem')}{f' ({found})' if found else ''}")
     if counts:
         raise typer.Exit(1)

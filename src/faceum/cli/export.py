@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from faceum.cli.options import TasksOption, TorchModelOption, parse_tasks
-from faceum.errors import ModelError
+from faceum.errors import ModelError, count_noun
 from faceum.extras import missing, torch_is_installed
 
 
@@ -55,7 +55,9 @@ def export_command(
         images=found,
         tolerance=dict(_limit(text) for text in tolerance or ()),
     )
-    compared = f"{exported.faces} faces" if exported.faces else "noise (give --images for real faces)"
+    compared = (
+        count_noun(exported.faces, "face") if exported.faces else "noise (give --images for real faces)"
+    )
     typer.echo(f"Compared with torch on {compared}:")
     for task in TASKS:
         if task in exported.distances:

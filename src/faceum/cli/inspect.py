@@ -15,7 +15,7 @@ from faceum.cli.options import (
     TorchModelOption,
     parse_tasks,
 )
-from faceum.errors import FaceumError, ModelError
+from faceum.errors import FaceumError, ModelError, count_noun
 from faceum.extras import missing, torch_is_installed
 
 WIDE = 140
@@ -53,8 +53,8 @@ def inspect_command(
     pixels = read_image(image)
     faces = analyzer.analyze(pixels, cropped=cropped)
     if len(faces) < face:
-        found = {0: "no face", 1: "one face"}.get(len(faces), f"{len(faces)} faces")
-        raise FaceumError(f"There is {found} in {image}; cannot inspect face {face}.")
+        found = count_noun(len(faces), "face") if faces else "no face"
+        raise FaceumError(f"Found {found} in {image}; cannot inspect face {face}.")
     place = faces[face - 1]
     inspection = inspect_face(load_model(model), pixels, place.box, place.points5, analyzer.tasks)
     if json:

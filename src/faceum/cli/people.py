@@ -15,6 +15,7 @@ from faceum.cli.options import (
     ThreadsOption,
 )
 from faceum.cli.terminal import escape, make_console, print_json, say
+from faceum.errors import count_noun
 
 if TYPE_CHECKING:
     from faceum.analyzer import FaceAnalyzer
@@ -156,7 +157,7 @@ def list_command(gallery: GalleryOption = None, json: JsonOption = False) -> Non
     for person in people:
         typer.echo(f"{escape(person.name)}  {person.samples}")
     samples = sum(person.samples for person in people)
-    typer.echo(f"{_count(len(people), 'person', 'people')}, {_count(samples, 'sample')}")
+    typer.echo(f"{count_noun(len(people), 'person', 'people')}, {count_noun(samples, 'sample')}")
 
 
 @people_app.command("show")
@@ -207,7 +208,9 @@ def merge_command(
     before = len(opened.samples(name))
     moved = opened.merge(name, into)
     twice = f"; {into} had {before - moved} of the same images already" if moved < before else ""
-    typer.echo(f"{_count(moved, 'sample')} of {name} {'is' if moved == 1 else 'are'} now {into}'s{twice}.")
+    typer.echo(
+        f"{count_noun(moved, 'sample')} of {name} {'is' if moved == 1 else 'are'} now {into}'s{twice}."
+    )
 
 
 @people_app.command("remove")
@@ -217,7 +220,7 @@ def remove_command(name: NameArgument, gallery: GalleryOption = None) -> None:
     Vectors and crops are overwritten in the gallery's file.
     """
     removed = _open(gallery, new=False).remove(name)
-    typer.echo(f"{escape(name)} was removed with {_count(removed, 'sample')}.")
+    typer.echo(f"{escape(name)} was removed with {count_noun(removed, 'sample')}.")
 
 
 @people_app.command("export")
@@ -228,7 +231,7 @@ def export_people_command(
 ) -> None:
     """Write all people to one file, which `import` reads."""
     count = _open(gallery, new=False).export(out, crops=crops)
-    typer.echo(f"Wrote {_count(count, 'sample')} to {escape(str(out))}.")
+    typer.echo(f"Wrote {count_noun(count, 'sample')} to {escape(str(out))}.")
 
 
 @people_app.command("doctor")
@@ -277,11 +280,6 @@ def _open(
         )
 
     return Gallery(url, analyzer=load_analyzer, keep_crops=keep_crops)
-
-
-def _count(number: int, one: str, more: str = "") -> str:
-    """Return a number with its noun."""
-    return f"{number} {one if number == 1 else more or one + 's'}"
 
 
 def _report(enrolled: "Iterable[Enrolled]", count: int | None, json: bool, problems: int = 0) -> None:

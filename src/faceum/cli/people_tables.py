@@ -9,6 +9,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from faceum.errors import count_noun
 from faceum.match import Match
 from faceum.people.records import Search
 
@@ -33,7 +34,7 @@ def search_basis(search: Search) -> str:
     """Return a sentence that says what a search's threshold rests on."""
     if not search.samples:
         return "The gallery is empty; enroll somebody first."
-    size = f"{search.people:,} people, {search.samples:,} samples"
+    size = f"{count_noun(search.people, 'person', 'people')}, {count_noun(search.samples, 'sample')}"
     if search.threshold is None:
         return f"{size}; without measured thresholds nobody is recognized: run `faceum calibrate`."
     extrapolated = "" if search.measured else ", extrapolated"

@@ -16,6 +16,7 @@ from rich.text import Text
 
 from faceum.cli.findings import Finding
 from faceum.cli.terminal import escape
+from faceum.errors import count_noun
 from faceum.model.routing_stats import NOT_TAKEN, REGIONS, Inspection
 from faceum.onnx_session import metadata_of
 from faceum.render.palette import expert_colour
@@ -40,7 +41,7 @@ def result_table(result: Result) -> RenderableType:
     head = Text()
     head.append(escape(result.source or "image"), style="bold")
     head.append(f"  {result.width} x {result.height}", style="dim")
-    count = "no face" if not faces else "1 face" if len(faces) == 1 else f"{len(faces)} faces"
+    count = count_noun(len(faces), "face") if faces else "no face"
     head.append(f"  {count}", style="" if faces else "yellow")
     if not faces:
         return head
@@ -222,10 +223,10 @@ def _describe_rest(face: Face) -> str:
     """Return the sizes of the answers that are too long for a table."""
     said = []
     if face.landmarks is not None:
-        said.append(f"{len(face.landmarks)} points")
+        said.append(count_noun(len(face.landmarks), "point"))
     if face.parsing is not None:
         present = np.unique(face.parsing.class_map)
-        said.append(f"{np.count_nonzero(present)} parts")
+        said.append(count_noun(int(np.count_nonzero(present)), "part"))
     if face.embedding is not None:
         said.append(f"{len(face.embedding)}-d")
     return ", ".join(said)

@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from faceum.config import flatten, load_stages, recipe_names
-from faceum.errors import RecipeError
+from faceum.errors import RecipeError, count_noun
 from faceum.extras import missing, torch_is_installed
 
 RECIPE_HELP = (
@@ -51,6 +51,7 @@ def train_command(
                 message = f"{run.out}: complete, skipped"
             else:
                 train(run)
-                message = f"{run.out}: trained for {run.steps} steps; wrote {run.out}/network.safetensors"
+                steps = count_noun(run.steps, "step")
+                message = f"{run.out}: trained for {steps}; wrote {run.out}/network.safetensors"
             if rank() == 0:
                 typer.echo(message)

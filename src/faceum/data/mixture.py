@@ -12,7 +12,7 @@ from torch.utils.data import Dataset
 from faceum.crop import CropSpec
 from faceum.data.augment import AugmentConfig, TrainingCrop, augment
 from faceum.data.face import LabelledFace
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.tasks import TASKS, Task
 
 
@@ -105,7 +105,8 @@ class MixtureDataset(Dataset[Batch]):
         count = sum(config.batch_size for source, config in sources.items() if self.tasks[source])
         if count < ranks[1]:
             raise DataError(
-                f"A batch of {count} faces cannot be split over {ranks[1]} ranks; raise a batch_size."
+                f"A batch of {count_noun(count, 'face')} cannot be split over {ranks[1]} ranks; "
+                "raise a batch_size."
             )
 
     def __len__(self) -> int:

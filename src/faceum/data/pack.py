@@ -25,7 +25,7 @@ from faceum.data.face import find_labelled
 from faceum.data.pairs import PairSet
 from faceum.data.sample import Sample, box_by_points, check_sample
 from faceum.detect.base import Detector
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.extras import missing
 from faceum.files import whole_file
 from faceum.geometry import compose, transform_points, warp
@@ -96,7 +96,7 @@ def pack(
         report.written += write(rows) if rows else 0
         if report.written == 0:
             first = f"; the first: {report.skipped[0]}" if report.skipped else "."
-            raise DataError(f"Nothing was packed: {len(report.skipped)} samples were skipped{first}")
+            raise DataError(f"Nothing was packed, {count_noun(len(report.skipped), 'sample')} skipped{first}")
     return report
 
 

@@ -19,7 +19,7 @@ from faceum import old_names
 from faceum.data.columns import COLUMNS, REQUIRED, column_problem
 from faceum.data.pairs import Pairs
 from faceum.data.sample import Sample
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.extras import missing
 
 TEACHER_DISAGREEMENT = 0.06
@@ -118,7 +118,9 @@ def read_landmarks(path: str | Path) -> dict[str, np.ndarray]:
         flat, problem = _numbers(numbers)
         if flat is None or problem or len(flat) != 136:
             count = 0 if numbers is None else len(numbers)
-            raise DataError(f"{path.name}, {name}: got {count} numbers; expected 136 for 68 landmarks.")
+            raise DataError(
+                f"{path.name}, {name}: got {count_noun(count, 'number')}; expected 136 for 68 landmarks."
+            )
         points[name] = flat.astype(np.float64).reshape(68, 2)
     return points
 

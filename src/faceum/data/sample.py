@@ -14,7 +14,7 @@ from typing import Protocol
 import numpy as np
 
 from faceum.crop import box_from_points
-from faceum.errors import DataError, FaceumError, ImageError
+from faceum.errors import DataError, FaceumError, ImageError, count_noun
 from faceum.image import read_image
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS, PARSING_CLASSES, TASKS
 
@@ -184,7 +184,7 @@ def _attributes_problem(attributes: np.ndarray | None) -> str | None:
     if attributes is None:
         return None
     if np.shape(attributes) != (len(ATTRIBUTES),):
-        return f"it has {np.size(attributes)} attributes; expected {len(ATTRIBUTES)}"
+        return f"it has {count_noun(np.size(attributes), 'attribute')}; expected {len(ATTRIBUTES)}"
     right = (np.equal(attributes, 0) | np.equal(attributes, 1)).all()
     return None if right else "its attributes hold values other than 0 and 1"
 
@@ -193,7 +193,7 @@ def _votes_problem(votes: np.ndarray | None) -> str | None:
     if votes is None:
         return None
     if np.shape(votes) != (len(EXPRESSIONS),):
-        return f"it has votes for {np.size(votes)} expressions; expected {len(EXPRESSIONS)}"
+        return f"it has votes for {count_noun(np.size(votes), 'expression')}; expected {len(EXPRESSIONS)}"
     if not np.isfinite(votes).all() or np.min(votes) < 0:
         return "its expression votes hold a negative number or NaN"
     return None if np.sum(votes) > 0 else "its expression votes are all zero"
@@ -211,7 +211,7 @@ def _embedding_problem(embedding: np.ndarray | None) -> str | None:
     if embedding is None:
         return None
     if np.shape(embedding) != (EMBEDDING_DIM,):
-        return f"its embedding has {np.size(embedding)} numbers; expected {EMBEDDING_DIM}"
+        return f"its embedding has {count_noun(np.size(embedding), 'number')}; expected {EMBEDDING_DIM}"
     if not np.isfinite(embedding).all() or not np.any(embedding):
         return "its embedding holds NaN or infinity, or only zeros"
     return None

@@ -68,7 +68,7 @@ class LazyFaces(Sequence[LabelledFace]):
                     raise
                 self._warn(place, error)
         raise DataError(
-            f"None of {tried} images can be read, from {self.samples[first].name} on; bring them back."
+            f"No image can be read from {self.samples[first].name} on ({tried} tried); bring them back."
         )
 
     def _warn(self, place: int, error: DataError) -> None:

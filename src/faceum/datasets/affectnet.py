@@ -19,7 +19,7 @@ from faceum.datasets.tables import (
     value_or_problem,
 )
 from faceum.datasets.text import read_columns
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 
 SPLITS = {"train": "training.csv", "val": "validation.csv"}
 LABELS = ("neutral", "happiness", "sadness", "surprise", "fear", "disgust", "anger", "contempt")
@@ -99,6 +99,7 @@ def _points(words: str, where: str) -> np.ndarray | None:
     landmarks = words.split(";")
     if len(landmarks) not in (1, 136):
         raise DataError(
-            f"{where} has {len(landmarks)} numbers for its landmarks; expected 136 for 68 of x and y."
+            f"{where} has {count_noun(len(landmarks), 'number')} for its landmarks; "
+            "expected 136 for 68 of x and y."
         )
     return parse_numbers(landmarks, where).reshape(68, 2) if len(landmarks) == 136 else None

@@ -19,7 +19,7 @@ from faceum.datasets.tables import (
     value_or_problem,
 )
 from faceum.datasets.text import read_lines, read_named_lines
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 
 SPLITS = ("train", "test", "all")
 LABELS = ("surprise", "fear", "disgust", "happiness", "sadness", "anger", "neutral")
@@ -77,7 +77,8 @@ def _manual(path: Path) -> tuple[np.ndarray | None, int | None]:
     words = [word for _, line in read_lines(path) for word in line]
     if len(words) != 13:
         raise DataError(
-            f"{path} holds {len(words)} numbers; expected 13 for five points, gender, race and age."
+            f"{path} holds {count_noun(len(words), 'number')}; expected 13 for five points, "
+            "gender, race and age."
         )
     gender = parse_whole_number(words[10], path)
     return parse_numbers(words[:10], path).reshape(5, 2), gender if gender in (0, 1) else None  # 2 is unsure

@@ -11,7 +11,7 @@ from faceum.data.pairs import Pairs, PairSet
 from faceum.data.sample import Sample
 from faceum.datasets.folders import read_person
 from faceum.datasets.tables import choose, find, is_in_split, list_folders
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 
 TREES = {False: "AFDB_face_dataset", True: "AFDB_masked_face_dataset"}
 """Wears a mask -> the folder of people."""
@@ -47,7 +47,10 @@ def read_rmfd_pairs(root: str | Path, split: str = "all") -> PairSet:
     for fold in range(5):
         group = both[fold::5]
         if len(group) < 2:
-            raise DataError(f"{root} has {len(both)} people with and without masks; pairs need at least 10.")
+            raise DataError(
+                f"{root} has {count_noun(len(both), 'person', 'people')} with and without masks; "
+                "pairs need at least 10."
+            )
         for person in group:
             for face in masked[person]:
                 other = group[(group.index(person) + int(rng.integers(1, len(group)))) % len(group)]

@@ -13,7 +13,7 @@ from typing import TypeVar
 import cv2
 import numpy as np
 
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.image_header import is_image_name
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
@@ -70,7 +70,9 @@ def list_folders(folder: Path) -> list[Path]:
 def require_one_per_name(words: list[str], names: tuple[str, ...], where: object) -> list[str]:
     """Return the words if there is one per name; raises DataError naming `where` and the names otherwise."""
     if len(words) != len(names):
-        raise DataError(f"{where} has {len(words)} words; expected {len(names)}: {', '.join(names)}.")
+        raise DataError(
+            f"{where} has {count_noun(len(words), 'word')}; expected {len(names)}: {', '.join(names)}."
+        )
     return words
 
 
@@ -112,7 +114,7 @@ def parse_whole_number(word: str, where: object) -> int:
 def parse_signs(words: list[str], where: object) -> np.ndarray:
     """Return CelebA's attributes (40,) bool from words 1 and -1 (or 0); raises DataError naming `where`."""
     if len(words) != len(ATTRIBUTES):
-        raise DataError(f"{where} has {len(words)} attributes; expected {len(ATTRIBUTES)}.")
+        raise DataError(f"{where} has {count_noun(len(words), 'attribute')}; expected {len(ATTRIBUTES)}.")
     if not {*words} <= {"1", "-1", "0"}:
         raise DataError(f"{where} has attributes other than 1 and -1: {_shorten(' '.join(words))!r}.")
     return np.array([word == "1" for word in words])

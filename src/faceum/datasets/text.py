@@ -12,7 +12,7 @@ import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.image_header import IMAGE_SUFFIXES
 
 LONGEST_LINE = 1 << 16
@@ -100,10 +100,12 @@ def read_csv(path: Path, needed: Iterable[str]) -> Iterator[tuple[str, dict[str,
         if missing:
             problem = (
                 f"{where} ends before its column {', '.join(missing)}: "
-                f"got {len(columns)} columns, expected {len(header)}"
+                f"got {count_noun(len(columns), 'column')}, expected {len(header)}"
             )
         elif any(word.strip() for word in columns[len(header) :]):
-            problem = f"{where} has {len(columns)} columns; expected {len(header)}, as in the header"
+            problem = (
+                f"{where} has {count_noun(len(columns), 'column')}; expected {len(header)}, as in the header"
+            )
         yield where, row | dict.fromkeys(missing, ""), problem
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from faceum.data.sample import Sample
 from faceum.datasets.tables import choose, find, parse_numbers, value_or_problem
 from faceum.datasets.text import read_text_lines
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.image_header import is_image_name
 
 SUBSETS = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
@@ -59,7 +59,9 @@ def read_wflw(root: str | Path, split: str = "train") -> Iterator[Sample]:
 def _numbers(words: list[str], where: str) -> np.ndarray:
     """Return the numbers (206,) of a line; the last word is the image's name, which may contain spaces."""
     if len(words) != NUMBERS + 1:
-        raise DataError(f"{where} has {len(words)} words; expected {NUMBERS} numbers and a name.")
+        raise DataError(
+            f"{where} has {count_noun(len(words), 'word')}; expected {NUMBERS} numbers and a name."
+        )
     if not is_image_name(words[-1].strip()):
         raise DataError(f"{where} does not end with the name of an image.")
     return parse_numbers(words[:-1], where)

@@ -10,7 +10,7 @@ import numpy as np
 
 from faceum.crop import box_from_points
 from faceum.detect.base import Detection
-from faceum.errors import FaceumError
+from faceum.errors import FaceumError, count_noun
 from faceum.geometry import boxes_iou
 
 MOST_PIXELS = 1e6
@@ -95,7 +95,8 @@ def make_candidates(boxes: Any, points5: Any, size: tuple[int, int]) -> list[Det
         boxes_array = _numbers(boxes, "boxes", (4,))
     if points is not None and len(points) != len(boxes_array):
         raise FaceumError(
-            f"Got {len(boxes_array)} boxes but points5 for {len(points)} faces; give five points per box."
+            f"Got {count_noun(len(boxes_array), 'box', 'boxes')} but points5 for "
+            f"{count_noun(len(points), 'face')}; give five points per box."
         )
     for index, box in enumerate(boxes_array):
         _check_box(index, box, size)

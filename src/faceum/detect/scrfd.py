@@ -16,7 +16,7 @@ import numpy as np
 
 from faceum.detect.base import MIN_SCORE, Detection, check_image
 from faceum.detect.candidates import Candidates, concatenate, suppress_overlaps
-from faceum.errors import ModelError
+from faceum.errors import ModelError, count_noun
 
 if TYPE_CHECKING:
     from onnxruntime import InferenceSession
@@ -91,9 +91,8 @@ def decode_stride(
     anchors = np.repeat(np.stack([columns.ravel(), rows.ravel()], axis=1), ANCHORS, axis=0) * stride
     if len(scores) != len(anchors):
         raise ModelError(
-            f"The detector gives {len(scores)} scores at a stride of {stride}, expected {len(anchors)}; it "
-            "does not "
-            "keep to SCRFD's convention."
+            f"The detector gives {count_noun(len(scores), 'score')} at a stride of {stride}, expected "
+            f"{len(anchors):,}; it does not keep to SCRFD's convention."
         )
     kept = np.flatnonzero(scores >= min_score)
     middles, sides = anchors[kept].astype(np.float32), boxes[kept] * stride
@@ -111,7 +110,7 @@ def _check_input(session: InferenceSession, path: Path) -> tuple[str, tuple[int,
     if len(shape) != 4 or len(outputs) != 9 or shape[2] % 32 or shape[3] % 32:
         raise ModelError(
             f"The detector {path} does not keep to SCRFD's convention: expected one input (1, 3, height, "
-            "width) and "
-            f"nine outputs, got {len(inputs)} inputs of shape {shape} and {len(outputs)} outputs."
+            f"width) and nine outputs, got {count_noun(len(inputs), 'input')} of shape {shape} and "
+            f"{count_noun(len(outputs), 'output')}."
         )
     return str(inputs[0].name), (shape[2], shape[3])

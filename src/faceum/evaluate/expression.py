@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from faceum.errors import count_noun
 from faceum.evaluate.gather import (
     Extremes,
     count_found,
@@ -86,7 +87,7 @@ def evaluate_expression(
             "reliability": reliability_curve(held),
         },
         notes=(
-            f"{dropped['ties']} faces whose votes are tied were dropped.",
+            f"Dropped because votes are tied: {count_noun(dropped['ties'], 'face')}.",
             *_class_notes(names, dropped["others"]),
             *finding_notes(found, "they count as wrong"),
             *scores.notes,
@@ -119,8 +120,7 @@ def _class_notes(names: Sequence[str], others: int) -> list[str]:
     if not left_out:
         return []
     return [
-        f"Only {len(names)} expressions are compared, without {', '.join(left_out)}; {others} faces labelled "
-        "with these were dropped."
+        f"Compared without {', '.join(left_out)}; dropped with these labels: {count_noun(others, 'face')}."
     ]
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from faceum.errors import count_noun
 from faceum.evaluate.record import Example, Table
 from faceum.evaluate.samples import CutFace
 from faceum.metrics.calibration import Reliability
@@ -68,15 +69,15 @@ def finding_notes(found: Mapping[str, int], consequence: str) -> list[str]:
 
     consequence: how missed faces are scored.
     """
-    total = sum(found.values())
+    total = count_noun(sum(found.values()), "face")
     notes = []
     if found.get("given"):
         notes.append(
-            f"{found['given']} of {total} faces were cropped by the set's own box, because no detector was "
-            "used or it does not find faces in images cropped so tightly; they count like all others."
+            f"Cropped by the set's own box: {found['given']:,} of {total}, because no detector was used "
+            "or it does not find faces in images cropped so tightly; they count like all others."
         )
     if found.get("missed"):
-        notes.append(f"{found['missed']} of {total} faces were not found by our detector: {consequence}.")
+        notes.append(f"Not found by our detector: {found['missed']:,} of {total}; {consequence}.")
     return notes
 
 

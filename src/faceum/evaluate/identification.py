@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.evaluate.record import Evaluation, Score, Table, percent
 from faceum.evaluate.verification import Embeddings
 from faceum.metrics.identification import Identification, identify
@@ -51,7 +51,7 @@ def evaluate_identification(embeddings: Embeddings, dataset: str = "") -> Evalua
                 rows=((_count_enrolled(people), len(np.unique(people)), SPLITS, threshold),),
             ),
         ),
-        notes=(f"{missed} faces were not found and are left out.",) if missed else (),
+        notes=(f"Not found, and left out: {count_noun(missed, 'face')}.",) if missed else (),
     )
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from faceum.data.pairs import Pairs
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.evaluate.record import Evaluation, Score, Table, percent
 from faceum.evaluate.verification import Embeddings
 from faceum.metrics.intervals import bootstrap, bootstrap_mean
@@ -76,9 +76,9 @@ def evaluate_quality(
         tables=(*(_reject_table(name, half, fit) for name, half in held_out.items()), _bins(held_out, fit)),
         curves={"reject": _curves(held_out, fit)},
         notes=(
-            f"Fitted on {fit.pairs} pairs of folds {', '.join(map(str, folds[::2]))}; scored on folds "
-            f"{', '.join(map(str, folds[1::2]))}.",
-            *((f"{missed} weakened faces were not found and are left out.",) if missed else ()),
+            f"Fitted on {count_noun(fit.pairs, 'pair')} of folds {', '.join(map(str, folds[::2]))}; "
+            f"scored on folds {', '.join(map(str, folds[1::2]))}.",
+            *((f"Weakened faces not found, and left out: {missed:,}.",) if missed else ()),
         ),
         quality=fit,
     )

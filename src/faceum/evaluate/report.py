@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from faceum.data.face import LEAST_IOU
+from faceum.errors import count_noun
 from faceum.evaluate.damage import SMALL, STRETCH
 from faceum.evaluate.overlays import write_overlays
 from faceum.evaluate.plots import write_expert_load, write_plots
@@ -139,7 +140,7 @@ def _section(evaluation: Evaluation, images: Sequence[Path]) -> list[str]:
     rows = tuple(
         (name, _format_score(score), _format_interval(score)) for name, score in evaluation.scores.items()
     )
-    title = f"{evaluation.count} {'pairs' if evaluation.protocol in OF_PAIRS else 'faces'}"
+    title = count_noun(evaluation.count, "pair" if evaluation.protocol in OF_PAIRS else "face")
     lines += markdown_table(Table(title=title, columns=("score", "value", "95 % interval"), rows=rows))
     if evaluation.notes:
         lines += ["", *(f"- {note}" for note in evaluation.notes)]

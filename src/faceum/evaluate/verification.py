@@ -19,7 +19,7 @@ import numpy as np
 
 from faceum.data.face import find_labelled
 from faceum.data.mask_painter import paint_mask, paint_mask_by_points5
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.evaluate.gather import Extremes, finding_notes, group_tables, groups_of, round_numbers
 from faceum.evaluate.record import Evaluation, Example, Score, Table, percent
 from faceum.evaluate.samples import BATCH, CutFace, batches, mirror_crop, run
@@ -162,7 +162,9 @@ def evaluate_verification(
     for side, known in ((pairs.a, first), (pairs.b, second)):
         absent = [name for name in side if name not in known.vectors]
         if absent:
-            raise DataError(f"{len(absent)} faces of the pairs are not in the set, the first is {absent[0]}.")
+            raise DataError(
+                f"The set lacks {count_noun(len(absent), 'face')} of its pairs, such as {absent[0]}."
+            )
     distances = measure_squared_distances(
         np.stack([first.vectors[name] for name in pairs.a]),
         np.stack([second.vectors[name] for name in pairs.b]),
@@ -202,9 +204,9 @@ def evaluate_verification(
         notes=(
             *finding_notes(
                 found,
-                f"{int((~answered).sum())} of {len(pairs)} pairs hold one of them; accuracy counts these as "
-                "wrong, no threshold accepts them, and only accuracy_with_set_box compares them, cut by the "
-                "set's box",
+                f"{int((~answered).sum()):,} of {count_noun(len(pairs), 'pair')} with one of them. Accuracy "
+                "counts these as wrong, no threshold accepts them, and only accuracy_with_set_box compares "
+                "them, cut by the set's box",
             ),
             *_support_notes(points),
         ),

@@ -10,7 +10,7 @@ import numpy as np
 
 from faceum.crop import Crop, CropSpec, crop_face, network_input
 from faceum.detect.base import load_detector
-from faceum.errors import ImageError, ModelError
+from faceum.errors import ImageError, ModelError, count_noun
 from faceum.image import read_image
 
 MOST_FACES = 100
@@ -51,8 +51,9 @@ def evidence_in(images: Sequence[Path], spec: CropSpec, *, calibrate: bool) -> E
         first_n, rest_n = turn_n == 0, turn_n == 1
         if first_n.sum() < FEWEST_TO_CALIBRATE:
             raise ModelError(
-                f"int8 is calibrated on the faces of every other image; in {len(images)} images these are "
-                f"{first_n.sum()} faces, expected at least {FEWEST_TO_CALIBRATE}; give more images."
+                "int8 is calibrated on the faces of every other image, expected at least "
+                f"{FEWEST_TO_CALIBRATE}; got {count_noun(int(first_n.sum()), 'face')} of "
+                f"{count_noun(len(images), 'image')}: give more images."
             )
         compared_n, on = rest_n, "faces it was not calibrated on"
         if not rest_n.any():
@@ -89,7 +90,7 @@ def faces_in(images: Sequence[Path], spec: CropSpec) -> tuple[np.ndarray, np.nda
         if len(crops) >= MOST_FACES:
             break
     if images and not crops:
-        raise ModelError(f"None of the {len(images)} images to compare on has a face; give others.")
+        raise ModelError("None of the images to compare on has a face; give others.")
     shape = (0, spec.size, spec.size, 3)
     pixels = np.array([crop.image for crop in crops[:MOST_FACES]], np.uint8).reshape(-1, *shape[1:])
     masks = np.array([crop.face_tokens_N for crop in crops[:MOST_FACES]], bool).reshape(-1, spec.grid**2)

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.metrics.checks import check_finite, check_same_length
 
 
@@ -138,7 +138,7 @@ def _describe_gaps(score: AttributeScore) -> list[str]:
     if score.balanced_accuracy is None:
         missing = "yes" if score.positive == 0 else "no"
         return [
-            f"{score.name}: none of {score.count} images has the answer {missing}, "
+            f"{score.name}: of {count_noun(score.count, 'image')} none has the answer {missing}, "
             "so it is left out of the mean balanced accuracy and average precision."
         ]
     return []

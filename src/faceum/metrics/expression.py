@@ -82,7 +82,7 @@ def majority_vote(votes: np.ndarray) -> tuple[np.ndarray, int]:
     bad = (votes.sum(axis=1) <= 0) | (votes < 0).any(axis=1)
     if bad.any():
         raise DataError(
-            f"{int(bad.sum())} of {len(votes)} images have no votes or negative ones, the first in row "
+            f"Rows without votes or with negative ones: {int(bad.sum()):,}, the first is row "
             f"{int(np.argmax(bad))}; leave them out."
         )
     tied = (votes == votes.max(axis=1, keepdims=True)).sum(axis=1) > 1

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from faceum import old_names
 from faceum.config import from_plain, to_plain
-from faceum.errors import ModelError, RecipeError, join_names
+from faceum.errors import ModelError, RecipeError, count_noun, join_names
 from faceum.files import whole_file
 from faceum.model.network import FaceUM, FaceUMConfig
 from faceum.tasks import TASKS
@@ -132,7 +132,10 @@ def _build_empty(
         config = config_from_dict(header.get("config", {}))
         blocks = (config.depth, config.moe_blocks, *config.stem.blocks)
         if sum(blocks) > len(shapes):  # every block has several tensors, so this bounds the work
-            raise ModelError(f"its config has {sum(blocks)} blocks, and the file {len(shapes)} tensors")
+            raise ModelError(
+                f"its config has {count_noun(sum(blocks), 'block')}, and the file "
+                f"{count_noun(len(shapes), 'tensor')}"
+            )
         _require_labels(config, header.get("labels", {}))
         with torch.device("meta"):
             return FaceUM(config)
@@ -150,7 +153,9 @@ def _require_labels(config: FaceUMConfig, labels: Any) -> None:
         if not isinstance(names, list) or not all(isinstance(name, str) for name in names):
             raise ModelError(f"the labels of {task} are not a list of names.")
         if len(names) != count:
-            raise ModelError(f"{task} has {len(names)} labels for {count} outputs.")
+            raise ModelError(
+                f"{task} has {count_noun(len(names), 'label')} for {count_noun(count, 'output')}."
+            )
 
 
 def _require_same_shapes(

@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.extras import missing
 from faceum.files import whole_file, write_text
 from faceum.image import write_image
@@ -65,9 +65,10 @@ def write_clusters(faces: Faces, clustering: Clustering, folder: Path) -> Path:
     members = np.split(order, np.cumsum(sizes)[:-1])[: min(groups, MOST_SHEETS)]
     figures = [_figure(faces, number, rows, folder) for number, rows in enumerate(members)]
     summary = (
-        f"{len(clustering.labels):,} faces: {groups:,} clusters of two faces or more, "
-        f"{int((sizes == 1).sum()):,} faces alone. Two groups are one while the mean cosine between them "
-        f"reaches {clustering.threshold:.3f}."
+        f"{count_noun(len(clustering.labels), 'face')}: "
+        f"{count_noun(groups, 'cluster')} of two faces or more, "
+        f"{count_noun(int((sizes == 1).sum()), 'face')} alone. "
+        f"Two groups are one while the mean cosine between them reaches {clustering.threshold:.3f}."
     )
     if groups > MOST_SHEETS:
         summary += f" The {MOST_SHEETS:,} largest clusters are shown."

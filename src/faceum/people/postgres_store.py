@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from faceum.errors import GalleryError
+from faceum.errors import GalleryError, count_noun
 from faceum.extras import missing
 from faceum.people.records import Binding, Finding, Neighbour
 from faceum.people.store import Query, Rows, Store
@@ -133,7 +133,7 @@ class PostgresStore(Store):
             server = query("SHOW server_version")[0][0]
             (vector,) = query("SELECT extversion FROM pg_extension WHERE extname = 'vector'")[0]
             indexed = bool(query("SELECT 1 FROM pg_indexes WHERE indexname = 'samples_nearest'"))
-        search = "HNSW index" if indexed else f"exact below {self._index_from} samples"
+        search = "HNSW index" if indexed else f"exact below {count_noun(self._index_from, 'sample')}"
         return [
             Finding(name="server", ok=True, detail=f"PostgreSQL {server}, pgvector {vector}"),
             Finding(name="search", ok=True, detail=search),

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from faceum.errors import GalleryError, unknown_name
+from faceum.errors import GalleryError, count_noun, unknown_name
 from faceum.people.records import Binding, Finding, Neighbour, Person, Sample
 
 Rows = list[tuple[Any, ...]]
@@ -206,12 +206,13 @@ class Store(ABC):
             "SELECT name FROM people WHERE NOT EXISTS "
             "(SELECT 1 FROM samples WHERE samples.person = people.id) ORDER BY name"
         )
+        counts = f"{count_noun(people, 'person', 'people')}, {count_noun(samples, 'sample')}"
         lost = int(query("SELECT count(*) FROM samples WHERE person NOT IN (SELECT id FROM people)")[0][0])
         return [
+            Finding(name="records", ok=lost == 0, detail=f"{counts}, {lost:,} of nobody"),
             Finding(
-                name="records", ok=lost == 0, detail=f"{people} people, {samples} samples, {lost} of nobody"
+                name="models", ok=foreign == 0, detail=f"{count_noun(foreign, 'sample')} of another network"
             ),
-            Finding(name="models", ok=foreign == 0, detail=f"{foreign} samples are of another network"),
             Finding(
                 name="people without samples",
                 ok=not empty,

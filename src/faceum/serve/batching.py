@@ -110,7 +110,7 @@ class Batcher:
             if self._closed:
                 raise busy("not_ready", "The server is stopping.")
             if len(self._waiting) + len(jobs) > self._places:
-                raise busy("busy", f"{len(self._waiting)} images are waiting; try again in a second.")
+                raise busy("busy", f"Images already waiting: {len(self._waiting)}; try again in a second.")
             self._waiting.extend(jobs)
             self._changed.notify()
         try:

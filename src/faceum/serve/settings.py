@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 
-from faceum.errors import FaceumError
+from faceum.errors import FaceumError, count_noun
 
 VARIABLE = "FACEUM_SERVE"
 """The environment variable that hands the settings to worker processes, as JSON."""
@@ -96,8 +96,8 @@ def check_settings(settings: Settings, *, has_keys: bool) -> None:
         raise FaceumError(f"The port is {settings.port}; expected 0 to 65535.")
     if settings.queue < settings.max_images:
         raise FaceumError(
-            f"A request may hold {settings.max_images} images, but only {settings.queue} may wait; make the "
-            "queue at least as long."
+            f"A request may hold {count_noun(settings.max_images, 'image')}, but only {settings.queue} may "
+            "wait; make the queue at least as long."
         )
     if not settings.is_loopback() and not has_keys and not settings.allow_anonymous:
         raise FaceumError(

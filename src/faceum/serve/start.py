@@ -6,7 +6,7 @@ import ipaddress
 import os
 import socket
 
-from faceum.errors import FaceumError
+from faceum.errors import FaceumError, count_noun
 from faceum.serve.keys import read_keys
 from faceum.serve.settings import KEYS_VARIABLE, Settings, check_settings
 
@@ -36,8 +36,8 @@ def check_start(settings: Settings) -> str:
         if not is_missing(settings.gallery):
             open_store(settings.gallery).close()
     _check_address(settings.host)
-    keys = {0: "without API keys", 1: "with 1 API key"}.get(len(records), f"with {len(records)} API keys")
-    processes = "1 process" if settings.workers == 1 else f"{settings.workers} processes"
+    keys = f"with {count_noun(len(records), 'API key')}" if records else "without API keys"
+    processes = count_noun(settings.workers, "process", "processes")
     people = "no gallery" if settings.gallery is None else "a gallery"
     return (
         f"{settings.model} by {engine.runtime} on {engine.device}, {processes}, {keys}, "

@@ -14,7 +14,7 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from faceum.errors import ImageError
+from faceum.errors import ImageError, count_noun
 from faceum.image_header import IMAGE_FORMATS, read_header, sniff
 from faceum.serve.problems import Problem, busy
 from faceum.serve.settings import Settings
@@ -123,7 +123,8 @@ async def read_uploads(request: Request, body: Body, settings: Settings) -> list
     if len(uploads) > settings.max_images:
         raise Problem(
             "too_many_images",
-            f"The request holds {len(uploads)} images; this server takes {settings.max_images} at once.",
+            f"The request holds {count_noun(len(uploads), 'image')}; "
+            f"this server takes {settings.max_images} at once.",
             {"limit": settings.max_images},
         )
     for upload in uploads:

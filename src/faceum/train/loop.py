@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 from faceum.data.mixture import Batch, MixtureDataset, PolicyBatches
 from faceum.data.sources import Data, has_split, read_sources
 from faceum.datasets.registry import read_dataset
-from faceum.errors import RecipeError
+from faceum.errors import RecipeError, count_noun
 from faceum.model.checkpoint import save_checkpoint
 from faceum.model.network import FaceUM
 from faceum.tasks import TASKS
@@ -153,8 +153,8 @@ def require_faces_for_norms(parts: PolicyBatches, network: FaceUM, data: Data) -
             least = 1 if any(isinstance(norm, nn.SyncBatchNorm) for norm in norms) else 2
             if norms and max(counts) > 0 and min(counts) < least:
                 raise RecipeError(
-                    f"A batch has {sum(counts):.4g} faces for {task}, so that one of {len(counts)} processes "
-                    f"gets {min(counts):.4g}, and the BatchNorms of its head need {least} in each; raise "
+                    f"The BatchNorms of the head of {task} need {count_noun(least, 'face')} in every "
+                    f"process; of {sum(counts):.4g} in a batch, one process gets {min(counts):.4g}. Raise "
                     "the batch_size of one of its sources, or start fewer processes."
                 )
 
