@@ -53,6 +53,9 @@ class Measure:
     better: str = "up"
 
 
+MISSED = "pairs of one person missed where 1 in 1,000 others is accepted"
+LOWEST_LEFT_OUT = "without the tenth of the pairs with the lowest quality"
+
 MEASURES = {
     "accuracy": Measure(words="accuracy"),
     "equal_error": Measure(words="equal error rate", better="down"),
@@ -84,6 +87,12 @@ MEASURES = {
     "faces_found": Measure(words="faces found by our detector", unit="", better=""),
     "faces_given": Measure(words="faces too tight to detect, cut by the set's box", unit="", better="down"),
     "faces_missed": Measure(words="faces not found", unit="", better="down"),
+    "quality_fnmr": Measure(words=f"{MISSED}, one face weakened", better="down"),
+    "quality_fnmr_without_lowest_tenth": Measure(words=f"the same, {LOWEST_LEFT_OUT}", better="down"),
+    "quality_fnmr_fall": Measure(words="the difference", unit="points"),
+    "quality_bare_fnmr": Measure(words=f"{MISSED}, faces as they are", better="down"),
+    "quality_bare_fnmr_without_lowest_tenth": Measure(words=f"the same, {LOWEST_LEFT_OUT}", better="down"),
+    "quality_bare_fnmr_fall": Measure(words="the difference", unit="points"),
 }
 
 OF_MALE = ("accuracy", "balanced_accuracy", "average_precision", "majority", "calibration_error")
@@ -112,7 +121,11 @@ def meaning(name: str) -> tuple[str, Measure]:
     for word, dataset in SETS.items():
         if name.startswith(f"{word}_"):
             rest = name[len(word) + 1 :]
-            measure = MEASURES.get(rest, Measure(words=rest.replace("_", " "), unit="", better=""))
+            # A later protocol of the set stands in front of the counts that all protocols have.
+            measure = MEASURES.get(rest) or MEASURES.get(re.sub("^[a-z]+_(?=faces_)", "", rest))
+            measure = measure or Measure(words=rest.replace("_", " "), unit="", better="")
+            if (protocol := re.match("([a-z]+)_faces_", rest)) is not None:
+                measure = replace(measure, words=f"{protocol[1]}: {measure.words}")
             if word == "utkface" and rest in OF_MALE:
                 measure = replace(measure, words=f"`Male`: {measure.words}")
             return dataset, measure
