@@ -59,7 +59,8 @@ class FaceumGroup(TyperGroup):
             if type(error).__name__ == "NoArgsIsHelpError":  # click prints the help
                 raise
             command = getattr(getattr(error, "ctx", None), "command_path", "faceum")
-            say(f"{error.format_message().rstrip('.')}. See `{command} --help`.")  # type: ignore[attr-defined]
+            message = error.format_message().rstrip(".")  # type: ignore[attr-defined]
+            say(f"{message}{'' if message.endswith('?') else '.'} See `{command} --help`.")
         except MemoryError:
             say("There is not enough memory for this; use smaller images or fewer threads.")
         except KeyboardInterrupt:

@@ -57,8 +57,9 @@ def run_command(
     source: Annotated[
         str,
         typer.Argument(
+            metavar="SOURCE",
             help="A folder, glob, list of paths (.txt, or - for standard input), tar shards, Parquet files; "
-            "by path or URL (s3://, gs://, hf://)."
+            "by path or URL (s3://, gs://, hf://).",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the plan and the results.")],
@@ -69,9 +70,11 @@ def run_command(
     engine: Annotated[
         str, typer.Option(help="local: processes of this machine. ray: actors of Ray Data.")
     ] = "local",
-    address: Annotated[str | None, typer.Option(help="Of the Ray cluster; by default RAY_ADDRESS.")] = None,
+    address: Annotated[
+        str | None, typer.Option(help="Address of the Ray cluster; by default RAY_ADDRESS.")
+    ] = None,
     shard: Annotated[
-        str | None, typer.Option(metavar="I/N", help="Do the I-th of N parts only, for array jobs.")
+        str | None, typer.Option(metavar="I/N", help="Do only the I-th of N parts, for array jobs.")
     ] = None,
     plan_only: Annotated[bool, typer.Option("--plan-only", help="Write the plan and stop.")] = False,
     images_per_shard: Annotated[
@@ -80,7 +83,7 @@ def run_command(
     column: Annotated[str | None, typer.Option(help="The column of Parquet files to read.")] = None,
     max_failures: Annotated[
         float,
-        typer.Option(min=0.0, max=1.0, help="Share of failed images up to which the exit code is 0."),
+        typer.Option(min=0.0, max=1.0, help="Largest share of failed images for exit code 0."),
     ] = 0.0,
     retry_broken: Annotated[
         bool, typer.Option("--retry-broken", help="Also try broken images again, not only unread ones.")
@@ -99,7 +102,7 @@ def run_command(
 ) -> None:
     """Analyze a source shard by shard.
 
-    The same command again resumes, and retries what could not be read.
+    Repeat the command to resume; images that could not be read are tried again.
     Exit code 1 if more images failed than --max-failures allows, 2 if the run had to stop.
     """
     from dataclasses import replace

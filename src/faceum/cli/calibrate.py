@@ -35,9 +35,9 @@ def calibrate_command(
 
     They are written next to it, as NAME.thresholds.json.
 
-    Faces with painted masks are measured, too, if the set's faces allow it, and the quality of a face, if the
-    set has several folds. Use pairs of people that the
-    network has not learned from.
+    Thresholds for faces with masks are measured, too, on painted masks, unless faces of the set wear masks
+    already. So is the quality of a face, if the set has several folds. Use pairs of people that the network
+    has not learned from.
     """
     from faceum.detect.base import load_detector
     from faceum.evaluate.protocols import evaluate_set

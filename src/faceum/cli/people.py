@@ -33,7 +33,10 @@ KeepCropsOption = Annotated[
     bool, typer.Option("--keep-crops", help="Store a JPEG of each enrolled face with its vector.")
 ]
 LargestOption = Annotated[
-    bool, typer.Option("--largest", help="Take the largest face of images with several; refused otherwise.")
+    bool,
+    typer.Option(
+        "--largest", help="If an image has several faces, take the largest; without this it is refused."
+    ),
 ]
 MinQualityOption = Annotated[
     float,
@@ -97,9 +100,9 @@ def import_command(
 ) -> None:
     """Enroll a folder of people, or add an exported file.
 
-    The folder holds a folder of images for each person.
+    The folder holds a folder of images for each person, with the person's name.
 
-    An image that is in the gallery already is left as it is, so an import that was cut may be run again.
+    Images that are in the gallery already are skipped, so an interrupted import can be repeated.
     """
     from faceum.people.sources import people_folders
 
@@ -118,7 +121,7 @@ def search_command(
     gallery: GalleryOption = None,
     k: Annotated[int, typer.Option("-k", min=1, help="Number of nearest people to show.")] = 5,
     fmr: Annotated[
-        float, typer.Option(help="Share of strangers whom a search may take for somebody of the gallery.")
+        float, typer.Option(help="Share of strangers that a search may take for somebody in the gallery.")
     ] = 0.01,
     masked: MaskedOption = False,
     json: JsonOption = False,
@@ -127,7 +130,7 @@ def search_command(
     detector: DetectorOption = "auto",
     threads: ThreadsOption = None,
 ) -> None:
-    """Say who of the gallery is in an image.
+    """Find people of the gallery in an image.
 
     Exit code 0 if somebody was recognized, 1 if nobody was, 2 if the image cannot be used.
     """
@@ -238,7 +241,7 @@ def export_people_command(
 def doctor_people_command(
     gallery: GalleryOption = None,
     repair: Annotated[
-        bool, typer.Option("--repair", help="Overwrite what a removal had to leave in the file.")
+        bool, typer.Option("--repair", help="Overwrite removed vectors and crops that are still in the file.")
     ] = False,
     json: JsonOption = False,
     model: ModelOption = "compact",

@@ -29,18 +29,21 @@ def serve_command(
         bool, typer.Option("--allow-anonymous", help="Serve other machines without API keys.")
     ] = False,
     allowed_host: Annotated[
-        list[str] | None, typer.Option(help="A further name by which clients reach the server; repeatable.")
+        list[str] | None, typer.Option(help="Another host name of the server. Can be repeated.")
     ] = None,
-    max_bytes: Annotated[int, typer.Option(min=1, help="Bytes of a request at most.")] = 10 * 2**20,
-    max_pixels: Annotated[int, typer.Option(min=1, help="Pixels of an image at most.")] = 40_000_000,
-    max_images: Annotated[int, typer.Option(min=1, help="Images of a request at most.")] = 16,
-    max_faces: Annotated[int, typer.Option(min=1, help="Faces of an image at most; the largest stay.")] = 100,
-    queue: Annotated[int, typer.Option(min=1, help="Images that may wait.")] = 64,
-    deadline: Annotated[float, typer.Option(min=0.1, help="Seconds that an image may wait.")] = 20.0,
-    upload_time: Annotated[float, typer.Option(min=0.1, help="Seconds for a request to arrive.")] = 15.0,
+    max_bytes: Annotated[int, typer.Option(min=1, help="Largest request, in bytes.")] = 10 * 2**20,
+    max_pixels: Annotated[int, typer.Option(min=1, help="Largest image, in pixels.")] = 40_000_000,
+    max_images: Annotated[int, typer.Option(min=1, help="Most images in a request.")] = 16,
+    max_faces: Annotated[int, typer.Option(min=1, help="Answer for only this many largest faces.")] = 100,
+    queue: Annotated[int, typer.Option(min=1, help="Most images that may wait.")] = 64,
+    deadline: Annotated[float, typer.Option(min=0.1, help="Longest wait of an image, in seconds.")] = 20.0,
+    upload_time: Annotated[
+        float, typer.Option(min=0.1, help="Longest time for a request to arrive, in seconds.")
+    ] = 15.0,
     check: Annotated[bool, typer.Option("--check", help="Check the settings and exit.")] = False,
     new_key: Annotated[
-        str | None, typer.Option(help="Make an API key of this name, print it with its line, and exit.")
+        str | None,
+        typer.Option(help="Make an API key with this name, print it and its line for --keys, and exit."),
     ] = None,
     model: ModelOption = "compact",
     recognizer: RecognizerOption = None,
@@ -51,8 +54,8 @@ def serve_command(
 ) -> None:
     """Serve the analyzer over HTTP, with a page at /.
 
-    Nothing that is uploaded is written to disk or logged. On an address that other machines can reach the
-    server needs API keys, from --keys or the variable FACEUM_KEYS.
+    Nothing that is uploaded is written to disk or logged. On an address that other machines can reach,
+    the server needs API keys, from --keys or the variable FACEUM_KEYS.
     """
     for module in ("fastapi", "uvicorn", "python_multipart", "prometheus_client"):
         if not is_installed(module):

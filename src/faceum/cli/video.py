@@ -40,17 +40,17 @@ TracksOption = Annotated[Path | None, typer.Option(help="Write a summary of each
 TimelineOption = Annotated[Path | None, typer.Option(help="Draw the people over time: .png.")]
 ColourOption = Annotated[str, typer.Option(help="Colours of the timeline: expression or age.")]
 FpsOption = Annotated[
-    float | None, typer.Option(min=0.01, help="Choose how often faces are detected to hold this rate.")
+    float | None, typer.Option(min=0.01, help="Frames per second to hold: detect as often as that allows.")
 ]
 EveryOption = Annotated[
     int | None,
-    typer.Option(min=1, help="Detect in every n-th frame and follow in between; by default 6 a second."),
+    typer.Option(min=1, help="Detect faces in every n-th frame; by default, about 6 times a second."),
 ]
 StartOption = Annotated[float, typer.Option(min=0.0, help="Begin at this second.")]
 EndOption = Annotated[float | None, typer.Option(min=0.0, help="End at this second.")]
-LengthOption = Annotated[float | None, typer.Option(min=0.01, help="End after so many seconds of video.")]
+LengthOption = Annotated[float | None, typer.Option(min=0.01, help="End after this many seconds of video.")]
 BlurOption = Annotated[
-    str | None, typer.Option(help="Hide faces in --out: all, unknown (who is not in the gallery), or names.")
+    str | None, typer.Option(help="Hide faces in --out: all, unknown (people not in the gallery), or names.")
 ]
 KindOption = Annotated[str, typer.Option(help="How faces are hidden: blur, mosaic or box.")]
 GalleryOption = Annotated[
@@ -58,7 +58,7 @@ GalleryOption = Annotated[
 ]
 AverageOption = Annotated[bool, typer.Option(help="Average the answers along each track.")]
 MinFaceOption = Annotated[
-    float, typer.Option(min=24, help="Smaller faces, in pixels, may be missed; the search is as much faster.")
+    float, typer.Option(min=24, help="Smallest face to search for, in pixels; larger is faster.")
 ]
 SmoothOption = Annotated[bool, typer.Option(help="Smooth points and boxes.")]
 
