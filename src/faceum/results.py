@@ -140,7 +140,7 @@ class Parsing(_Record):
         """Return plain values, ready for JSON; None if `form` is None.
 
         "full": class_map as a list of rows. "rle": runs of equal class, row by row from the top, each row
-        from the left, going on across row ends: run i is counts[i] pixels of class values[i], so that
+        from the left, across row ends: run i is counts[i] pixels of class values[i], so that
         `np.repeat(values, counts).reshape(size)` is the class map; size is [height, width].
         "png": a PNG file in base64, whose pixel values are the classes.
         """

@@ -49,7 +49,7 @@ def images(count: int, seed: int = 0, size: int = 64, patches: int = 16) -> tupl
 
 
 def closeness(router: FaceRouter, inputs: tuple[Tensor, Tensor, Tensor]) -> Tensor:
-    """How near each pair's nearest token is to a tie or to tau: (P,)."""
+    """How near each pair's nearest token is to a tie or to top_p: (P,)."""
     x_PND, task_P, face_PN = inputs
     region_PN = face_PN.long()
     logits_PNE = (router.weight[task_P[:, None], region_PN] @ x_PND[..., None])[..., 0].double()

@@ -15,7 +15,7 @@ from faceum.model.router import BACKGROUND, FACE, FaceRouter, RouterConfig
 
 TASKS, WIDTH = 3, 5
 CLOSE = 1e-5
-"""Tokens this near to a tie or to tau may fall to either side by rounding and are left out."""
+"""Tokens this near to a tie or to top_p may fall to either side by rounding and are left out."""
 
 
 def choose(

@@ -112,7 +112,7 @@ def _save(result: "Result", out: Path, stems: "OutputStems", overwrite: bool, js
     name = result.source or ""
     try:
         written = save_result(result, result.image, out, stems.name(result_name(name)), overwrite=overwrite)
-    except (FaceumError, OSError, MemoryError) as error:  # costs this image's files; the others go on
+    except (FaceumError, OSError, MemoryError) as error:  # costs this image's files; the others continue
         reason = error.strerror or str(error) if isinstance(error, OSError) else str(error)
         say(f"The results of {name} were not written: {reason.rstrip('.') or type(error).__name__}.")
         return False

@@ -33,6 +33,15 @@ PLAIN_SECONDS = 30.0
 
 RUN = "run"
 
+SourceArgument = Annotated[
+    str,
+    typer.Argument(
+        metavar="SOURCE",
+        help="A folder, glob, list of paths (.txt, or - for standard input), tar shards, Parquet files; "
+        "by path or URL (s3://, gs://, hf://).",
+    ),
+]
+
 
 class BatchGroup(TyperGroup):
     """Takes `faceum batch SOURCE` for `faceum batch run SOURCE`."""
@@ -54,14 +63,7 @@ batch_app = typer.Typer(
 
 @batch_app.command(RUN)
 def run_command(
-    source: Annotated[
-        str,
-        typer.Argument(
-            metavar="SOURCE",
-            help="A folder, glob, list of paths (.txt, or - for standard input), tar shards, Parquet files; "
-            "by path or URL (s3://, gs://, hf://).",
-        ),
-    ],
+    source: SourceArgument,
     out: Annotated[Path, typer.Option(help="Folder for the plan and the results.")],
     workers: Annotated[
         int | None, typer.Option(min=1, help="Processes; by default as many as there are processors.")

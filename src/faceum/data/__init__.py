@@ -1,0 +1,1 @@
+"""Labelled faces for training: samples, packed files, sources, augmentation and batches."""

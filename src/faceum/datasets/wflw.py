@@ -38,8 +38,8 @@ def read_wflw(root: str | Path, split: str = "train") -> Iterator[Sample]:
     has a problem in every split of its list, since its attributes are not known.
     """
     part, subset = choose(split, SPLITS, "WFLW")
-    listing = f"list_98pt_rect_attr_train_test/list_98pt_rect_attr_{part}.txt"
-    path = find(root, "WFLW's list", f"WFLW_annotations/{listing}", listing)
+    name = f"list_98pt_rect_attr_train_test/list_98pt_rect_attr_{part}.txt"
+    path = find(root, "WFLW's list", f"WFLW_annotations/{name}", name)
     images = find(root, "WFLW's folder of images", "WFLW_images")
     for number, (where, line) in enumerate(read_text_lines(path)):
         words = line.split(maxsplit=NUMBERS)

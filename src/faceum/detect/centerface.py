@@ -105,8 +105,8 @@ class CenterFace:
             seen = self._look(levels, lowest, last=index == len(scales) - 1)
             by_scale.append([one.transform(scale, np.zeros(2)) for one in seen])
         faces = []
-        for image, looks in zip(images, zip(*by_scale, strict=True), strict=True):
-            parts = list(looks)
+        for image, candidates in zip(images, zip(*by_scale, strict=True), strict=True):
+            parts = list(candidates)
             if scales[0] < 1:
                 parts.append(self._look_close(image, parts[0], scales[0], lowest))
             faces.append(self._refine_chosen(image, concatenate(parts), min_score))

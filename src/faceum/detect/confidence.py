@@ -1,8 +1,8 @@
 """How sure it is that a detection is a face: the answers of two networks as one probability.
 
 The first network finds faces by what heads look like from afar; the second sees each one enlarged, upright
-and mirrored. The numbers below were fitted by logistic regression on photos and on images that were drawn
-without faces, with three faces to each thing that resembles one; benchmarks/not_faces.py measures the result,
+and mirrored. The numbers below were fitted by logistic regression on photos and on drawn images without
+faces, with three faces for each object that resembles a face; benchmarks/not_faces.py measures the result,
 and docs/log.md has the setting. The landmarks of the face network are left out on purpose: beyond these two
 they add nothing, and so the score does not depend on the chosen network and tasks.
 """

@@ -39,7 +39,7 @@ def write_samples(path: Path, samples: Sequence[Sample]) -> None:
 
 
 def read_samples(path: Path) -> Iterator[Sample]:
-    """Yield the samples of a file that `write_samples` wrote; GalleryError where it is none."""
+    """Yield the samples of a file that `write_samples` wrote; raises GalleryError for any other file."""
     try:
         with np.load(path, allow_pickle=False) as file:
             if str(file["format"]) != FORMAT:

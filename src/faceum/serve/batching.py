@@ -70,7 +70,7 @@ class _Job:
 class Batcher:
     """Takes images from many requests and gives the analyzer all that wait, up to `batch`, in one call.
 
-    No image waits for company: while the analyzer works, others arrive, and they form the next batch.
+    No image waits for others to come: those that arrive while the analyzer works form the next batch.
     """
 
     def __init__(

@@ -1,4 +1,4 @@
-"""Hide faces robustly: bridge gaps, begin before the first detection, and go on after the last."""
+"""Hide faces robustly: bridge gaps, begin before the first detection, and continue after the last."""
 
 from __future__ import annotations
 

@@ -33,8 +33,8 @@ PAUSES = (0.2, 0.5, 1.0, 2.0, 5.0)
 class StreamVideo:
     """A video at an address.
 
-    A stream without a length is live: after a stall it is connected to again, its time goes on by the clock,
-    and readers that are late leave frames out. A file at an address ends where it ends.
+    A stream without a length is live: after a stall it is connected to again, its time continues by the
+    clock, and readers that are late skip frames. A file at an address ends where it ends.
     """
 
     def __init__(

@@ -148,7 +148,7 @@ class Tracker:
         return False
 
     def _miss(self, seen: dict[int, Face]) -> None:
-        """Let tracks go that the detector missed twice in a row, or that lie on a face of another track."""
+        """End tracks that the detector missed twice in a row, or that lie on a face of another track."""
         taken = [face.box for face in seen.values()]
         for track in self._tracks:
             if not track.active or track.number in seen:
