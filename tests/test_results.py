@@ -17,8 +17,12 @@ from hypothesis import strategies as st
 
 from faceum.errors import FaceumError, ImageError, ModelError
 from faceum.geometry import invert
+from faceum.people.records import Sample
 from faceum.results import Age, Expression, Face, Parsing, Result, result_schema
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
+from faceum.video.records import Frame, TrackedFace
+from faceum.video.summary import Moment, TrackSummary
+from faceum.weights.thresholds import thresholds
 
 
 @pytest.fixture
@@ -166,6 +170,27 @@ def test_reprs(face, result):
     )
     assert repr(Result(error="broken")) == "Result(error='broken')"
     assert len(repr(result)) < 500
+
+
+def test_records_of_videos_galleries_and_thresholds_print_short(face):
+    values = {field.name: getattr(face, field.name) for field in dataclasses.fields(face)}
+    tracked = TrackedFace(**values, track_id=3, name="Ada", raw=face)
+    summary = TrackSummary(
+        track_id=3, name="Ada", first=0.0, last=1.5, frames=30, age=face.age, attributes=face.attributes,
+        expressions={}, moments=(Moment(time=1.0),) * 500, embedding=face.embedding,
+        crop=np.zeros((9, 9, 3), np.uint8), crop_time=1.0,
+    )  # fmt: skip
+    sample = Sample(person="Ada", key="1", vector=np.zeros(512, np.float16), crop=b"0" * 9999)
+    records = [
+        tracked,
+        Frame(index=7, width=4, height=5, faces=[tracked]),
+        summary,
+        sample,
+        thresholds("compact"),
+    ]
+    for record in records:
+        assert repr(record).startswith(f"{type(record).__name__}(") and len(repr(record)) < 350
+    assert "track_id=3, name='Ada', " in repr(tracked) and "Frame(index=7, " in repr(records[1])
 
 
 def test_records_compare_by_value(face, result):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -36,12 +36,12 @@ class Sample:
 
     person: str
     key: str
-    vector: np.ndarray
+    vector: np.ndarray = field(repr=False)
     source: str = ""
     model: str = ""
     thresholds: str = ""
     quality: float | None = None
-    crop: bytes | None = None
+    crop: bytes | None = field(default=None, repr=False)
     added: str = ""
     id: int = 0
 

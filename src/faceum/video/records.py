@@ -35,6 +35,10 @@ class TrackedFace(Face):
     raw: Face | None = None
     weight: float = 0.0
 
+    def __repr__(self) -> str:
+        name = "" if self.name is None else f"name={self.name!r}, "
+        return f"TrackedFace(track_id={self.track_id}, {name}{super().__repr__().removeprefix('Face(')}"
+
     def to_dict(self, *, parsing: Any = "rle") -> dict[str, Any]:
         """Return plain values, ready for JSON; see `Face.to_dict`."""
         return {
@@ -62,6 +66,12 @@ class Frame(Result):
     faces: Sequence[TrackedFace] = ()
     untracked: Sequence[Detection] = ()
     joined: Mapping[int, int] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        return (
+            f"Frame(index={self.index}, time={self.time:.3f}, {self.width}x{self.height}, "
+            f"faces={list(self.faces)!r})"
+        )
 
     def to_dict(self, *, parsing: Any = "rle") -> dict[str, Any]:
         """Return the JSON object of a frame."""

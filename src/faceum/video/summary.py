@@ -48,11 +48,11 @@ class TrackSummary:
     last: float
     frames: int
     age: Age | None
-    attributes: Mapping[str, float] | None
-    expressions: Mapping[str, float]
-    moments: tuple[Moment, ...]
-    embedding: np.ndarray | None
-    crop: np.ndarray | None
+    attributes: Mapping[str, float] | None = field(repr=False)
+    expressions: Mapping[str, float] = field(repr=False)
+    moments: tuple[Moment, ...] = field(repr=False)
+    embedding: np.ndarray | None = field(repr=False)
+    crop: np.ndarray | None = field(repr=False)
     crop_time: float
 
     def crop_jpeg(self) -> bytes | None:

@@ -60,9 +60,9 @@ class Thresholds:
     people: int
     same_pairs: int
     different_pairs: int
-    rates: tuple[MatchRate, ...]
-    masked: Thresholds | None = field(default=None)
-    quality: QualityFit | None = None
+    rates: tuple[MatchRate, ...] = field(repr=False)
+    masked: Thresholds | None = field(default=None, repr=False)
+    quality: QualityFit | None = field(default=None, repr=False)
 
     @property
     def id(self) -> str:
