@@ -20,8 +20,8 @@ SIGNALS = ("length", "size", "sharpness")
 def measure_signals(embeddings: np.ndarray, crops: Sequence[Crop]) -> dict[str, np.ndarray]:
     """Return name of a signal -> its values (B,) float64, natural logarithms.
 
-    length: of the embedding before it is brought to 1. size: pixels of the image to one of the crop, at most
-    1, because more are averaged away. sharpness: standard deviation of the crop's Laplacian.
+    length: of the embedding before it is normalized. size: image pixels per pixel of the crop, at most 1,
+    because more are averaged away. sharpness: standard deviation of the crop's Laplacian.
     embeddings: (B, D) as the network answers them. crops: those that the network saw.
     """
     lengths = np.linalg.norm(np.asarray(embeddings, np.float64), axis=1)

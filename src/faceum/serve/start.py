@@ -14,8 +14,8 @@ from faceum.serve.settings import KEYS_VARIABLE, Settings, check_settings
 def check_start(settings: Settings) -> str:
     """Return one sentence about the server that would run; raises FaceumError if it must not.
 
-    The keys are read, the files of the networks looked up, an existing gallery is opened, and the address is
-    taken for a moment on a free port; the network itself is not loaded.
+    Reads the keys, looks up the files of the networks, opens an existing gallery, and takes the address for a
+    moment on a free port; does not load the network.
     """
     from faceum.detect.base import load_detector
     from faceum.engine import FORMATS, choose_engine

@@ -37,8 +37,9 @@ class TrackSummary:
 
     first, last: times of the first and the last frame with the face, in seconds. frames: how many there are.
     age: mean and, as `std`, deviation of the frames' distributions taken together, which does not shrink with
-        more frames, for frames of one face err alike. attributes: mean probabilities. expressions: share of
-        the frames with an answer. moments: expression and age over time.
+        more frames, because the errors in frames of one face are alike.
+    attributes: mean probabilities. expressions: share of the frames with an answer. moments: expression and
+        age over time.
     embedding: mean, of length 1. crop: the best view, (h, w, 3) uint8 RGB, at the time crop_time.
     """
 
