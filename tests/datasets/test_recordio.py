@@ -143,7 +143,7 @@ def test_record_that_breaks_after_the_start_is_named(tmp_path):
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("1", "train.idx, line 2 has 1 words; expected 2"),
+        ("1", "train.idx, line 2 has 1 word; expected 2"),
         ("1\tx", "train.idx, line 2: 'x' should be numbers"),
         ("1\tnan", "train.idx, line 2: 'nan' should be a whole number"),
     ],
