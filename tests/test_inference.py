@@ -286,7 +286,7 @@ def test_missing_module_is_reported(
     assert "--image_path" in capsys.readouterr().err
 
 
-def test_farls_file_is_told_apart(
+def test_farls_file_is_recognized(
     inference: ModuleType,
     published: ModuleType,
     portrait_path: Path,

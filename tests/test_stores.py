@@ -39,6 +39,6 @@ def test_what_is_not_there_is_not_tried_again() -> None:
         with_retries(failing(1, FileNotFoundError(2, "gone")), sleep=lambda _: pytest.fail("waited"))
 
 
-def test_urls_are_told_from_paths() -> None:
+def test_urls_are_distinguished_from_paths() -> None:
     assert is_url("s3://a/b.png") and is_url("hf://datasets/a") and is_url("simplecache::s3://a")
     assert not is_url("/a/b.png") and not is_url("a:b/c.png") and not is_url("C:/a.png")

@@ -136,7 +136,7 @@ def test_record_that_breaks_after_the_start_is_named(tmp_path):
     with pytest.raises(DataError, match=r"train.rec, record 0: .*train.rec is broken"):
         sample.read()
     (root / "train.rec").unlink()
-    with pytest.raises(DataError, match=r"train.rec, record 0 cannot be read .*bring it back"):
+    with pytest.raises(DataError, match=r"train.rec, record 0 cannot be read .*restore it"):
         sample.read()
 
 

@@ -113,7 +113,7 @@ def test_ties_go_to_the_lower_index_and_the_null_keeps_its_share() -> None:
     assert routing.weights_PNK[0].detach().flatten().tolist() == pytest.approx([1 / 3, 1 / 3, 1 / 2, 0])
 
 
-def test_k_min_holds_where_tau_would_take_fewer() -> None:
+def test_k_min_holds_where_top_p_would_take_fewer() -> None:
     config = RouterConfig(num_experts=3, top_p=0.1, k_min=2, k_max_face=3, k_max_background=2)
     router = FaceRouter(config, dim=1, tasks=1)
     with torch.no_grad():

@@ -45,7 +45,7 @@ def inspection(
     )
 
 
-def test_experts_colours_can_be_told_apart() -> None:
+def test_colours_of_experts_differ_clearly() -> None:
     colours = np.array(EXPERT_COLOURS, float)
     apart = np.linalg.norm(colours[:, None] - colours[None], axis=-1)
     assert apart[np.triu_indices(len(colours), 1)].min() > 60

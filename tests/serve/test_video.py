@@ -104,7 +104,7 @@ def test_large_frames_are_refused(serve: Callable[..., Any]) -> None:
     serve(test, max_pixels=1000)
 
 
-def test_a_second_video_is_told_to_wait(serve: Callable[..., Any], analyzer: VideoAnalyzer) -> None:
+def test_a_second_video_is_asked_to_wait(serve: Callable[..., Any], analyzer: VideoAnalyzer) -> None:
     async def test(client: Any) -> None:
         analyzer.gate.clear()
         first = asyncio.ensure_future(client.post("/v1/video", content=two_people()))

@@ -57,7 +57,7 @@ def test_changed_settings_are_reported(begun: Callable[..., RunConfig]) -> None:
             train(replace(run, **settings))
         sentence = str(caught.value)
         assert sentence.startswith(f"The run in {folder} was begun with ")
-        assert sentence.endswith("; put that back, or begin a new run with another out=...")
+        assert sentence.endswith("; restore these settings, or begin a new run with another out=...")
         assert all(part in sentence for part in said), sentence
     assert (folder / "run.json").read_bytes() == before, "a refused start leaves no record"
 

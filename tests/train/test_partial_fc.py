@@ -156,7 +156,7 @@ def test_a_rank_draws_its_share_of_one_sequence(
         assert torch.equal(module._draw_rows(count, outputs, 5, (start, end)), whole[start:end])
 
 
-def test_a_rank_holds_little_beside_its_centres() -> None:
+def test_a_rank_holds_little_but_its_centres() -> None:
     held: list[int] = []
     randn = torch.randn
 

@@ -165,7 +165,7 @@ def test_no_face_is_left_to_see(scene: Any, analyzer: Any) -> None:
 
 
 @pytest.mark.parametrize("kind", ["blur", "mosaic", "box"])
-def test_what_is_hidden_cannot_be_told_apart(kind: str) -> None:
+def test_hidden_faces_cannot_be_distinguished(kind: str) -> None:
     image = np.random.default_rng(0).integers(0, 255, (100, 100, 3), dtype=np.uint8)
     before = image.copy()
     hide(image, np.array([30.0, 30, 70, 70]), kind)

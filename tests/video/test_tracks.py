@@ -77,7 +77,7 @@ def test_a_person_comes_back_with_the_same_number(scene: Any, analyzer: Any, awa
     assert seen[-1] == seen[0]
 
 
-def test_a_cut_does_not_carry_numbers_to_whoever_is_there(scene: Any, analyzer: Any) -> None:
+def test_a_cut_does_not_carry_numbers_to_other_people(scene: Any, analyzer: Any) -> None:
     first = [scene.frame((0, 40, 60), (1, 200, 60)) for _ in range(8)]
     scene.ground = 255 - scene.ground // 2
     second = [scene.frame((1, 40, 60), (2, 200, 60)) for _ in range(8)]

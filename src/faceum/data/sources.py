@@ -68,7 +68,7 @@ class LazyFaces(Sequence[LabelledFace]):
                     raise
                 self._warn(place, error)
         raise DataError(
-            f"No image can be read from {self.samples[first].name} on ({tried} tried); bring them back."
+            f"No image can be read from {self.samples[first].name} on ({tried} tried); restore them."
         )
 
     def _warn(self, place: int, error: DataError) -> None:

@@ -50,7 +50,7 @@ class Record:
                 _seek(file, self)
                 return unpack(read_record(file, self.path), self)[1]
         except OSError as error:
-            raise DataError(f"{self} cannot be read ({error.strerror or error}); bring it back.") from error
+            raise DataError(f"{self} cannot be read ({error.strerror or error}); restore it.") from error
 
 
 def read_recordio(root: str | Path, split: str = "train") -> Iterator[Sample]:

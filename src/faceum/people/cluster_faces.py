@@ -101,7 +101,7 @@ def faces_of_parquet(paths: Sequence[Path], *, min_quality: float = 0.0) -> Face
     name, names, left_out = str(paths[0]), set(table.column_names), 0
     if min_quality > 0:
         if "quality" not in names:
-            raise DataError(f"{name} has no column `quality`; leave out the least quality.")
+            raise DataError(f"{name} has no column `quality`; leave out --min-quality.")
         low = np.asarray(table["quality"].to_numpy(), np.float64) < min_quality
         table, left_out = table.filter(pyarrow.array(~low)), int(low.sum())
     models = sorted({one for one in table["model"].to_pylist() if one} if "model" in names else ())

@@ -152,7 +152,7 @@ class Gallery:
             raise GalleryError(f"Qualities lie in 0..1, so none reaches {least:g}; ask for less.")
         if measured is None or measured.quality is None:
             raise GalleryError(
-                f"No quality was measured for {self.analyzer.model_id}; leave out the least quality, or run "
+                f"No quality was measured for {self.analyzer.model_id}; leave out min_quality, or run "
                 "`faceum calibrate`."
             )
 

@@ -179,7 +179,7 @@ class Store(ABC):
         with self.transaction(write=True) as query:
             source, target = self._person(query, name), self._person(query, into)
             if source == target:
-                raise GalleryError(f"{name!r} and {into!r} are one person already; name two.")
+                raise GalleryError(f"{name!r} and {into!r} are the same person; name two different ones.")
             query(
                 "DELETE FROM samples WHERE person = ? AND key IN (SELECT key FROM samples WHERE person = ?)",
                 (source, target),

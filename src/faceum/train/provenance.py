@@ -109,8 +109,8 @@ def require_same_recipe(folder: Path, config: RunConfig) -> None:
     ]
     if changes:
         raise RecipeError(
-            f"The run in {folder} was begun with {'; '.join(changes)}; put that back, or begin a new run "
-            "with another out=..."
+            f"The run in {folder} was begun with {'; '.join(changes)}; restore these settings, or begin a "
+            "new run with another out=..."
         )
 
 
