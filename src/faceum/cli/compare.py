@@ -72,7 +72,7 @@ def compare_command(
 
         make_console().print(match_table(matches))
         i, j, nearest = max(matches, key=lambda one: one[2].cosine)
-        typer.echo(f"The nearest pair, face {i} of A and face {j} of B. {nearest}")
+        typer.echo(f"The nearest pair is face {i + 1} of A and face {j + 1} of B. {nearest}")
         say(f"{len(matches)} pairs were compared, and each has this chance of a false match.")
     if not any(match.same for _, _, match in matches):
         raise typer.Exit(1)

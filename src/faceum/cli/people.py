@@ -143,7 +143,7 @@ def search_command(
     else:
         from faceum.cli.people_tables import search_basis, search_table
 
-        for number, one in enumerate(found):
+        for number, one in enumerate(found, 1):
             make_console().print(search_table(one, number))
         make_console().print(search_basis(found[0]))
     if not any(candidate.same for one in found for candidate in one.candidates):

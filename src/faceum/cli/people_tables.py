@@ -18,7 +18,7 @@ SAME = {True: Text("same", style="green"), False: Text("different", style="yello
 
 
 def search_table(search: Search, number: int) -> RenderableType:
-    """Return a table of one face: who it is, and the nearest people."""
+    """Return a table of one face: who it is, and the nearest people; number: 1 for the largest face."""
     head = Text(f"face {number}: ")
     known = any(one.same for one in search.candidates)
     head.append(search.name, style="bold green" if known else "bold yellow")
@@ -45,11 +45,14 @@ def search_basis(search: Search) -> str:
 
 
 def match_table(matches: Sequence[tuple[int, int, Match]]) -> RenderableType:
-    """Return a table with a row for each pair of a face of one image and a face of the other."""
+    """Return a table with a row for each pair of a face of one image and a face of the other.
+
+    matches: the faces by their places, from 0; the table counts them from 1.
+    """
     table = Table(box=box.SIMPLE)
     for column in ("A", "B", "cosine", "threshold", "verdict"):
         table.add_column(column)
     for first, second, match in matches:
         cosine, threshold = f"{match.cosine:.3f}", f"{match.threshold:.3f}"
-        table.add_row(f"face {first}", f"face {second}", cosine, threshold, SAME[match.same])
+        table.add_row(f"face {first + 1}", f"face {second + 1}", cosine, threshold, SAME[match.same])
     return table
