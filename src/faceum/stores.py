@@ -135,7 +135,8 @@ def waits() -> Iterator[float]:
 def files_below(location: str) -> Iterator[str]:
     """Yield every file in a folder and below by path or URL, sorted by name within each folder.
 
-    Hidden files and folders, and linked folders, are left out. Only one folder's names are held at a time.
+    Hidden files and folders, and linked folders, are left out. Only the names of one folder and of those
+    above it are held at a time. Raises one of `READ_ERRORS` if a folder of a store cannot be listed.
     """
     if not is_url(location):
         for place, folders, files in os.walk(location):
@@ -145,9 +146,18 @@ def files_below(location: str) -> Iterator[str]:
                     yield os.path.join(place, name)
         return
     store, path = open_store(location)
-    for place, folders, files in store.walk(path):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        store.invalidate_cache()  # else it keeps every listing
-        for name in sorted(files):
-            if name and not name.startswith("."):
-                yield str(store.unstrip_protocol(f"{place.rstrip('/')}/{name}"))
+    yield from _files_of_store(store, path.rstrip("/"))
+
+
+def _files_of_store(store: Any, folder: str) -> Iterator[str]:
+    """Yield the files of `files_below`. fsspec's own walk would leave out each folder that it cannot list."""
+    entries = with_retries(lambda: store.ls(folder, detail=True))
+    store.invalidate_cache()  # else it keeps every listing
+    kinds = {entry["name"].rstrip("/"): entry["type"] for entry in entries}
+    names = sorted(name for name in kinds if name != folder and not name.rpartition("/")[2].startswith("."))
+    for name in names:
+        if kinds[name] != "directory":
+            yield str(store.unstrip_protocol(name))
+    for name in names:
+        if kinds[name] == "directory":
+            yield from _files_of_store(store, name)

@@ -78,7 +78,7 @@ def list_source(source: str, column: str | None = None, leave_out: Path | None =
     else:
         _check_folder(source)
         skipped = None if leave_out is None else os.path.join(os.path.abspath(leave_out), "")
-        inside = (one for one in files_below(source) if skipped is None or not one.startswith(skipped))
+        inside = (one for one in _list_files(source) if skipped is None or not one.startswith(skipped))
         suffixes = TAR_SUFFIXES
         yield from _expand_files(
             (one for one in inside if is_image_name(one) or one.lower().endswith(suffixes)), column
@@ -206,7 +206,7 @@ def _matching(pattern: str) -> Iterator[str]:
     matches = re.compile(glob_translate(full)).match
     _check_folder(root)
     found = False
-    for file in files_below(root):
+    for file in _list_files(root):
         if matches(file if is_url(file) else os.path.normpath(file)):
             found = True
             yield file
@@ -223,12 +223,25 @@ def _check_folder(source: str) -> None:
         return
     store, path = open_store(source)
     try:
-        there = with_retries(lambda: store.isdir(path) or store.exists(path))
+        # Not isdir or exists: with some stores they are also False where the store only failed.
+        with_retries(lambda: store.info(path))
+    except FileNotFoundError:
+        raise DataError(f"{source} does not exist, or it is empty; check the URL.") from None
     except READ_ERRORS as error:
-        cause = error.__cause__ or error
-        raise DataError(f"{source} cannot be listed ({type(cause).__name__}: {cause}).") from None
-    if not there:
-        raise DataError(f"{source} does not exist, or it is empty; check the URL.")
+        raise DataError(_describe_listing(source, error)) from None
+
+
+def _list_files(folder: str) -> Iterator[str]:
+    """Yield the files in a folder and below; raises DataError if a store does not list them."""
+    try:
+        yield from files_below(folder)
+    except READ_ERRORS as error:
+        raise DataError(_describe_listing(folder, error)) from None
+
+
+def _describe_listing(source: str, error: Exception) -> str:
+    cause = error.__cause__ or error
+    return f"{source} cannot be listed ({type(cause).__name__}: {cause})."
 
 
 def _open_text(source: str) -> Any:
