@@ -9,7 +9,6 @@ import os
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
-from itertools import repeat
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import cv2
 import numpy as np
 
 from faceum.align import Aligner
-from faceum.batching import Pace, run_in_order
+from faceum.batching import Pace, run_in_order, zip_strictly
 from faceum.crop import Crop, CropSpec, crop_face
 from faceum.decode import decode_answers
 from faceum.detect.base import MIN_SCORE, Detection, Detector, load_detector
@@ -227,6 +226,21 @@ class FaceAnalyzer:
         }  # fmt: skip
         return other
 
+    @property
+    def runner(self) -> Runner:
+        """The network, which `with_runner` replaces."""
+        return self._runner
+
+    def with_runner(self, runner: Runner) -> FaceAnalyzer:
+        """Return an analyzer that shares this one's detector, but not its network.
+
+        runner: runs the same network elsewhere, such as on another machine; it does not survive pickling.
+        """
+        other = object.__new__(type(self))
+        vars(other).update(vars(self))
+        other._runner, other._aligner = runner, Aligner(runner, self.tasks)
+        return other
+
     def analyze(
         self,
         source: Source,
@@ -307,7 +321,7 @@ class FaceAnalyzer:
             )
         prepare = partial(self._prepare, cropped=cropped, bgr=bgr, keep_image=keep_images)
         return run_in_order(
-            _zip_strictly(sources, boxes, points5),
+            zip_strictly(sources, boxes, points5),
             partial(prepare, detector=self._lone_detector),
             self._finish,
             Pace(workers=min(self._threads, MAX_WORKERS), group=GROUP_SIZES[self._runner.device]),
@@ -479,20 +493,3 @@ def _choose_tasks(tasks: Iterable[str] | None, offered: Sequence[str]) -> tuple[
     if not chosen:
         raise ModelError(f"No task was asked for; give some of {', '.join(offered)}.")
     return tuple(task for task in TASKS if task in chosen)
-
-
-def _zip_strictly(
-    sources: Iterable[Source], boxes: Iterable[Any] | None, points5: Iterable[Any] | None
-) -> Iterator[_Entry]:
-    """Yield images with their boxes and points; raises FaceumError if one iterable ends before another."""
-    end = object()
-    sides = [iter(repeat(None)) if side is None else iter(side) for side in (boxes, points5)]
-    counted = [name for name, side in (("boxes", boxes), ("points5", points5)) if side is not None]
-    for number, source in enumerate(sources):
-        box, points = (next(side, end) for side in sides)
-        if box is end or points is end:
-            raise FaceumError(f"{' or '.join(counted)} end after {number} images, but there are more images.")
-        yield source, box, points
-    for name, side, values in zip(("boxes", "points5"), sides, (boxes, points5), strict=True):
-        if values is not None and next(side, end) is not end:
-            raise FaceumError(f"{name} have more entries than there are images; give one entry per image.")

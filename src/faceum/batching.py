@@ -10,9 +10,11 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from itertools import takewhile
+from itertools import repeat, takewhile
 from types import TracebackType
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
+
+from faceum.errors import FaceumError
 
 E = TypeVar("E")
 P = TypeVar("P")
@@ -81,6 +83,23 @@ def run_in_order(
         pool.shutdown(wait=True, cancel_futures=True)
     if source.error is not None:
         raise source.error
+
+
+def zip_strictly(
+    sources: Iterable[E], boxes: Iterable[Any] | None, points5: Iterable[Any] | None
+) -> Iterator[tuple[E, Any, Any]]:
+    """Yield images with their boxes and points; raises FaceumError if one iterable ends before another."""
+    end = object()
+    sides = [iter(repeat(None)) if side is None else iter(side) for side in (boxes, points5)]
+    counted = [name for name, side in (("boxes", boxes), ("points5", points5)) if side is not None]
+    for number, source in enumerate(sources):
+        box, points = (next(side, end) for side in sides)
+        if box is end or points is end:
+            raise FaceumError(f"{' or '.join(counted)} end after {number} images, but there are more images.")
+        yield source, box, points
+    for name, side, values in zip(("boxes", "points5"), sides, (boxes, points5), strict=True):
+        if values is not None and next(side, end) is not end:
+            raise FaceumError(f"{name} have more entries than there are images; give one entry per image.")
 
 
 class _Source(Generic[E]):

@@ -18,14 +18,44 @@ from faceum.jobs.check import verify_batch
 from faceum.jobs.folder import Counts
 from faceum.jobs.local import run_local
 from faceum.jobs.ray_engine import connect, run_ray
+from faceum.jobs.ray_network import start_networks
 from faceum.jobs.read import read_results
-from faceum.jobs.worker import Job
+from faceum.jobs.worker import Assignment, Job, ShardWorker
 
 pytest.importorskip("ray", reason="needs the extra ray, which make does not install")
 
 pytestmark = pytest.mark.slow
 
 NODE = {"num_cpus": 1, "object_store_memory": 100 << 20}
+
+NETWORKS = """
+import ray
+
+class Counting:
+    '''A runner that counts the crops which it is given.'''
+
+    def __init__(self, inner, path=None):
+        self.inner, self.path, self.crops = inner, path, 0
+        self.card, self.runtime, self.device, self.model_id = (
+            inner.card, inner.runtime, inner.device, inner.model_id
+        )
+
+    def run(self, crops, tokens, tasks):
+        self.crops += len(crops)
+        if self.path is not None:
+            with open(self.path, "a") as file:
+                file.write(f"{len(crops)}\\n")
+        return self.inner.run(crops, tokens, tasks)
+
+def start_counting(actor, path=None):
+    actor._runner = Counting(actor._runner, path)
+    context = ray.get_runtime_context()
+    gpus = context.get_assigned_resources().get("GPU", 0)
+    return {"node": context.get_node_id(), "gpus": gpus, "names": context.get_accelerator_ids()["GPU"]}
+
+def counted(actor):
+    return actor._runner.crops
+"""
 
 DETECTORS = """
 import os, pathlib, signal, sys, time
@@ -64,8 +94,10 @@ def cluster(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
 
     (tmp_path / "modules").mkdir()
     (tmp_path / "modules" / "detectors.py").write_text(DETECTORS)
+    (tmp_path / "modules" / "networks.py").write_text(NETWORKS)
     source = str(Path(__file__).parents[2] / "src")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([source, str(tmp_path / "modules")]))
+    places = [source, str(tmp_path / "modules"), *filter(None, [os.environ.get("PYTHONPATH")])]
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join(places))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     monkeypatch.setenv("RAY_AUTH_TOKEN_PATH", str(tmp_path / "token"))
     monkeypatch.syspath_prepend(str(tmp_path / "modules"))
@@ -116,6 +148,83 @@ def test_a_node_lost_in_mid_run_changes_nothing(
     assert not verify_batch(jobs[1].folder)
     assert rows_of(jobs[0]) == rows_of(jobs[1])
     assert shards_to_do(jobs[1]) == []
+
+
+@pytest.fixture
+def gpu_node(cluster: Any) -> Any:
+    """A node of the cluster with a GPU that only Ray believes in, and no processor for workers."""
+    return cluster.add_node(num_cpus=0, num_gpus=1, object_store_memory=100 << 20)
+
+
+@pytest.fixture
+def gpu_jobs(make_job: Callable[..., Job], folder: Path) -> tuple[Job, Job, int]:
+    """A finished job, the same job to be done, and the crops that the network saw in the first."""
+    import networks
+
+    done, job = (make_job(folder, out=out, images_per_shard=2) for out in ("local", "ray"))
+    made: list[Any] = []
+
+    def count(runner: Any) -> Any:
+        made.append(networks.Counting(runner))
+        return made[0]
+
+    worker = ShardWorker(done, count)
+    for shard in shards_to_do(done):
+        worker.run(Assignment(shard=shard))
+    assert made[0].crops >= 8
+    return done, job, made[0].crops
+
+
+def test_the_network_runs_on_gpus_and_all_else_on_processors(
+    cluster: Any, gpu_node: Any, gpu_jobs: tuple[Job, Job, int]
+) -> None:
+    import networks
+
+    done, job, crops = gpu_jobs
+    with connect(cluster.address) as connected:
+        assert (connected.cpus, connected.gpus) == (1, 1)
+        found = start_networks(connected.ray, connected.gpus, {**job.options, "device": "auto"})
+        assert found is not None and found.device == "cpu", "there is no real GPU"
+        (actor,) = found.actors
+        place = connected.ray.get(actor.__ray_call__.remote(networks.start_counting))
+        assert place == {"node": gpu_node.node_id, "gpus": 1.0, "names": ["0"]}
+        first = shards_to_do(job)[:2]
+        assert run_ray(connected, job, first, 1, Tally(), found) == []
+        assert shards_to_do(job) == [2, 3, 4, 5]
+        assert run_ray(connected, job, shards_to_do(job), 1, Tally(), found) == []
+        assert connected.ray.get(actor.__ray_call__.remote(networks.counted)) == crops
+    assert not verify_batch(job.folder) and not shards_to_do(job)
+    assert rows_of(job) == rows_of(done)
+
+
+def test_a_lost_gpu_leaves_the_network_to_the_processors(
+    cluster: Any, gpu_node: Any, gpu_jobs: tuple[Job, Job, int], tmp_path: Path
+) -> None:
+    import networks
+
+    done, job, crops = gpu_jobs
+    tally = NodeRemover(cluster, gpu_node)
+    with connect(cluster.address) as connected:
+        found = start_networks(connected.ray, 1, {**job.options, "device": "auto"})
+        assert found is not None
+        calls = tmp_path / "calls"
+        connected.ray.get(found.actors[0].__ray_call__.remote(networks.start_counting, str(calls)))
+        assert run_ray(connected, job, shards_to_do(job), 1, tally, found) == []
+        assert sum(one["Alive"] for one in connected.ray.nodes()) == 1
+    seen = sum(map(int, calls.read_text().split()))
+    assert 0 < seen < crops, "the GPU's actor did some, and not all"
+    assert tally.shards == 6 and tally.lost == 0 and not verify_batch(job.folder)
+    assert rows_of(job) == rows_of(done)
+
+
+def test_a_network_that_cannot_start_on_a_gpu_is_one_sentence(
+    cluster: Any, gpu_node: Any, make_job: Callable[..., Job], folder: Path
+) -> None:
+    job = make_job(folder, tasks=["age"])
+    with connect(cluster.address) as connected:
+        assert start_networks(connected.ray, 0, job.options) is None
+        with pytest.raises(FaceumError, match="cannot start on a GPU of the Ray cluster .*--device cpu"):
+            start_networks(connected.ray, 1, {**job.options, "device": "cuda"})
 
 
 def test_an_image_that_kills_its_actor_becomes_a_row(

@@ -109,13 +109,13 @@ def run_command(
     """
     from dataclasses import replace
 
-    from faceum.jobs.batch import BatchConfig, Tally, parse_part, prepare_batch, shards_to_do
+    from faceum.jobs.batch import BatchConfig, Tally, parse_part, prepare_batch, shards_to_do, with_threads
     from faceum.jobs.worker import analyzer_options
 
     part = parse_part(shard)
-    _check_engine(engine, address, device)
+    own_device = _choose_device(engine, address, device)
     options = analyzer_options(
-        model, tasks=parse_tasks(tasks), max_pixels=max_pixels, device=device, runtime=runtime,
+        model, tasks=parse_tasks(tasks), max_pixels=max_pixels, device=own_device, runtime=runtime,
         detector=detector, recognizer=recognizer, max_faces=max_faces, min_score=min_score,
     )  # fmt: skip
     config = BatchConfig(
@@ -130,7 +130,7 @@ def run_command(
         return
     tally, begun = Tally(), time.perf_counter()
     if engine == "ray":
-        given_up = _run_ray(job, shards, tally, workers, threads, address)
+        given_up = _run_ray(with_threads(job, threads or 1), shards, tally, workers, address, device)
     else:
         given_up = _run(job, shards, tally, workers, threads)
     _show_summary(tally, len(shards), time.perf_counter() - begun)
@@ -200,43 +200,44 @@ def _run(
         return run_local(with_threads(job, threads), shards, workers, progress)
 
 
-def _check_engine(engine: str, address: str | None, device: str) -> None:
-    """Raise DataError for an engine that is not known, or cannot do what the other options say."""
+def _choose_device(engine: str, address: str | None, device: str) -> str:
+    """Return the device of the workers: processors with Ray, where GPUs have actors of their own.
+
+    Raises DataError for an engine that is not known, or cannot do what the other options say.
+    """
     from faceum.errors import DataError
 
     if engine not in ("local", "ray"):
         raise DataError(f"--engine is {engine!r}, expected local or ray.")
     if engine == "local" and address is not None:
         raise DataError("--address is of a Ray cluster; add --engine ray.")
-    if engine == "ray" and device not in ("auto", "cpu"):
-        raise DataError(
-            f"--engine ray works on processors only, not on {device}; leave out --device, or use --shard "
-            "with the local engine on each machine that has a GPU."
-        )
+    if engine == "ray" and device not in ("auto", "cpu", "cuda"):
+        raise DataError(f"--engine ray takes --device auto, cpu or cuda, not {device}.")
+    return "cpu" if engine == "ray" else device
 
 
 def _run_ray(
-    job: "Job",
-    shards: list[int],
-    tally: "Tally",
-    workers: int | None,
-    threads: int | None,
-    address: str | None,
+    job: "Job", shards: list[int], tally: "Tally", workers: int | None, address: str | None, device: str
 ) -> list[int]:
-    """Run the Ray engine on the processors of its cluster; return what is given up."""
-    from dataclasses import replace
-
-    from faceum.jobs.batch import with_threads
+    """Run the Ray engine, the network on the cluster's GPUs if there are any; return what is given up."""
+    from faceum.errors import DataError
     from faceum.jobs.ray_engine import connect, run_ray
+    from faceum.jobs.ray_network import start_networks
 
-    job = with_threads(replace(job, options={**job.options, "device": "cpu"}), threads or 1)
+    threads = job.options["threads"]
     with connect(address) as cluster:
-        workers = min(workers or max(1, cluster.cpus // (threads or 1)), len(shards))
-        size = count_noun(threads or 1, "thread")
-        on = count_noun(cluster.cpus, "processor")
+        gpus = 0 if device == "cpu" else cluster.gpus
+        networks = start_networks(cluster.ray, gpus, {**job.options, "device": device})
+        if networks is None and device == "cuda":
+            raise DataError("The Ray cluster has no free GPU; add nodes with GPUs, or leave out --device.")
+        workers = min(workers or max(1, cluster.cpus // threads), len(shards))
+        size, on = count_noun(threads, "thread"), count_noun(cluster.cpus, "processor")
         say(f"{count_noun(workers, 'actor')} of {size} each on {on}.")
+        if networks is not None:
+            gpu_actors = count_noun(len(networks.actors), "GPU actor")
+            say(f"The network runs in {gpu_actors}, on {networks.device}.")
         with Progress(job, shards, tally) as progress:
-            return run_ray(cluster, job, shards, workers, progress)
+            return run_ray(cluster, job, shards, workers, progress, networks)
 
 
 class Progress:

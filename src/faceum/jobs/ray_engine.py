@@ -16,6 +16,7 @@ from faceum.errors import FaceumError
 from faceum.extras import missing
 from faceum.jobs.folder import BatchFolder, Counts, read_counts
 from faceum.jobs.local import Monitor, run_local
+from faceum.jobs.ray_network import Networks
 from faceum.jobs.worker import Assignment, Job, ShardWorker
 from faceum.threads import usable_threads
 
@@ -34,10 +35,11 @@ SECONDS_TO_CONNECT = 10.0
 
 @dataclass(frozen=True, kw_only=True)
 class RayCluster:
-    """A connection to Ray. cpus: of all nodes together."""
+    """A connection to Ray. cpus, gpus: of all nodes together."""
 
     ray: Any
     cpus: int
+    gpus: int
 
 
 @contextmanager
@@ -67,14 +69,15 @@ def connect(address: str | None) -> Iterator[RayCluster]:
         if ours:
             _check_port(address)
             ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
-        cpus = int(ray.cluster_resources().get("CPU", 0))
+        resources = ray.cluster_resources()
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise FaceumError(
             f"Ray cannot be reached at {address} ({reason}); check --address and that the cluster runs."
         ) from None
     try:
-        yield RayCluster(ray=ray, cpus=cpus)
+        cpus, gpus = (int(resources.get(kind, 0)) for kind in ("CPU", "GPU"))
+        yield RayCluster(ray=ray, cpus=cpus, gpus=gpus)
     finally:
         if ours:
             ray.shutdown()
@@ -89,13 +92,19 @@ def _check_port(address: str | None) -> None:
 
 
 def run_ray(
-    cluster: RayCluster, job: Job, shards: Sequence[int], workers: int, monitor: Monitor
+    cluster: RayCluster,
+    job: Job,
+    shards: Sequence[int],
+    workers: int,
+    monitor: Monitor,
+    networks: Networks | None = None,
 ) -> list[int]:
     """Analyze shards by actors of Ray Data; return those that were given up, because they kill every worker.
 
     An actor holds as many processors as the job has threads. At most `workers` of them run, and fewer while
     the cluster has less room. Ray starts lost actors again, on another node if theirs is gone, and gives them
-    their shards once more; see `ShardActor`. Raises FaceumError if a worker cannot go on.
+    their shards once more; see `ShardActor`. networks: run the network for all of them, see `start_networks`.
+    Raises FaceumError if a worker cannot go on.
     """
     data = cluster.ray.data
     data.DataContext.get_current().enable_progress_bars = False
@@ -106,7 +115,7 @@ def run_ray(
         [{"shard": shard} for shard in shards], override_num_blocks=min(len(shards), MOST_BLOCKS)
     ).map(
         ShardActor,
-        fn_constructor_args=(job,),
+        fn_constructor_args=(job, networks),
         compute=strategy,
         num_cpus=job.options.get("threads", 1),
     )
@@ -132,9 +141,10 @@ class ShardActor:
     it: it has each shard done by a process of the local engine, which finds such an image.
     """
 
-    def __init__(self, job: Job) -> None:
-        """job: see `Job`."""
-        self._job, self._worker = job, ShardWorker(job)
+    def __init__(self, job: Job, networks: Networks | None = None) -> None:
+        """job: see `Job`. networks: see `run_ray`."""
+        self._job = job
+        self._worker = ShardWorker(job, None if networks is None else networks.replace)
         self._restarted = _was_restarted()
         self._losses = ["the loss of its process or node"] if self._restarted else []
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -21,6 +21,7 @@ from faceum.jobs.manifest import Manifest
 from faceum.jobs.plan import read_shard
 from faceum.jobs.result_file import EarlierRows, ResultWriter
 from faceum.results import Result
+from faceum.runner import Runner
 
 GROUP = 256
 """Images whose rows are written at once."""
@@ -72,9 +73,9 @@ class Report(Protocol):
 class ShardWorker:
     """Analyzes shards, one after the other; the network is loaded for the first one."""
 
-    def __init__(self, job: Job) -> None:
-        """job: see `Job`."""
-        self._job = job
+    def __init__(self, job: Job, replace_runner: Callable[[Runner], Runner] | None = None) -> None:
+        """job: see `Job`. replace_runner: returns what runs the network in place of the job's own runner."""
+        self._job, self._replace_runner = job, replace_runner
         self._folder = BatchFolder(job.folder)
 
     @cached_property
@@ -86,6 +87,8 @@ class ShardWorker:
             raise DataError(
                 f"The batch is of model {wanted}, but {analyzer.model_id} is here; install the same weights."
             )
+        if self._replace_runner is not None:
+            return analyzer.with_runner(self._replace_runner(analyzer.runner))
         return analyzer
 
     def run(self, assignment: Assignment, report: Report | None = None) -> Counts:
