@@ -105,7 +105,8 @@ class Handler(BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length") or 0)).decode()
         paths = [value for name, value in parse_qsl(body) if name == "paths"]
         self.hub.asked["paths-info"] += 1
-        found = [self.hub.entry(path, is_folder=False) for path in paths if path in self.hub.files]
+        entries = [one for path in paths for one in self.hub.entries(path.rpartition("/")[0])]
+        found = [one for one in entries if one["path"] in paths]
         self.answer(200, json.dumps(found).encode())
 
     def tree(self, folder: str, query: str) -> None:

@@ -171,16 +171,19 @@ def _open_parquet(location: str, column: str | None) -> Iterator[Any]:
     import pyarrow
     import pyarrow.parquet as pq
 
-    try:
+    def read_footer() -> tuple[Any, Any]:
         with open_file(location) as opened, pq.ParquetFile(opened) as file:
-            schema = file.schema_arrow
-            chosen = image_column(schema, column, location)
-            if holds_images(schema, chosen):
-                for group in range(file.num_row_groups):
-                    rows = file.metadata.row_group(group).num_rows
-                    yield Container(os.fsencode(location), group, rows)
-                return
-            base = location.rpartition("/")[0]
+            return file.metadata, file.schema_arrow
+
+    try:
+        metadata, schema = with_retries(read_footer) if is_url(location) else read_footer()
+        chosen = image_column(schema, column, location)
+        if holds_images(schema, chosen):
+            for group in range(metadata.num_row_groups):
+                yield Container(os.fsencode(location), group, metadata.row_group(group).num_rows)
+            return
+        base = location.rpartition("/")[0]
+        with open_file(location) as opened, pq.ParquetFile(opened, metadata=metadata) as file:
             for batch in file.iter_batches(65536, columns=[chosen]):
                 paths = [one for one in batch.column(0).to_pylist() if one]
                 if not all(isinstance(one, str) for one in paths[:1]):
