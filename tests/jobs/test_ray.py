@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -265,4 +266,17 @@ def test_an_actor_that_cannot_go_on_stops_the_run_and_the_next_resumes(
 def test_a_cluster_that_is_not_there_is_one_sentence() -> None:
     with pytest.raises(FaceumError, match=r"Ray cannot be reached at 127\.0\.0\.1:1 .*--address"):
         with connect("127.0.0.1:1"):
+            raise AssertionError("there is no cluster")
+
+
+@pytest.mark.parametrize("error", ["ray.exceptions.AuthenticationError", "builtins.Exception"])
+def test_what_ray_raises_at_its_start_is_one_sentence(error: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import ray
+
+    def refuse(**_: object) -> None:
+        raise pkgutil.resolve_name(error)("There is no token.")
+
+    monkeypatch.setattr(ray, "init", refuse)
+    with pytest.raises(FaceumError, match=r"Ray cannot be reached at local \(There is no token.*--address"):
+        with connect("local"):
             raise AssertionError("there is no cluster")

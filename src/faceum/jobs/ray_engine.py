@@ -18,6 +18,7 @@ from faceum.jobs.folder import BatchFolder, Counts, read_counts
 from faceum.jobs.local import Monitor, run_local
 from faceum.jobs.ray_network import Networks
 from faceum.jobs.worker import Assignment, Job, ShardWorker
+from faceum.stores import translate_errors
 from faceum.threads import usable_threads
 
 IN_FLIGHT = 2
@@ -68,7 +69,8 @@ def connect(address: str | None) -> Iterator[RayCluster]:
     try:
         if ours:
             _check_port(address)
-            ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
+            with translate_errors():  # some of Ray's are plain exceptions
+                ray.init(address=address, log_to_driver=False, logging_level=logging.ERROR, **started)
         resources = ray.cluster_resources()
     except (OSError, RuntimeError, ValueError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
