@@ -22,7 +22,7 @@ SLOW_FILES = {
     "datasets/test_tar_shards.py", "jobs/test_clusters.py", "jobs/test_local.py", "jobs/test_lost_folders.py",
     "jobs/test_s3.py", "jobs/test_scaling.py",
     "model/test_convert.py", "model/test_published.py", "people/test_stores.py", "test_end_to_end.py",
-    "test_image_fuzz.py", "test_image_memory.py", "test_image_variants.py", "test_inference.py",
+    "image/test_fuzz.py", "image/test_memory.py", "image/test_variants.py", "test_inference.py",
     "test_processes.py", "test_recipes.py", "tools/test_convert_detectors.py", "tools/test_fuzz.py",
     "tools/test_ship_weights.py", "train/test_changed_settings.py", "train/test_killed.py",
     "train/test_learning.py", "train/test_loop.py", "train/test_ranks.py", "train/test_stages.py",

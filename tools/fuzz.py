@@ -264,11 +264,11 @@ def read_run(path: Path) -> object:
 
 
 def image_formats() -> dict[str, Format]:
-    """Return "image JPEG" and so on -> format; the valid images are those of tests/test_image_fuzz.py."""
+    """Return "image JPEG" and so on -> format; the valid images are those of tests/image/test_fuzz.py."""
     from faceum import read_image
 
-    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
-    from test_image_fuzz import SEEDS
+    sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests" / "image"))
+    from test_fuzz import SEEDS
 
     def make(name: str, folder: Path) -> Sequence[Path]:
         path = folder / "image"

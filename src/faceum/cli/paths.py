@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faceum.errors import ImageError
-from faceum.image_header import is_image_name, sniff
+from faceum.image.header import is_image_name, sniff
 
 STDIN = "-"
 """The path that means standard input."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from faceum.errors import ImageError
-from faceum.image_header import read_header
+from faceum.image.header import read_header
 
 ALIGNED_SIDE = 112
 ALIGNED_POINTS5 = np.array(

@@ -23,7 +23,7 @@ from faceum.datasets.tables import (
 )
 from faceum.datasets.text import read_lines, read_named_lines
 from faceum.errors import DataError
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 from faceum.tasks import PARSING_CLASSES
 
 SPLITS = {"train": (1, 162_770), "val": (162_771, 182_637), "test": (182_638, 202_599), "all": (0, 1 << 30)}

@@ -23,7 +23,7 @@ from faceum.datasets.aligned import find_aligned_points5
 from faceum.datasets.tables import choose, find, parse_whole_number, require_one_per_name, value_or_problem
 from faceum.datasets.text import read_lines
 from faceum.errors import DataError, ImageError
-from faceum.image_header import read_header
+from faceum.image.header import read_header
 
 MAGIC = 0xCED7230A
 HEADER = struct.Struct("<IfQQ")

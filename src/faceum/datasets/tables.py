@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 
 from faceum.errors import DataError, count_noun
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 from faceum.tasks import ATTRIBUTES, EXPRESSIONS
 
 T = TypeVar("T")

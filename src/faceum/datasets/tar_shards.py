@@ -25,7 +25,7 @@ from faceum.data.columns import COLUMNS, value_problem
 from faceum.data.parquet import decode_parsing, sample_of_row
 from faceum.data.sample import Sample
 from faceum.errors import DataError
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 from faceum.stores import (
     READ_ERRORS,
     describe_failure,

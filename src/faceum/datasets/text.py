@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 from faceum.errors import DataError, count_noun
-from faceum.image_header import IMAGE_SUFFIXES
+from faceum.image.header import IMAGE_SUFFIXES
 
 LONGEST_LINE = 1 << 16
 """Characters of a line that are read; of a longer line only the first CUT are kept."""

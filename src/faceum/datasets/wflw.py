@@ -11,7 +11,7 @@ from faceum.data.sample import Sample
 from faceum.datasets.tables import choose, find, parse_numbers, value_or_problem
 from faceum.datasets.text import read_text_lines
 from faceum.errors import DataError, count_noun
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 
 SUBSETS = ("pose", "expression", "illumination", "make-up", "occlusion", "blur")
 """WFLW's six attributes, in the order of its lists; the test faces that have one are a split of their own."""

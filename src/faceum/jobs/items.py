@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from faceum.errors import FaceumError
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 from faceum.jobs.columns import import_pyarrow
 from faceum.jobs.sources import TAR_SUFFIXES, Container, holds_images, image_column
 from faceum.stores import (

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from faceum.errors import DataError
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 from faceum.jobs.columns import import_pyarrow
 from faceum.stores import (
     READ_ERRORS,

@@ -14,7 +14,7 @@ import numpy as np
 from faceum.crop import CropSpec, crop_face
 from faceum.errors import GalleryError
 from faceum.files import sha256_of
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 
 if TYPE_CHECKING:
     from faceum.results import Face

@@ -15,7 +15,7 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from faceum.errors import ImageError, count_noun
-from faceum.image_header import IMAGE_FORMATS, read_header, sniff
+from faceum.image.header import IMAGE_FORMATS, read_header, sniff
 from faceum.serve.problems import Problem, busy
 from faceum.serve.settings import Settings
 

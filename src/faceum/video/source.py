@@ -12,7 +12,7 @@ import numpy as np
 
 from faceum.errors import FaceumError
 from faceum.image import read_image
-from faceum.image_header import is_image_name
+from faceum.image.header import is_image_name
 from faceum.video.frames import Section, SourceFrame, Video
 
 FOLDER_RATE = 25.0

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from faceum.errors import ImageError
-from faceum.image_header import Header
+from faceum.image.header import Header
 
 _MASKS_AT = 54
 """Position of the masks in the file: behind a header of 40 bytes, inside a longer one."""

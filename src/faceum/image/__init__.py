@@ -19,9 +19,9 @@ import numpy as np
 
 from faceum.errors import ImageError
 from faceum.files import write_bytes
-from faceum.image_bmp import read_bit_fields
-from faceum.image_colour import Transform, srgb_transform
-from faceum.image_decode import (
+from faceum.image.bmp import read_bit_fields
+from faceum.image.colour import Transform, srgb_transform
+from faceum.image.decode import (
     PILLOW_ERRORS,
     capture_stderr,
     check_memory,
@@ -30,8 +30,8 @@ from faceum.image_decode import (
     open_with_pillow,
     say_noise,
 )
-from faceum.image_header import SIGNATURE_BYTES, read_header, require_image
-from faceum.image_tags import ORIENTATION_TAG, find_orientation, valid_orientation
+from faceum.image.header import SIGNATURE_BYTES, read_header, require_image
+from faceum.image.tags import ORIENTATION_TAG, find_orientation, valid_orientation
 
 if TYPE_CHECKING:
     import PIL.Image

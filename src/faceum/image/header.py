@@ -19,7 +19,7 @@ from typing import BinaryIO
 import numpy as np
 
 from faceum.errors import ImageError
-from faceum.image_tags import (
+from faceum.image.tags import (
     ICC_TAG,
     MAX_TEXT,
     ORIENTATION_TAG,

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageCms
 
 from faceum.image import read_image
-from faceum.image_colour import srgb_transform
+from faceum.image.colour import srgb_transform
 
 # CIE xy of red, green and blue (SMPTE EG 432-1, Adobe RGB (1998), IEC 61966-2-1); all have the white D65.
 DISPLAY_P3 = ((0.680, 0.320), (0.265, 0.690), (0.150, 0.060))

@@ -19,7 +19,7 @@ import numpy as np
 
 from faceum.errors import ImageError
 from faceum.extras import install_command
-from faceum.image_header import Header
+from faceum.image.header import Header
 
 LOG = logging.getLogger("faceum")
 BYTES_PER_PIXEL = 12

@@ -15,7 +15,7 @@ from PIL import Image
 
 from faceum.errors import ImageError
 from faceum.image import MAX_PIXELS, read_image
-from faceum.image_header import IMAGE_SUFFIXES, is_image_name, read_header, sniff
+from faceum.image.header import IMAGE_SUFFIXES, is_image_name, read_header, sniff
 
 
 def encode(image: Image.Image, format: str, **options) -> bytes:
