@@ -30,6 +30,8 @@ TEMPLATE = Path("tools") / "model_card.md"
 
 SETS = {
     "lfw_masked": "LFW pairs, a mask painted on one side",
+    "lfw_stretched": "LFW pairs, one side stretched to 1.25 times its width",
+    "lfw_small": "LFW pairs, one side gray, its face shrunk to 32 pixels",
     "lfw": "LFW pairs",
     "utkface": "UTKFace",
     "appareal": "APPA-REAL",
