@@ -58,9 +58,8 @@ def start_networks(ray: Any, gpus: int, options: dict[str, Any]) -> Networks | N
     """
     if gpus < 1:
         return None
-    kind = ray.remote(NetworkActor).options(
-        num_gpus=1, num_cpus=0, max_restarts=-1, max_concurrency=CALLS_AT_ONCE
-    )
+    # A lost actor is not started again: until there is a free GPU for it, calls would wait for ever.
+    kind = ray.remote(NetworkActor).options(num_gpus=1, num_cpus=0, max_concurrency=CALLS_AT_ONCE)
     actors = {}
     for _ in range(gpus):
         actor = kind.remote(options)
@@ -83,11 +82,11 @@ def start_networks(ray: Any, gpus: int, options: dict[str, Any]) -> Networks | N
 
 
 class ActorRunner:
-    """A runner whose network is run by GPU actors in turn, and by the runner within while one is lost."""
+    """A runner whose network is run by GPU actors in turn, and by the runner within once all are lost."""
 
     def __init__(self, inner: Runner, networks: Networks) -> None:
         """inner: a runner of the same network in this process."""
-        self._inner, self._actors = inner, networks.actors
+        self._inner, self._left = inner, list(networks.actors)
         self._turns = itertools.count(random.randrange(len(networks.actors)))
         self.card, self.runtime, self.device = inner.card, inner.runtime, networks.device
 
@@ -102,11 +101,13 @@ class ActorRunner:
         """See `Runner.run`."""
         import ray
 
-        actor = self._actors[next(self._turns) % len(self._actors)]
-        try:
-            answer: dict[str, np.ndarray] = ray.get(
-                actor.run.remote(crops_BSSC, face_tokens_BN, tuple(tasks))
-            )
-        except ray.exceptions.RayActorError:
-            return self._inner.run(crops_BSSC, face_tokens_BN, tasks)
-        return answer
+        while left := list(self._left):
+            actor = left[next(self._turns) % len(left)]
+            try:
+                answer: dict[str, np.ndarray] = ray.get(
+                    actor.run.remote(crops_BSSC, face_tokens_BN, tuple(tasks))
+                )
+                return answer
+            except ray.exceptions.RayActorError:
+                self._left = [one for one in self._left if one is not actor]
+        return self._inner.run(crops_BSSC, face_tokens_BN, tasks)
