@@ -119,7 +119,7 @@ def test_a_source_that_vanishes_in_mid_run(acting: MakeActing, tmp_path: Path) -
     """The shard under way keeps what it has read, and the next one stops the run."""
     source, away = tmp_path / "images", tmp_path / "away"
     job = acting([["mv", str(source), str(away)]])
-    with pytest.raises(FaceumError, match="None of the 20 images of shard 2 could be read") as caught:
+    with pytest.raises(FaceumError, match="Of 20 images in shard 2 none could be read") as caught:
         run_local(job, shards_to_do(job), 1, Tally())
     assert "\n" not in str(caught.value)
     rows = read_results(job.folder, "images").to_table().to_pylist()

@@ -155,7 +155,7 @@ def test_a_careful_worker_tells_each_image_and_skips_the_blamed(make_job: MakeJo
 def test_a_source_that_is_gone_stops_the_run(make_job: MakeJob, tmp_path: Path) -> None:
     (tmp_path / "list.txt").write_text("".join(f"/nowhere/{number}.png\n" for number in range(30)))
     job = make_job(tmp_path / "list.txt", images_per_shard=30)
-    with pytest.raises(DataError, match="None of the 30 images of shard 0 could be read"):
+    with pytest.raises(DataError, match="Of 30 images in shard 0 none could be read"):
         run(job)
     assert shards_to_do(job) == [0] and not list(job.folder.glob("results/*/*"))
     run(Job(folder=job.folder, manifest=job.manifest, options=job.options, accept_all=True))

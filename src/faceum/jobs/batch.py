@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from faceum.analyzer import FaceAnalyzer
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.jobs.folder import BatchFolder, Counts
 from faceum.jobs.local import Monitor
 from faceum.jobs.manifest import (
@@ -95,7 +95,7 @@ def prepare_batch(source: str, folder: Path, config: BatchConfig) -> Job:
     check_same(manifest, name, settings, folder)
     if config.images_per_shard not in (None, manifest.images_per_shard):
         raise DataError(
-            f"{folder} was begun with {manifest.images_per_shard} images per shard, not "
+            f"{folder} was begun with {count_noun(manifest.images_per_shard, 'image')} per shard, not "
             f"{config.images_per_shard}; use the same number, or another folder."
         )
     return Job(folder=folder.absolute(), manifest=manifest, options=config.options, column=config.column)

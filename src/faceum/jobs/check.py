@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.jobs.columns import STATUSES, arrow_schema
 from faceum.jobs.folder import METADATA, BatchFolder, Counts
 from faceum.jobs.items import is_single
@@ -127,7 +127,9 @@ def _check(folder: BatchFolder, manifest: Manifest, shard: int) -> list[str]:
     problems += _check_names(folder, shard, heads["source"].to_pylist())
     told = pc.sum(heads["faces"]).as_py() or 0
     if table.num_rows - heads.num_rows != told:
-        problems.append(f"expected {told} rows of faces, got {table.num_rows - heads.num_rows}.")
+        problems.append(
+            f"expected {count_noun(told, 'row')} of faces, got {table.num_rows - heads.num_rows}."
+        )
     counted = {one["values"]: one["counts"] for one in pc.value_counts(heads["status"]).to_pylist()}
     recorded = {status: count for status, count in described["counts"]["images"].items() if count}
     if counted != recorded or not set(counted) <= set(STATUSES):
@@ -144,7 +146,7 @@ def _check_names(folder: BatchFolder, shard: int, names: list[str]) -> list[str]
         return []  # a tar, whose members the plan does not know
     count = sum(1 if row.images is None else row.images for row in planned)
     if len(names) != count:
-        return [f"expected {count} images, got {len(names)}."]
+        return [f"expected {count_noun(count, 'image')}, got {len(names)}."]
     singles = [row.location.decode("utf-8", "backslashreplace") for row in planned if is_single(row)]
     if len(singles) == count and singles != names:
         return ["its images are not those of the plan."]

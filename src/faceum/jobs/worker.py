@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from faceum.analyzer import FaceAnalyzer
-from faceum.errors import DataError
+from faceum.errors import DataError, count_noun
 from faceum.image import MAX_PIXELS
 from faceum.jobs.columns import BROKEN, CRASHED, OK, UNREAD, RowBuilder
 from faceum.jobs.folder import BatchFolder, Counts
@@ -116,8 +116,8 @@ class ShardWorker:
                 table, rows.counts = earlier.merge(table), rows.counts + earlier.kept_counts
             elif self._is_gone(rows.counts):
                 raise DataError(
-                    f"None of the {rows.counts.total} images of shard {shard} could be read; check the "
-                    f"source and run the same command again. The first error: {rows.first_error}"
+                    f"Of {count_noun(rows.counts.total, 'image')} in shard {shard} none could be read; check "
+                    f"the source and run the same command again. The first error: {rows.first_error}"
                 )
             writer = writer or files.enter_context(ResultWriter(path))
             writer.write(table)
