@@ -19,11 +19,20 @@ FIGURES = {
     "photo, detect": (43.7, "ms, the same"),
     "photo, crop, network, answers": (14.2, "ms, the same: 1.3 + 11.7 + 1.2"),
     "base, faces": (163.8, "faces a second on one H200, 64 at a time, bfloat16 (docs/performance.md)"),
+    "base, step / forward": (3.77, "processor time, benchmarks/base_step.py --faces 4, Intel Xeon with AMX"),
+    "base, activations": (2.1, "GB a face: peak of --faces 4 less that of --faces 2, halved, the same"),
+    "base, activations recomputed": (1.2, "GB a face: that of --faces 4 --recompute 1, less 5.1 GB"),
 }
 """Name -> value, and its unit and source."""
 
 PROCESSORS = 2
 """Of the CPU figures."""
+
+FACES = 64
+"""Faces a rank in a step of training."""
+
+LINKS = (10, 100, 400)
+"""Gigabits a second between two ranks."""
 
 IMAGES = (10**6, 10**8, 10**9)
 SIZES = (0.1, 0.5, 2.0)
@@ -94,9 +103,9 @@ def parameters() -> tuple[int, int]:
 
 
 def training() -> list[str]:
-    """Memory of weights, gradients and AdamW's moments on each rank, and what ranks send in a step."""
+    """Memory of weights, average, gradients and moments on each rank, and what ranks send in a step."""
     count, blocks = parameters()
-    network = 16 * count / 1e9
+    network = 20 * count / 1e9
     rows = [
         "| identities | ranks | network, GB a rank | centres, GB a rank | both |",
         "|---|---|---|---|---|",
@@ -118,11 +127,39 @@ def training() -> list[str]:
     return rows
 
 
+def steps() -> list[str]:
+    """Time of a step and faces a second, by the number of ranks and the link between them."""
+    count, _ = parameters()
+    ratio, rate = FIGURES["base, step / forward"][0], FIGURES["base, faces"][0]
+    compute = FACES * ratio / rate
+    rows = [
+        "| ranks | " + " | ".join(f"{link} Gbit/s: a step; faces a second" for link in LINKS) + " |",
+        "|---" * (len(LINKS) + 1) + "|",
+    ]
+    for world in WORLDS:
+        cells = []
+        for link in LINKS:
+            sent = 2 * (world - 1) / world * 4 * count / (link * 1e9 / 8)
+            seconds = compute + sent
+            cells.append(f"{seconds:.2f} s; {world * FACES / seconds:,.0f}")
+        rows.append(f"| {world} | " + " | ".join(cells) + " |")
+    memory = [FIGURES[name][0] for name in ("base, activations", "base, activations recomputed")]
+    rows += [
+        "",
+        f"A step is {FACES} faces a rank: {FACES} / {rate:g} s of an H200's forward pass, times {ratio:g} "
+        "for the backward pass and the update, and then the gradients' way around the ring. Activations take "
+        f"{memory[0]:g} GB a face, with `recompute=true` {memory[1]:g}: {FACES * memory[0]:,.0f} and "
+        f"{FACES * memory[1]:,.0f} GB.",
+    ]
+    return rows
+
+
 TABLES = {
     "labelling": labelling,
     "bends": bends,
     "results": results_size,
     "training": training,
+    "steps": steps,
 }
 
 
