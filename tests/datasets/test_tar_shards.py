@@ -88,7 +88,7 @@ def test_samples_are_those_that_were_written(shards: Path, drawn: list[Sample]) 
         (b"[1]", "not an object"),
         (b'{"age": "old"}', 'age that is "old"'),
         (b'{"box": [1, 2, null, 4]}', "box"),
-        (b'{"attributes": [true]}', "1 attributes"),
+        (b'{"attributes": [true]}', "1 attribute;"),
         (b'{"age": 900}', "ages lie between"),
         (None, "no a.json"),
     ],

@@ -27,7 +27,7 @@ pytestmark = [
     pytest.mark.slow,
     pytest.mark.skipif(
         importlib.util.find_spec("huggingface_hub") is None,
-        reason="needs the extra hf, which make does not install",
+        reason="needs the extra hf",
     ),
 ]
 
