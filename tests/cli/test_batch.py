@@ -128,7 +128,7 @@ def test_verify_finds_what_was_changed(run: Run, images: Path, tmp_path: Path) -
     assert done.exit_code == 1
     for sentence in (
         "Shard 3 is not done", "00000009.parquet is not in the plan", "00000000.parquet: cannot be read",
-        "00000001.parquet: expected 1 images, got 0", "00000002.parquet: cannot be read",
+        "00000001.parquet: expected 1 image, got 0", "00000002.parquet: cannot be read",
     ):  # fmt: skip
         assert sentence in done.stderr, done.stderr
     for path in (*files[:3], files[3].with_name("00000009.parquet")):
