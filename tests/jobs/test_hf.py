@@ -16,6 +16,7 @@ from pathlib import Path
 from urllib.parse import parse_qs, parse_qsl, unquote, urlsplit
 
 import pytest
+from tests.jobs.faults import Faults
 
 from faceum.datasets.tar_shards import read_tar_shards
 from faceum.jobs.batch import shards_to_do
@@ -37,26 +38,14 @@ REPO, PAGE = "lab/lake", 3
 SHA = "0123456789abcdef0123456789abcdef01234567"
 
 
-class Hub:
-    """Files of one data set, and the faults of the server: (ending of a path) -> [status or "cut", times]."""
+class Hub(Faults):
+    """Files of one data set, and the faults of the server."""
 
     def __init__(self) -> None:
+        super().__init__()
         self.files: dict[str, bytes] = {}
-        self.planned: dict[str, tuple[str, int]] = {}
-        self.happened: Counter[str] = Counter()
         self.asked: Counter[str] = Counter()
         self.url = ""
-        self._lock = threading.Lock()
-
-    def take(self, path: str) -> str | None:
-        """Return the fault of this request, if it has one."""
-        with self._lock:
-            for ending, (fault, times) in self.planned.items():
-                if path.endswith(ending) and times:
-                    self.planned[ending] = fault, times - 1
-                    self.happened[fault] += 1
-                    return fault
-        return None
 
     def entries(self, folder: str) -> list[dict[str, object]]:
         """Return what the API says about the files and folders in a folder."""

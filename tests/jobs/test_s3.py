@@ -5,13 +5,13 @@ from __future__ import annotations
 import http.client
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
+from tests.jobs.faults import Faults
 
 from faceum.errors import DataError
 from faceum.jobs.batch import shards_to_do
@@ -21,25 +21,6 @@ from faceum.jobs.worker import Assignment, Job, ShardWorker
 
 s3fs = pytest.importorskip("s3fs")
 moto_server = pytest.importorskip("moto.server")
-
-
-class Faults:
-    """What the proxy does to reads: ending of a key -> the fault, and how often it happens."""
-
-    def __init__(self) -> None:
-        self.planned: dict[str, tuple[str, int]] = {}
-        self.happened: Counter[str] = Counter()
-        self.lock = threading.Lock()
-
-    def take(self, path: str) -> str | None:
-        """The fault of this read, if it has one."""
-        with self.lock:
-            for ending, (fault, times) in self.planned.items():
-                if path.endswith(ending) and times:
-                    self.planned[ending] = fault, times - 1
-                    self.happened[fault] += 1
-                    return fault
-        return None
 
 
 def make_proxy(port: int, faults: Faults) -> ThreadingHTTPServer:
